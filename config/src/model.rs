@@ -1,0 +1,303 @@
+//! A legal configuration. If a value of these types exists, it has passed every check: nobody checks twice.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::dtab::{Dtab, Path};
+
+/// The whole file, compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the admin server listens.
+    pub admin: Admin,
+    /// Worker threads; `None` means one for each core the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// Static replica sets, bound as `/#/clusters/<name>`.
+    pub clusters: Vec<Cluster>,
+    /// Configured namers in file order: later ones are asked first (Linkerd 1).
+    pub namers: Vec<Namer>,
+    /// At least one, labels unique.
+    pub routers: Vec<Router>,
+    /// Where names made from requests may lead.
+    pub egress: Egress,
+    /// How a stop goes.
+    pub drain: Drain,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Default 127.0.0.1:9990. The environment variable `SERIN_ADMIN` wins over the file.
+    pub address: SocketAddr,
+}
+
+/// A named set of interchangeable addresses written in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// One path element.
+    pub name: String,
+    /// May be empty: bound, and nobody home.
+    pub endpoints: Vec<HostPort>,
+}
+
+/// An endpoint as written: an address, or a name for DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// What stands before the port.
+    pub host: Host,
+    /// Never 0.
+    pub port: u16,
+}
+
+/// The host part of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// A literal address.
+    Ip(IpAddr),
+    /// A DNS name, lower case.
+    Name(String),
+}
+
+/// A configured namer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namer {
+    /// The name stands under `/#/<prefix>`. Default: the kind.
+    pub prefix: Path,
+    /// What it is.
+    pub kind: NamerKind,
+}
+
+/// The namers there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamerKind {
+    /// `io.l5d.fs`: a watched folder of address files.
+    Fs {
+        /// Absolute, or relative to the folder of the configuration file (already joined).
+        root_dir: PathBuf,
+    },
+}
+
+/// One routing world with its listeners.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Router {
+    /// Unique; the `router` label of every metric.
+    pub label: String,
+    /// Put in front of every identified name. Default `/svc`.
+    pub dst_prefix: Path,
+    /// How a request gets its name.
+    pub identifier: Identifier,
+    /// The base dtab.
+    pub dtab: Dtab,
+    /// Rules in file order; every rule that matches adds its dtab behind the base, later ones win.
+    pub overrides: Vec<OverrideRule>,
+    /// What is said of splits beyond their weights, by dentry prefix.
+    pub splits: Vec<SplitRule>,
+    /// Whether `|` also passes over names without a usable endpoint.
+    pub failover: Failover,
+    /// What a union does with the share of a branch without a usable endpoint, unless a split rule says otherwise.
+    pub on_unhealthy: OnUnhealthy,
+    /// At least one, addresses unique over the file.
+    pub servers: Vec<Server>,
+    /// Towards upstreams.
+    pub client: Client,
+    /// For each logical name.
+    pub service: Service,
+    /// Binding of names.
+    pub binding: Binding,
+}
+
+/// How a request gets its logical name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// `io.l5d.header.token`: `<dstPrefix>/<value of the header>`.
+    HeaderToken {
+        /// `None`: `Host`, or `:authority` in HTTP/2. Otherwise a header name in lower case.
+        header: Option<String>,
+        /// What becomes of case and port of a host.
+        host: HostRule,
+    },
+}
+
+/// `identifier.host`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostRule {
+    /// Lower case, port dropped.
+    #[default]
+    Normalized,
+    /// As sent (Linkerd 1).
+    Verbatim,
+}
+
+/// A rule that adds a dtab to requests it matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverrideRule {
+    /// All conditions must hold; never empty.
+    pub when: When,
+    /// Added for this request.
+    pub dtab: Dtab,
+}
+
+/// Conditions on a request; an absent one always holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct When {
+    /// Cookie name and exact value, each must be there.
+    pub cookies: Vec<(String, String)>,
+    /// Header name in lower case and exact value, each must be there.
+    pub headers: Vec<(String, String)>,
+    /// Exact methods, any of them; empty means all.
+    pub methods: Vec<String>,
+    /// The raw request path is it, or starts with it at a `/`.
+    pub path_prefix: Option<String>,
+    /// The peer's address lies in one of them; empty means anywhere.
+    pub sources: Vec<IpNet>,
+}
+
+/// What is said of the weighted unions of one dentry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitRule {
+    /// Printed prefix of a dentry of the router's dtab that has a weighted union.
+    pub path: String,
+    /// Draw by a key of the user instead of by chance.
+    pub stickiness: Option<StickyKey>,
+    /// Overrides the router's `onUnhealthy`.
+    pub on_unhealthy: Option<OnUnhealthy>,
+}
+
+/// What a sticky draw hashes. A request without the key is drawn at random.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyKey {
+    /// Value of this cookie.
+    Cookie(String),
+    /// Value of this header, lower case.
+    Header(String),
+    /// The peer's address, without port.
+    Source,
+}
+
+/// `failover`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failover {
+    /// `|` passes over names that are not there and names without a usable endpoint.
+    #[default]
+    Health,
+    /// `|` passes over names that are not there (Linkerd 1).
+    Names,
+}
+
+/// `onUnhealthy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// The branch keeps its share and those requests fail (Linkerd 1).
+    Fail,
+    /// The share goes to the other branches by their weights.
+    #[default]
+    Redistribute,
+}
+
+/// A listener and how far its peers are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Port 0 is allowed; then the kernel chooses one.
+    pub address: SocketAddr,
+    /// Which limits, forwarding headers and error bodies.
+    pub exposure: Exposure,
+    /// Are context headers obeyed.
+    pub trust: Trust,
+    /// Requests in flight on this listener over all workers; `None`: sized to memory by the proxy.
+    pub requests_max: Option<NonZeroU32>,
+    /// `Via` entries a request may carry. Default 100.
+    pub call_depth_max: u32,
+}
+
+/// `exposure`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exposure {
+    /// Untrusted clients.
+    #[default]
+    Edge,
+    /// Other proxies and our own applications.
+    Mesh,
+}
+
+/// Whose `l5d-dtab`, `l5d-ctx-*` and `l5d-sample` are obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// `clearContext: true`.
+    Nobody,
+    /// `clearContext: false`.
+    Everybody,
+    /// Unset: only peers from these networks, and only when nothing says that a proxy stands in front.
+    Sources(Vec<IpNet>),
+}
+
+/// Towards upstreams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Which HTTP is spoken.
+    pub protocol: Protocol,
+    /// `None`: 5 s on edge listeners, 1 s on mesh listeners.
+    pub connect_timeout: Option<Duration>,
+    /// From the request sent to the response head, for each attempt. `None`: 60 s; never for gRPC.
+    pub attempt_timeout: Option<Duration>,
+    /// `None`: endpoints are never ejected for failed answers.
+    pub accrual: Option<Accrual>,
+}
+
+/// `client.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC over HTTP/2, all else over HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 with prior knowledge only.
+    H2,
+}
+
+/// `io.l5d.consecutiveFailures`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accrual {
+    /// Failures in a row that eject an endpoint. Default 5.
+    pub failures: NonZeroU32,
+    /// First and longest time out. Default 5 s and 300 s.
+    pub backoff: (Duration, Duration),
+}
+
+/// For each logical name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// The whole request to its response head, retries included; `None`: no limit.
+    pub total_timeout: Option<Duration>,
+}
+
+/// Binding of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// How long a request waits for a name. Default 10 s.
+    pub timeout: Duration,
+    /// Names in each worker's cache. Default 1000.
+    pub names_max: NonZeroUsize,
+    /// A name unused for so long leaves the cache. Default 600 s.
+    pub idle: Duration,
+}
+
+/// `egress`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Networks that names made from requests may reach although they are loopback, link-local or metadata.
+    pub allow: Vec<IpNet>,
+}
+
+/// `drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Between readiness off and the end of accepting. Default 0.
+    pub delay: Duration,
+    /// After it, running requests are cut. Default 30 s.
+    pub deadline: Duration,
+}

@@ -1,0 +1,1 @@
+//! Serin: the proxy.

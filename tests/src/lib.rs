@@ -1,0 +1,1 @@
+//! The end-to-end tests live in `it/`; this library is empty so that they have a crate to belong to.
