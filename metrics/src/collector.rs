@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit as EncoderUnit;
 
-use crate::control::Control;
+use crate::control::{Control, Reload};
 use crate::histogram::{BUCKET_BOUNDS_US, BUCKETS};
 use crate::names::{self, Family, Kind, Unit};
 use crate::process::Process;
@@ -90,18 +90,21 @@ impl Tables {
     }
 
     fn encode_splits(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let rows = self.splits.series();
-        let families: [(_, fn(&SplitCells) -> &Counter); 2] = [
-            (&names::SPLIT_CHOICES, |cells| &cells.choices),
-            (&names::SPLIT_REDISTRIBUTED, |cells| &cells.redistributed),
-        ];
-        for (family, counter) in families {
-            let mut encoder = describe(encoder, family)?;
-            for (labels, series) in &rows {
-                let count = series.fold(|sum: u64, cells| sum.wrapping_add(counter(cells).get()));
-                let labels = [("router", &*labels.router), ("split", &*labels.split), ("branch", &*labels.branch)];
-                write_counter(&mut encoder, &labels, count)?;
-            }
+        self.encode_split_counter(encoder, &names::SPLIT_CHOICES, |cells| &cells.choices)?;
+        self.encode_split_counter(encoder, &names::SPLIT_REDISTRIBUTED, |cells| &cells.redistributed)
+    }
+
+    fn encode_split_counter(
+        &self,
+        encoder: &mut DescriptorEncoder,
+        family: &Family,
+        counter: fn(&SplitCells) -> &Counter,
+    ) -> fmt::Result {
+        let mut encoder = describe(encoder, family)?;
+        for (labels, series) in self.splits.series() {
+            let count = series.fold(|sum: u64, cells| sum.wrapping_add(counter(cells).get()));
+            let labels = [("router", &*labels.router), ("split", &*labels.split), ("branch", &*labels.branch)];
+            write_counter(&mut encoder, &labels, count)?;
         }
         Ok(())
     }
@@ -165,12 +168,16 @@ impl Collector for ShardCollector {
     }
 }
 
-/// Prints the lists that the control thread replaces as a whole.
+/// Prints what the control thread reports with labels.
 #[derive(Debug)]
 pub(crate) struct ControlCollector(pub(crate) Arc<Control>);
 
 impl Collector for ControlCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let mut reloads = describe(&mut encoder, &names::RELOADS)?;
+        for (outcome, count) in Reload::ALL.into_iter().zip(&self.0.reloads) {
+            write_counter(&mut reloads, &[("outcome", outcome.as_str())], count.get())?;
+        }
         let mut weights = describe(&mut encoder, &names::SPLIT_WEIGHT)?;
         for ((router, split), branches) in &*self.0.split_shares() {
             for (branch, share) in branches {

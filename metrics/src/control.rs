@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::table::{limited, lock};
@@ -23,7 +22,7 @@ pub enum Reload {
 }
 
 impl Reload {
-    /// Every outcome.
+    /// Every outcome, in declaration order.
     pub const ALL: [Self; 3] = [Self::Applied, Self::Rejected, Self::Unchanged];
 
     /// The label value.
@@ -53,7 +52,8 @@ pub struct SplitWeights {
 pub struct Control {
     pub(crate) reload_successful: Gauge,
     pub(crate) reload_timestamp: Gauge<f64, AtomicU64>,
-    pub(crate) reloads: Family<OutcomeLabel, Counter>,
+    /// In the order of [`Reload::ALL`].
+    pub(crate) reloads: [Counter; Reload::ALL.len()],
     pub(crate) snapshot_version: Gauge<u64, AtomicU64>,
     // Shared pointers, so that a scrape copies a pointer under the lock and prints outside it.
     splits: Mutex<Arc<SplitShares>>,
@@ -65,21 +65,13 @@ pub struct Control {
 /// Router and split to branch to share.
 pub(crate) type SplitShares = BTreeMap<(String, String), BTreeMap<String, f64>>;
 
-/// The label `outcome` of a reload.
-pub(crate) type OutcomeLabel = [(&'static str, &'static str); 1];
-
 impl Control {
     /// Nothing reported yet. At most `series_max` branches and as many bound names are kept; `dropped` counts the rest.
     pub(crate) fn new(series_max: usize, dropped: Arc<AtomicU64>) -> Self {
-        let reloads = Family::<OutcomeLabel, Counter>::default();
-        for outcome in Reload::ALL {
-            // Made now, so that a rate over the first reload exists.
-            drop(reloads.get_or_create(&outcome_label(outcome)));
-        }
         Self {
             reload_successful: Gauge::default(),
             reload_timestamp: Gauge::default(),
-            reloads,
+            reloads: Default::default(),
             snapshot_version: Gauge::default(),
             splits: Mutex::default(),
             endpoints: Mutex::default(),
@@ -92,7 +84,7 @@ impl Control {
     ///
     /// `Unchanged` means equal to what serves: it ends an alarm that a rejected version began.
     pub fn reload(&self, outcome: Reload, unix_seconds: f64) {
-        self.reloads.get_or_create(&outcome_label(outcome)).inc();
+        self.reloads[outcome as usize].inc();
         self.reload_successful.set(i64::from(outcome != Reload::Rejected));
         if outcome == Reload::Applied {
             self.reload_timestamp.set(unix_seconds);
@@ -175,10 +167,6 @@ impl Control {
     }
 }
 
-pub(crate) const fn outcome_label(outcome: Reload) -> OutcomeLabel {
-    [("outcome", outcome.as_str())]
-}
-
 /// A share is from 0 to 1; what is no number is none.
 fn in_unit_range(share: f64) -> f64 {
     if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) }
@@ -217,7 +205,7 @@ mod tests {
         check_reload(&control, Reload::Rejected, 200.0, 0, 100.0);
         check_reload(&control, Reload::Unchanged, 300.0, 1, 100.0);
         check_reload(&control, Reload::Applied, 400.0, 1, 400.0);
-        assert_eq!(control.reloads.get_or_create(&outcome_label(Reload::Applied)).get(), 2);
+        assert_eq!(control.reloads[0].get(), 2);
     }
 
     #[test]

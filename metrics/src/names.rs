@@ -172,7 +172,7 @@ pub(crate) const BUILD_INFO: Family =
     gauge("serin_build_info", "Always 1; the label holds the version of this program", &["version"]);
 pub(crate) const DROPPED_SERIES: Family = counter(
     "serin_metrics_dropped_series_total",
-    "Requests for a new series refused because its family was full; they are counted in the overflow series",
+    "Times a series was refused because its family was full; its counts go to the overflow series",
     &[],
 );
 pub(crate) const PROCESS_RESIDENT_MEMORY: Family =

@@ -103,7 +103,6 @@ impl Metrics {
 fn register_control(registry: &mut Registry, control: &Control) {
     let build = LabelledFamily::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    register(registry, &names::RELOADS, control.reloads.clone());
     register(registry, &names::RELOAD_SUCCESSFUL, control.reload_successful.clone());
     register(registry, &names::RELOAD_TIMESTAMP, control.reload_timestamp.clone());
     register(registry, &names::SNAPSHOT_VERSION, control.snapshot_version.clone());
