@@ -79,8 +79,13 @@ fn boot_time(stat: &str) -> Option<u64> {
 }
 
 fn read_file(path: &str) -> Option<String> {
+    read_text(File::open(path).ok()?)
+}
+
+/// The first [`FILE_BYTES_MAX`] bytes; nothing if they are not UTF-8.
+fn read_text(file: impl Read) -> Option<String> {
     let mut text = String::new();
-    File::open(path).ok()?.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -145,6 +150,20 @@ mod tests {
         assert!(process.open_fds.is_some_and(|count| count >= 3), "{process:?}");
         assert!(process.start_time_seconds.is_some_and(|start| start > 1.0e9), "{process:?}");
         assert!(process.cpu_seconds.is_some(), "{process:?}");
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_no_further() {
+        let length_read = |length| read_text(std::io::repeat(b'x').take(length)).map(|text| text.len() as u64);
+        assert_eq!(length_read(FILE_BYTES_MAX), Some(FILE_BYTES_MAX));
+        assert_eq!(length_read(FILE_BYTES_MAX + 1), Some(FILE_BYTES_MAX));
+    }
+
+    #[test]
+    fn fields_are_read_up_to_the_last_one_needed() {
+        let stat = |fields: usize| format!("7 (serin) {}", "1 ".repeat(fields));
+        assert_eq!(fields_after_name(&stat(FIELDS_MAX)).len(), FIELDS_MAX);
+        assert_eq!(fields_after_name(&stat(FIELDS_MAX + 1)).len(), FIELDS_MAX);
     }
 
     proptest! {

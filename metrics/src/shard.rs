@@ -175,7 +175,7 @@ impl Shard {
         &self.metrics.tables().workers[self.worker]
     }
 
-    /// Counts the answers Serin made itself, for a reason that `ProxyError`s name.
+    /// Counts the answers Serin made itself. `reason` is one of the few words the program knows, never text of a peer.
     pub fn failures(&self, router: &str, reason: &'static str) -> Arc<Counter> {
         let labels = FailureLabels { router: router.into(), reason };
         self.metrics.tables().failures.cell(self.worker, &labels)
