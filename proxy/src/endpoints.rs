@@ -1,0 +1,374 @@
+//! Bound names and their addresses.
+//!
+//! Binding ends at a name; where that name is reached changes on its own. So a [`Cluster`] is shared between the control
+//! thread, which fills it, and the workers, which read it: its address set is one pointer, and a new endpoint rebuilds no
+//! snapshot. The [`EndpointTable`] is touched when names are bound, by the control thread and by admin, never for each
+//! request.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use ipnet::IpNet;
+use serin_config::dtab::Path;
+use tokio::sync::{Notify, mpsc};
+
+use crate::resolve::inet;
+use sources::Sources;
+
+mod sources;
+
+/// One place a name is served from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Address {
+    /// Where to connect.
+    pub socket: SocketAddr,
+    /// Relative share among the addresses of one cluster: finite, at least 0, 1 unless a file says otherwise.
+    pub weight: f64,
+}
+
+/// What is known of where a name is served.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Addresses {
+    /// The addresses. None at all is legal: bound, and nobody home.
+    Bound(Arc<[Address]>),
+    /// Nothing good was ever learned, and why. Later failures keep the last good addresses instead.
+    Failed(Arc<str>),
+    /// The name is gone.
+    Neg,
+    /// Nothing is known yet.
+    Pending,
+}
+
+/// Addresses with the count of changes, so that a reader sees a change by comparing one number.
+#[derive(Clone, Debug)]
+pub struct AddressSet {
+    /// The newest state.
+    pub addresses: Addresses,
+    /// Starts at 0, one more for each change.
+    pub version: u64,
+}
+
+/// A bound name: interchangeable addresses behind one pointer. One value for each (id, made by a request?) as long as
+/// anybody holds it.
+pub struct Cluster {
+    /// The bound id, such as `/#/clusters/world-v1` or `/$/inet/web.test/80`.
+    pub id: Path,
+    /// Was the name made by a request? Then its addresses have passed [`crate::egress::permitted`].
+    pub from_request: bool,
+    set: ArcSwap<AddressSet>,
+    settled: Notify,
+    bound_at_ms: AtomicU64,
+    /// The resolver looks at the name no more until it is bound again.
+    asleep: AtomicBool,
+}
+
+impl Cluster {
+    fn new(id: Path, from_request: bool, (addresses, asleep): (Addresses, bool)) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            from_request,
+            set: ArcSwap::from_pointee(AddressSet { addresses, version: 0 }),
+            settled: Notify::new(),
+            bound_at_ms: AtomicU64::new(0),
+            asleep: AtomicBool::new(asleep),
+        })
+    }
+
+    /// Puts new addresses in place and wakes who waits; equal ones change nothing.
+    pub(crate) fn publish(&self, addresses: Addresses) {
+        let current = self.set.load();
+        if current.addresses == addresses {
+            return;
+        }
+        // The control thread is the only writer once a cluster is shared, so nothing is lost between load and store.
+        self.set.store(Arc::new(AddressSet { addresses, version: current.version + 1 }));
+        self.settled.notify_waiters();
+    }
+
+    /// Says that nobody refreshes this name any more. `false`: somebody bound it meanwhile, go on.
+    pub(crate) fn fall_asleep(cluster: &Weak<Self>) -> bool {
+        let Some(strong) = cluster.upgrade() else { return true };
+        strong.asleep.store(true, Ordering::Relaxed);
+        drop(strong);
+        // Binding takes its reference and then looks at `asleep`; here it is the other way round. With a fence on both
+        // sides at least one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if !Self::in_use(cluster) {
+            return true;
+        }
+        cluster.upgrade().is_none_or(|strong| !strong.asleep.swap(false, Ordering::Relaxed))
+    }
+
+    /// Does anybody but the table hold it?
+    pub(crate) fn in_use(cluster: &Weak<Self>) -> bool {
+        cluster.strong_count() > 1
+    }
+
+    /// The address set: one atomic load through a cached or guarded pointer.
+    pub fn addresses(&self) -> &ArcSwap<AddressSet> {
+        &self.set
+    }
+
+    /// Completes once the addresses are known in any way: no longer [`Addresses::Pending`].
+    /// Any number of waiters on any thread; dropping it at any point is safe. The caller sets the deadline.
+    pub async fn ready(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // Listen first, look second: a change between the two is not missed.
+            settled.as_mut().enable();
+            if !self.is_pending() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self.set.load().addresses, Addresses::Pending)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (made by a request: {}) {:?}", self.id, self.from_request, self.set.load())
+    }
+}
+
+/// Caps of an [`EndpointTable`].
+#[derive(Clone, Copy, Debug)]
+pub struct TableLimits {
+    /// Names made by requests that exist at once. The one bound longest ago that nobody uses gives way.
+    pub made_max: usize,
+    /// Names written in the configuration that exist at once.
+    pub written_max: usize,
+    /// New names one source may make within a window. A source is an IPv4 address or an IPv6 /64.
+    pub new_names_max: u32,
+    /// Length of that window, ms.
+    pub window_ms: u64,
+    /// Sources remembered; those beyond share one window.
+    pub sources_max: usize,
+}
+
+impl Default for TableLimits {
+    fn default() -> Self {
+        Self { made_max: 1_000, written_max: 1_000_000, new_names_max: 64, window_ms: 10_000, sources_max: 10_000 }
+    }
+}
+
+/// Why a name gets no cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// All places are taken by names in use.
+    #[error("too many bound names: all {max} are in use")]
+    Full {
+        /// The cap that was met.
+        max: usize,
+    },
+    /// The resolver is far behind.
+    #[error("too many names wait for resolution")]
+    ResolverBusy,
+    /// One source made too many new names in a short time.
+    #[error("too many new names from {source_address}: {max} within {window_ms} ms")]
+    TooManyNames {
+        /// Who asked.
+        source_address: IpAddr,
+        /// The cap that was met.
+        max: u32,
+        /// The window it counts in, ms.
+        window_ms: u64,
+    },
+}
+
+/// All bound names that exist, shared by every thread.
+pub struct EndpointTable {
+    made: DashMap<Path, Arc<Cluster>>,
+    made_count: AtomicUsize,
+    written: DashMap<Path, Arc<Cluster>>,
+    sources: Sources,
+    allow: ArcSwap<Vec<IpNet>>,
+    wakes: OnceLock<mpsc::Sender<Weak<Cluster>>>,
+    wake_missed: AtomicBool,
+    limits: TableLimits,
+}
+
+impl Default for EndpointTable {
+    fn default() -> Self {
+        Self::with_limits(TableLimits::default())
+    }
+}
+
+impl EndpointTable {
+    /// An empty table with its own caps.
+    #[must_use]
+    pub fn with_limits(limits: TableLimits) -> Self {
+        Self {
+            made: DashMap::new(),
+            made_count: AtomicUsize::new(0),
+            written: DashMap::new(),
+            sources: Sources::default(),
+            allow: ArcSwap::default(),
+            wakes: OnceLock::new(),
+            wake_missed: AtomicBool::new(false),
+            limits,
+        }
+    }
+
+    /// The cluster of a bound id.
+    ///
+    /// `from_request`: the name, or a part of it, came with a request (binding says so); `source`: whose request;
+    /// `now_ms`: the clock. A name of a configured namer (`/#/...`) is never counted as made by a request: the
+    /// configuration wrote its addresses, the request only chose among them.
+    ///
+    /// # Errors
+    /// See [`EndpointError`]; a name that already exists is refused only while the resolver could not be told of it.
+    pub fn get(
+        &self,
+        id: &Path,
+        from_request: bool,
+        source: Option<IpAddr>,
+        now_ms: u64,
+    ) -> Result<Arc<Cluster>, EndpointError> {
+        let cluster =
+            if from_request && !is_configured(id) { self.get_made(id, source, now_ms)? } else { self.get_written(id)? };
+        cluster.bound_at_ms.store(now_ms, Ordering::Relaxed);
+        self.wake(&cluster)?;
+        Ok(cluster)
+    }
+
+    /// Every cluster that exists, in order of id: for admin pages and gauges.
+    pub fn list(&self) -> Vec<Arc<Cluster>> {
+        let both = self.written.iter().chain(self.made.iter());
+        let mut list: Vec<_> = both.map(|entry| Arc::clone(entry.value())).collect();
+        list.sort_by(|a, b| (&a.id, a.from_request).cmp(&(&b.id, b.from_request)));
+        list
+    }
+
+    /// Names the resolver: it hears of each name that needs it. Only the first call counts.
+    pub(crate) fn attach(&self, wakes: mpsc::Sender<Weak<Cluster>>) {
+        let _already_attached = self.wakes.set(wakes);
+    }
+
+    /// Sets the networks that names made by requests may reach; the resolver re-publishes what exists.
+    pub(crate) fn set_allowed(&self, allow: &[IpNet]) {
+        self.allow.store(Arc::new(allow.to_vec()));
+    }
+
+    /// The cluster of a name that a namer has; made where it is new.
+    pub(crate) fn configured(&self, id: &Path) -> Arc<Cluster> {
+        let entry = self.written.entry(id.clone());
+        Arc::clone(&entry.or_insert_with(|| Cluster::new(id.clone(), false, (Addresses::Pending, false))))
+    }
+
+    /// Drops written names that nobody uses and `keep` does not want.
+    pub(crate) fn prune_written(&self, keep: impl Fn(&Path) -> bool) {
+        self.written.retain(|id, cluster| keep(id) || Arc::strong_count(cluster) > 1);
+    }
+
+    /// Names in use that could not be told to the resolver, once each time there are some.
+    pub(crate) fn missed(&self) -> Vec<Weak<Cluster>> {
+        if !self.wake_missed.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        let asleep = self.written.iter().filter(|entry| entry.asleep.swap(false, Ordering::AcqRel));
+        asleep.map(|entry| Arc::downgrade(entry.value())).collect()
+    }
+
+    fn get_written(&self, id: &Path) -> Result<Arc<Cluster>, EndpointError> {
+        if let Some(cluster) = self.written.get(id) {
+            return Ok(Arc::clone(&cluster));
+        }
+        if is_configured(id) {
+            // Bound by an older snapshot to a name that has gone since: nothing to keep.
+            return Ok(Cluster::new(id.clone(), false, (Addresses::Neg, false)));
+        }
+        if self.written.len() >= self.limits.written_max {
+            return Err(EndpointError::Full { max: self.limits.written_max });
+        }
+        let entry = self.written.entry(id.clone());
+        Ok(Arc::clone(&entry.or_insert_with(|| Cluster::new(id.clone(), false, inet::first_addresses(id, None)))))
+    }
+
+    fn get_made(&self, id: &Path, source: Option<IpAddr>, now_ms: u64) -> Result<Arc<Cluster>, EndpointError> {
+        if let Some(cluster) = self.made.get(id) {
+            return Ok(Arc::clone(&cluster));
+        }
+        if let Some(source) = source
+            && !self.sources.admit(source, now_ms, &self.limits)
+        {
+            let TableLimits { new_names_max: max, window_ms, .. } = self.limits;
+            return Err(EndpointError::TooManyNames { source_address: source, max, window_ms });
+        }
+        self.reserve_made()?;
+        let mut inserted = false;
+        let cluster = Arc::clone(&self.made.entry(id.clone()).or_insert_with(|| {
+            inserted = true;
+            Cluster::new(id.clone(), true, inet::first_addresses(id, Some(self.allow.load().as_slice())))
+        }));
+        if !inserted {
+            // Another thread was faster; its reservation stands for both.
+            self.made_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(cluster)
+    }
+
+    /// Takes one of the `made_max` places, where needed from the name bound longest ago that nobody uses.
+    fn reserve_made(&self) -> Result<(), EndpointError> {
+        let max = self.limits.made_max;
+        let below = |count: usize| (count < max).then_some(count + 1);
+        if self.made_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok() {
+            return Ok(());
+        }
+        // Another thread may take the victim into use or evict it first; a few tries are enough.
+        for _ in 0..EVICTION_TRIES {
+            let unused = self.made.iter().filter(|entry| Arc::strong_count(entry.value()) == 1);
+            let oldest = unused.min_by_key(|entry| entry.bound_at_ms.load(Ordering::Relaxed));
+            let Some(victim) = oldest.map(|entry| entry.key().clone()) else { break };
+            if self.made.remove_if(&victim, |_, cluster| Arc::strong_count(cluster) == 1).is_some() {
+                return Ok(()); // its place is ours
+            }
+        }
+        Err(EndpointError::Full { max })
+    }
+
+    /// Tells the resolver of a name that it does not look after.
+    fn wake(&self, cluster: &Arc<Cluster>) -> Result<(), EndpointError> {
+        fence(Ordering::SeqCst); // pairs with `fall_asleep`
+        let Some(wakes) = self.wakes.get() else { return Ok(()) };
+        if !cluster.asleep.load(Ordering::Relaxed) || !cluster.asleep.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        if wakes.try_send(Arc::downgrade(cluster)).is_ok() {
+            return Ok(());
+        }
+        cluster.asleep.store(true, Ordering::Release);
+        if !cluster.from_request {
+            // There are only as many as the configuration wrote: the resolver comes for them when it has caught up.
+            self.wake_missed.store(true, Ordering::Release);
+            return Ok(());
+        }
+        // Old addresses serve until the next try; a name without any is refused.
+        if cluster.is_pending() { Err(EndpointError::ResolverBusy) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for EndpointTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointTable").field("made", &self.made.len()).field("written", &self.written.len()).finish()
+    }
+}
+
+/// Is it a name of a configured namer?
+fn is_configured(id: &Path) -> bool {
+    id.labels().next() == Some(b"#".as_slice())
+}
+
+/// Tries to find a name to evict before the table counts as full.
+const EVICTION_TRIES: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Asks DNS for the addresses of a name: A and AAAA, through hickory. The only place that knows its types.
+
+use std::net::{AddrParseError, IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup_ip::LookupIp;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::Name;
+use hickory_resolver::{TokioResolver, system_conf};
+
+use super::hosts::{Answer, Family};
+
+/// How DNS is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// The only server to ask. `None`: servers, search list and options of `/etc/resolv.conf`.
+    /// `/etc/hosts` counts either way.
+    pub server: Option<SocketAddr>,
+}
+
+/// The environment variable `SERIN_DNS` is no `ip:port`.
+#[derive(Debug, thiserror::Error)]
+#[error("SERIN_DNS must name a DNS server as ip:port, such as 127.0.0.1:5353, not `{found}`")]
+pub struct DnsConfigError {
+    found: String,
+    #[source]
+    cause: AddrParseError,
+}
+
+impl DnsConfig {
+    /// From the value of `SERIN_DNS` (`ip:port` of the server to ask), if it is set and not empty.
+    ///
+    /// # Errors
+    /// A value that is no `ip:port`.
+    pub fn from_variable(value: Option<&str>) -> Result<Self, DnsConfigError> {
+        let Some(text) = value.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(Self::default()) };
+        match text.parse() {
+            Ok(server) => Ok(Self { server: Some(server) }),
+            Err(cause) => Err(DnsConfigError { found: text.chars().take(100).collect(), cause }),
+        }
+    }
+}
+
+/// Asks. Cheap to clone; must be used inside a tokio runtime.
+#[derive(Clone)]
+pub(super) struct DnsClient {
+    // One for each family: a failure of one must not look like its absence.
+    v4: TokioResolver,
+    v6: TokioResolver,
+}
+
+impl DnsClient {
+    pub(super) fn new(dns: DnsConfig) -> Result<Self, NetError> {
+        let (config, options) = match dns.server {
+            None => system_conf::read_system_conf()?,
+            Some(server) => (only(server), ResolverOpts::default()),
+        };
+        let build = |strategy| {
+            let mut builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
+            *builder.options_mut() = tuned(options.clone(), strategy);
+            builder.build()
+        };
+        Ok(Self { v4: build(LookupIpStrategy::Ipv4Only)?, v6: build(LookupIpStrategy::Ipv6Only)? })
+    }
+
+    /// All addresses of `name`, within [`LOOKUP_MS_MAX`].
+    pub(super) async fn ask(&self, name: &str) -> Answer {
+        let fqdn = match Name::from_ascii(name) {
+            Ok(fqdn) => fqdn,
+            Err(error) => return Answer::none(&Family::Nothing(format!("{name}: {error}").into())),
+        };
+        let both = async { tokio::join!(self.v4.lookup_ip(fqdn.clone()), self.v6.lookup_ip(fqdn.clone())) };
+        match tokio::time::timeout(Duration::from_millis(LOOKUP_MS_MAX), both).await {
+            Ok((v4, v6)) => {
+                let ttl_s = [&v4, &v6].into_iter().flatten().map(ttl_s).min().unwrap_or(0);
+                Answer { v4: family(name, v4), v6: family(name, v6), ttl_s }
+            }
+            Err(_) => Answer::none(&Family::Failed(format!("{name}: DNS did not answer in time").into())),
+        }
+    }
+}
+
+impl Answer {
+    /// Nothing was learned for either family, for the same reason.
+    pub(super) fn none(why: &Family) -> Self {
+        Self { v4: why.clone(), v6: why.clone(), ttl_s: 0 }
+    }
+}
+
+fn only(server: SocketAddr) -> ResolverConfig {
+    let mut asked = NameServerConfig::udp_and_tcp(server.ip());
+    asked.connections.iter_mut().for_each(|connection| connection.port = server.port());
+    ResolverConfig::from_parts(None, Vec::new(), vec![asked])
+}
+
+fn tuned(mut options: ResolverOpts, strategy: LookupIpStrategy) -> ResolverOpts {
+    options.ip_strategy = strategy;
+    options.use_hosts_file = ResolveHosts::Always;
+    // Answers live in `Hosts`, by their own TTL: a second cache would only age them.
+    options.cache_size = 0;
+    // CNAMEs stay in the answer, so that their TTL counts.
+    options.preserve_intermediates = true;
+    // A cut UDP answer is asked for again over TCP.
+    options.try_tcp_on_error = true;
+    options.timeout = options.timeout.min(Duration::from_millis(ATTEMPT_MS_MAX));
+    options.max_active_requests = 2 * LOOKUPS_MAX;
+    options
+}
+
+fn ttl_s(lookup: &LookupIp) -> u32 {
+    lookup.as_lookup().answers().iter().map(|record| record.ttl).min().unwrap_or(0)
+}
+
+fn family(name: &str, result: Result<LookupIp, NetError>) -> Family {
+    match result {
+        Ok(lookup) => {
+            let ips: Vec<IpAddr> = lookup.iter().collect();
+            if ips.is_empty() { Family::Nothing(format!("{name}: no addresses").into()) } else { Family::Found(ips) }
+        }
+        Err(error) if error.is_nx_domain() => Family::Nothing(format!("{name}: no such host").into()),
+        Err(error) if error.is_no_records_found() => Family::Nothing(format!("{name}: no addresses").into()),
+        Err(error) => Family::Failed(format!("{name}: {error}").into()),
+    }
+}
+
+/// Questions in flight at once.
+pub const LOOKUPS_MAX: usize = 64;
+/// One question takes at most this long, all servers and tries together.
+pub const LOOKUP_MS_MAX: u64 = 5_000;
+/// One try takes at most this long.
+const ATTEMPT_MS_MAX: u64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: Option<&str>, expected: Result<Option<&str>, &str>) {
+        let config = DnsConfig::from_variable(value).map(|config| config.server.map(|server| server.to_string()));
+        let expected = expected.map(|server| server.map(str::to_owned)).map_err(str::to_owned);
+        assert_eq!(config.map_err(|error| error.to_string()), expected);
+    }
+
+    #[test]
+    fn the_server_comes_from_the_environment() {
+        check(None, Ok(None));
+        check(Some(""), Ok(None));
+        check(Some("127.0.0.1:5353"), Ok(Some("127.0.0.1:5353")));
+        check(Some("[::1]:53"), Ok(Some("[::1]:53")));
+        let hint = "SERIN_DNS must name a DNS server as ip:port, such as 127.0.0.1:5353, not `dns.test`";
+        check(Some("dns.test"), Err(hint));
+    }
+}
