@@ -1,0 +1,125 @@
+//! How a request counts: served, failed, or saying nothing about the upstream.
+//!
+//! | what happened | class |
+//! |---|---|
+//! | 5xx; gRPC UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS; a gRPC stream that ends without a status | Failure |
+//! | refused, reset, timed out, cut short, an answer that Serin made because the upstream gave none | Failure |
+//! | the downstream went away, or broke its own message, before the upstream was done | Ignored |
+//! | all else, 4xx included: the upstream did its work | Success |
+
+use http::StatusCode;
+use serin_metrics::Class;
+
+use crate::grpc;
+
+/// Who ended an exchange before it was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutBy {
+    /// The caller: cancelled, closed, reset, or sent what cannot be read.
+    Downstream,
+    /// Serin: a timeout, no endpoint, no connection.
+    Proxy,
+    /// The endpoint: refused, reset, closed early, or sent what cannot be read.
+    Upstream,
+}
+
+/// The class of a response that came to its end.
+///
+/// `grpc` says whether the request was a gRPC call; then `grpc_status` is what the trailers, or the head of an answer
+/// without a body, said ([`grpc::status_of`]). For other requests it is not looked at.
+pub fn of_response(status: StatusCode, grpc: bool, grpc_status: Option<u32>) -> Class {
+    if status.is_server_error() {
+        return Class::Failure;
+    }
+    let failed = match (grpc, grpc_status) {
+        (false, _) => false,
+        (true, Some(code)) => is_failure(code),
+        (true, None) if status == StatusCode::OK => true,
+        (true, None) => is_failure(grpc::code_of_http(status)),
+    };
+    if failed { Class::Failure } else { Class::Success }
+}
+
+/// The class of an exchange that did not come to its end.
+pub const fn of_cut(by: CutBy) -> Class {
+    match by {
+        CutBy::Downstream => Class::Ignored,
+        CutBy::Proxy | CutBy::Upstream => Class::Failure,
+    }
+}
+
+/// Whether a gRPC status is the service's failure rather than an answer to what was asked. A code that gRPC does not
+/// define is UNKNOWN to every client, so it is one here.
+pub const fn is_failure(grpc_status: u32) -> bool {
+    matches!(
+        grpc_status,
+        grpc::UNKNOWN | grpc::DEADLINE_EXCEEDED | grpc::INTERNAL | grpc::UNAVAILABLE | grpc::DATA_LOSS
+    ) || grpc_status > grpc::UNAUTHENTICATED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_http(status: u16, class: Class) {
+        assert_eq!(of_response(StatusCode::from_u16(status).unwrap(), false, None), class, "{status}");
+    }
+
+    #[track_caller]
+    fn check_grpc(status: u16, grpc_status: Option<u32>, class: Class) {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(of_response(status, true, grpc_status), class, "{status} {grpc_status:?}");
+    }
+
+    #[test]
+    fn only_5xx_fails_without_grpc() {
+        for status in [200, 204, 301, 304, 400, 404, 429, 499] {
+            check_http(status, Class::Success);
+        }
+        for status in [500, 502, 503, 504, 599] {
+            check_http(status, Class::Failure);
+        }
+    }
+
+    #[test]
+    fn grpc_status_of_a_plain_response_is_not_looked_at() {
+        assert_eq!(of_response(StatusCode::OK, false, Some(grpc::INTERNAL)), Class::Success);
+    }
+
+    #[test]
+    fn five_grpc_codes_fail() {
+        for code in 0..=16 {
+            let failure = [2, 4, 13, 14, 15].contains(&code);
+            check_grpc(200, Some(code), if failure { Class::Failure } else { Class::Success });
+        }
+    }
+
+    #[test]
+    fn undefined_grpc_codes_fail_as_unknown() {
+        check_grpc(200, Some(17), Class::Failure);
+        check_grpc(200, Some(u32::MAX), Class::Failure);
+    }
+
+    #[test]
+    fn grpc_stream_without_a_status_fails() {
+        check_grpc(200, None, Class::Failure);
+    }
+
+    #[test]
+    fn grpc_answered_by_plain_http_counts_as_the_code_a_client_sees() {
+        check_grpc(404, None, Class::Success); // UNIMPLEMENTED
+        check_grpc(401, None, Class::Success); // UNAUTHENTICATED
+        check_grpc(400, None, Class::Failure); // INTERNAL
+        check_grpc(429, None, Class::Failure); // UNAVAILABLE
+        check_grpc(302, None, Class::Failure); // UNKNOWN
+        check_grpc(503, Some(grpc::OK), Class::Failure);
+    }
+
+    #[test]
+    fn a_cancelling_downstream_says_nothing_about_the_upstream() {
+        assert_eq!(of_cut(CutBy::Downstream), Class::Ignored);
+        assert_eq!(of_cut(CutBy::Proxy), Class::Failure);
+        assert_eq!(of_cut(CutBy::Upstream), Class::Failure);
+    }
+}
