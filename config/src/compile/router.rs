@@ -1,0 +1,234 @@
+//! `routers`: each a world of names with its listeners.
+
+use std::collections::HashMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::dtab::{Dtab, Path};
+use crate::model::{Failover, HostRule, Identifier, OnUnhealthy, Protocol, Router};
+use crate::raw::{Cx, Fields, not_built};
+use crate::source::Span;
+use crate::units::{self, Wrong};
+use crate::yaml::Node;
+
+use super::dtabs::{self, Known};
+use super::{LABEL_BYTES_MAX, Listener, client, rules, server};
+
+const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
+
+const NOT_BUILT: &[(&str, &str)] = &[
+    ("announcers", ""),
+    ("tls", "put TLS in front of Serin"),
+    ("tracePropagator", ""),
+    ("httpAccessLog", ""),
+    ("httpAccessLogRollPolicy", ""),
+    ("httpAccessLogAppend", ""),
+    ("httpAccessLogRotateCount", ""),
+    ("h2AccessLog", ""),
+    ("h2AccessLogRollPolicy", ""),
+    ("h2AccessLogAppend", ""),
+    ("h2AccessLogRotateCount", ""),
+    ("maxHeadersKB", "limits follow `exposure` of the server"),
+    ("maxInitialLineKB", "limits follow `exposure` of the server"),
+    ("maxErrResponseKB", ""),
+    ("streamAfterContentLengthKB", "bodies of every length are streamed"),
+    ("compressionLevel", "bodies are passed on as they are"),
+    ("retries", ""),
+];
+
+const IDENTIFIERS_NOT_BUILT: &[&str] = &[
+    "io.l5d.header",
+    "io.l5d.header.path",
+    "io.l5d.ingress",
+    "io.l5d.k8s.istio",
+    "io.l5d.methodAndHost",
+    "io.l5d.path",
+    "io.l5d.static",
+];
+
+const INTERPRETERS_NOT_BUILT: &[&str] = &[
+    "io.l5d.consul.interpreter",
+    "io.l5d.fs",
+    "io.l5d.istio.interpreter",
+    "io.l5d.k8s.configMap",
+    "io.l5d.mesh",
+    "io.l5d.namerd",
+    "io.l5d.namerd.http",
+];
+
+/// All routers, and all places where they listen.
+pub(super) struct Routers {
+    pub(super) list: Vec<Router>,
+    pub(super) listeners: Vec<Listener>,
+}
+
+pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>) -> Routers {
+    let mut routers = Routers { list: Vec::new(), listeners: Vec::new() };
+    let help = format!("write `routers: [{EXAMPLE}]`");
+    let Some(entry) = fields.require(cx, "routers", "the file", &help) else { return routers };
+    let items = cx.list("routers", &entry.value, "[{protocol: http, servers: [{port: 4140}]}]");
+    if items.is_empty() {
+        let none = Diagnostic::error("config/missing-key", entry.key_span, "at least one router is needed");
+        cx.push(none.help(help));
+    }
+    let mut labels: HashMap<String, Span> = HashMap::new();
+    for item in items {
+        let Some((router, span)) = router(cx, item, known, &mut routers.listeners) else { continue };
+        if let Some(earlier) = labels.get(&router.label) {
+            let message = format!("two routers are labelled `{}`", crate::raw::shown(&router.label));
+            let twice = Diagnostic::error("config/duplicate-label", span, message);
+            cx.push(twice.related(*earlier, "the first one").help("give each router a `label` of its own"));
+        } else {
+            labels.insert(router.label.clone(), span);
+        }
+        routers.list.push(router);
+    }
+    routers
+}
+
+/// A router and the place of its label.
+fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, listeners: &mut Vec<Listener>) -> Option<(Router, Span)> {
+    let mut fields = Fields::open(cx, "routers", item, EXAMPLE)?;
+    let (name, protocol, port) = protocol(cx, &mut fields);
+    let span = fields.get("label").map_or(fields.span, |entry| entry.value.span);
+    let label = |text: &str| units::visible(text, LABEL_BYTES_MAX, "a label", "outgoing");
+    let label = fields.scalar(cx, "label", label).unwrap_or_else(|| name.to_owned());
+    let dst_prefix = fields.scalar(cx, "dstPrefix", path).or_else(|| path("/svc").ok())?;
+    let base = match fields.take(cx, "dtab") {
+        Some(entry) => dtabs::dtab(cx, &entry.value, known, None),
+        None => Some(Dtab(Vec::new())),
+    };
+    let overrides = rules::overrides(cx, &mut fields, known, base.as_ref());
+    let splits = rules::splits(cx, &mut fields, base.as_ref());
+    let on_unhealthy = rules::on_unhealthy(cx, &mut fields).unwrap_or(OnUnhealthy::Redistribute);
+    let failovers = [("health", Failover::Health), ("names", Failover::Names)];
+    let failover = fields.scalar(cx, "failover", |text| units::choice(text, &failovers)).unwrap_or_default();
+    let servers = servers(cx, &mut fields, port, listeners);
+    let router = Router {
+        label,
+        dst_prefix,
+        identifier: identifier(cx, &mut fields),
+        dtab: base.unwrap_or(Dtab(Vec::new())),
+        overrides,
+        splits,
+        failover,
+        on_unhealthy,
+        servers,
+        client: client::client(cx, &mut fields, protocol),
+        service: client::service(cx, &mut fields),
+        binding: client::binding(cx, &mut fields),
+    };
+    others(cx, &mut fields);
+    fields.finish(cx);
+    Some((router, span))
+}
+
+/// The protocol's name (the default label), what upstreams speak by default, and the default port: both of Linkerd.
+fn protocol(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (&'static str, Protocol, u16) {
+    const HTTP: (&str, Protocol, u16) = ("http", Protocol::Auto, 4140);
+    // An h2 router of Linkerd speaks HTTP/2 on both sides.
+    const H2: (&str, Protocol, u16) = ("h2", Protocol::H2, 4142);
+    let span = fields.get("protocol").map(|entry| entry.value.span);
+    let protocol = fields.scalar(cx, "protocol", |text| match text {
+        "mux" | "thrift" | "thriftmux" => Ok(None),
+        _ => units::choice(text, &[("http", HTTP), ("h2", H2)]).map(Some),
+    });
+    if let (Some(None), Some(span)) = (protocol, span) {
+        let instead = "write `protocol: http`, which speaks HTTP/1.1 and HTTP/2 on one port";
+        cx.push(not_built(span, "this protocol", instead));
+    }
+    protocol.flatten().unwrap_or(HTTP)
+}
+
+fn path(text: &str) -> Result<Path, Wrong> {
+    Path::parse(text).map_err(|errors| Wrong::new("a path", "/svc").help(errors.in_text(text)))
+}
+
+fn servers(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'_, '_>,
+    port: u16,
+    listeners: &mut Vec<Listener>,
+) -> Vec<crate::model::Server> {
+    let Some(entry) = fields.require(cx, "servers", "a router", "write `servers: [{port: 4140}]`") else {
+        return Vec::new();
+    };
+    let items = cx.list("servers", &entry.value, "[{port: 4140}]");
+    if items.is_empty() {
+        let message = "a router needs at least one server";
+        cx.push(
+            Diagnostic::error("config/missing-key", entry.key_span, message).help("write `servers: [{port: 4140}]`"),
+        );
+    }
+    let servers = items.iter().filter_map(|item| server::server(cx, item, port));
+    let keep = |(server, span): (crate::model::Server, Span)| {
+        listeners.push(Listener::new(&server, span));
+        server
+    };
+    servers.map(keep).collect()
+}
+
+/// One identifier, or a list with one: that is how Linkerd files often write it.
+fn identifier(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Identifier {
+    let default = Identifier::HeaderToken { header: None, host: HostRule::Normalized };
+    let Some(entry) = fields.take(cx, "identifier") else { return default };
+    let (first, more) = match cx.one_or_more(&entry.value) {
+        [] => {
+            cx.wrong("identifier", &entry.value, Wrong::new("one identifier", "{kind: io.l5d.header.token}"));
+            return default;
+        }
+        [first, more @ ..] => (first, more),
+    };
+    if let Some(second) = more.first() {
+        cx.push(not_built(second.span, "more than one identifier", "keep the first"));
+    }
+    let Some(mut fields) = Fields::open(cx, "identifier", first, "{kind: io.l5d.header.token}") else { return default };
+    let instead =
+        "write `kind: io.l5d.header.token`: names are `/svc/<value of a header>`, `Host` unless said otherwise";
+    let built = ["io.l5d.header.token"];
+    if super::kind(cx, &mut fields, "identifier", &built, IDENTIFIERS_NOT_BUILT, instead).is_none() {
+        fields.abandon();
+        return default;
+    }
+    let header = fields.scalar(cx, "header", identifier_header).flatten();
+    let host_rules = [("normalized", HostRule::Normalized), ("verbatim", HostRule::Verbatim)];
+    let host = fields.scalar(cx, "host", |text| units::choice(text, &host_rules)).unwrap_or_default();
+    fields.finish(cx);
+    Identifier::HeaderToken { header, host }
+}
+
+/// `None`: the host, whatever the version of HTTP calls it.
+fn identifier_header(text: &str) -> Result<Option<String>, Wrong> {
+    if text.eq_ignore_ascii_case("host") || text == ":authority" {
+        return Ok(None);
+    }
+    units::header_name(text).map(Some)
+}
+
+/// Keys that change nothing, or nothing yet.
+fn others(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {
+    if let Some(mut interpreter) = fields.map(cx, "interpreter", "{kind: default}") {
+        let instead = "write the dtab in this file: it is reloaded at once";
+        match super::kind(cx, &mut interpreter, "interpreter", &["default"], INTERPRETERS_NOT_BUILT, instead) {
+            Some(_) => {
+                interpreter.not_built(cx, &[("transformers", "")]);
+                interpreter.finish(cx);
+            }
+            None => interpreter.abandon(),
+        }
+    }
+    fields.scalar(cx, "experimental", units::boolean);
+    if fields.scalar(cx, "originator", units::boolean) == Some(true) {
+        fields.not_built(cx, &[("originator", "remove the line")]);
+    }
+    match fields.scalar(cx, "streamingEnabled", units::boolean) {
+        Some(true) => fields.unneeded(cx, &[("streamingEnabled", "bodies are always streamed")]),
+        Some(false) => fields.not_built(cx, &[("streamingEnabled", "bodies are always streamed: remove the line")]),
+        None => {}
+    }
+    let why = "bodies are streamed, their length has no limit";
+    fields.unneeded(
+        cx,
+        &[("maxRequestKB", why), ("maxResponseKB", why), ("threads", "`workers` is set for the process")],
+    );
+    fields.not_built(cx, NOT_BUILT);
+}

@@ -1,0 +1,109 @@
+//! `servers`: where a router listens, and whom it trusts there.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::diagnostic::Diagnostic;
+use crate::model::{Exposure, Server, Trust};
+use crate::raw::{Cx, Fields};
+use crate::source::Span;
+use crate::units;
+use crate::yaml::Node;
+
+/// `Via` entries that can be allowed.
+pub const CALL_DEPTH_MAX: u64 = 1000;
+const CALL_DEPTH: u32 = 100;
+
+const NOT_BUILT: &[(&str, &str)] = &[
+    ("tls", "put the listener on loopback or a private network and terminate TLS in front of it"),
+    ("label", "metrics are labelled by router: make it a router of its own"),
+    ("timeoutMs", "write `service: {totalTimeoutMs: 2000}` in the router"),
+    ("serverSession", ""),
+    ("announce", ""),
+    ("addForwardedHeader", "forwarding headers follow `exposure`"),
+    ("timestampHeader", ""),
+    ("windowUpdateRatio", ""),
+    ("headerTableBytes", ""),
+    ("initialStreamWindowBytes", ""),
+    ("maxConcurrentStreamsPerConnection", ""),
+    ("maxFrameBytes", ""),
+    ("maxHeaderListBytes", ""),
+];
+
+/// One server and the place of its address.
+pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<(Server, Span)> {
+    let mut fields = Fields::open(cx, "servers", item, "{ip: 127.0.0.1, port: 4140}")?;
+    let mut span = fields.span;
+    if let Some(port) = fields.get("port") {
+        span = port.key_span;
+    }
+    let ip = fields.scalar(cx, "ip", units::ip).unwrap_or(super::LOOPBACK);
+    let port = fields.scalar(cx, "port", units::listen_port).unwrap_or(default_port);
+    let exposures = [("edge", Exposure::Edge), ("mesh", Exposure::Mesh)];
+    let exposure = fields.scalar(cx, "exposure", |text| units::choice(text, &exposures)).unwrap_or_default();
+    let trust = trust(cx, &mut fields, ip, span);
+    let requests_max =
+        fields.scalar(cx, "maxConcurrentRequests", |text| units::whole(text, 1..=u64::from(u32::MAX), "10000"));
+    let call_depth = fields.scalar(cx, "maxCallDepth", |text| units::whole(text, 1..=CALL_DEPTH_MAX, "100"));
+    socket_options(cx, &mut fields);
+    fields.not_built(cx, NOT_BUILT);
+    fields.finish(cx);
+    let server = Server {
+        address: SocketAddr::new(ip, port),
+        exposure,
+        trust,
+        requests_max: requests_max.and_then(|max| NonZeroU32::new(u32::try_from(max).ok()?)),
+        call_depth_max: call_depth.and_then(|depth| u32::try_from(depth).ok()).unwrap_or(CALL_DEPTH),
+    };
+    Some((server, span))
+}
+
+/// Whose context headers count. Linkerd believed everybody; unset, we believe our own host, and say so.
+fn trust(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, ip: IpAddr, span: Span) -> Trust {
+    let clear = fields.scalar(cx, "clearContext", units::boolean);
+    let cleared = fields.get("clearContext").map(|entry| entry.key_span);
+    let mut sources = vec![IpNet::V4(LOOPBACK_V4), IpNet::V6(LOOPBACK_V6)];
+    let written = fields.take(cx, "trustedSources");
+    if let Some(entry) = written {
+        let items = cx.list("trustedSources", &entry.value, "[10.0.0.0/8]");
+        sources = items.iter().filter_map(|item| cx.scalar("trustedSources", item, units::cidr)).collect();
+        if let Some(cleared) = cleared {
+            let message = "`trustedSources` has no effect beside `clearContext`, which decides for all peers";
+            let conflict = Diagnostic::error("config/conflict", entry.key_span, message);
+            cx.push(conflict.related(cleared, "decided here").help("remove one of the two"));
+        }
+    }
+    if cleared.is_none() && written.is_none() && !ip.is_loopback() {
+        let message = "`clearContext` is not set: `l5d-dtab` and `l5d-ctx-*` headers are obeyed only from this host";
+        let help = "add `clearContext: true` to obey nobody, `clearContext: false` to obey everybody as Linkerd does, \
+                    or `trustedSources: [10.0.0.0/8]` to obey these";
+        cx.push(Diagnostic::warning("config/clear-context", span, message).help(help));
+    }
+    match clear {
+        Some(true) => Trust::Nobody,
+        Some(false) => Trust::Everybody,
+        None => Trust::Sources(sources),
+    }
+}
+
+const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8);
+const LOOPBACK_V6: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128);
+
+/// `socketOptions`: what we do anyway is accepted with a word, all else is refused.
+pub(super) fn socket_options(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {
+    let Some(mut options) = fields.map(cx, "socketOptions", "{noDelay: true}") else { return };
+    for key in ["noDelay", "reuseAddr", "reusePort"] {
+        match options.scalar(cx, key, units::boolean) {
+            Some(true) => options.unneeded(cx, &[(key, "it is always on")]),
+            Some(false) if key != "reusePort" => options.not_built(cx, &[(key, "it is always on: remove the line")]),
+            Some(false) => options.unneeded(cx, &[(key, "each worker has a listening socket of its own")]),
+            None => {}
+        }
+    }
+    let timeouts = "write timeouts as `service: {totalTimeoutMs: 2000}`";
+    let missing = [("keepAlive", ""), ("readTimeoutMs", timeouts), ("writeTimeoutMs", timeouts), ("backlog", "")];
+    options.not_built(cx, &missing);
+    options.finish(cx);
+}
