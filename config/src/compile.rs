@@ -84,6 +84,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
 /// The admin listener, and where it is written.
 fn admin(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Admin, Option<Span>) {
     let (mut ip, mut port, mut span) = (LOOPBACK, ADMIN_PORT, None);
+    let errors_before = cx.errors();
     if let Some(mut admin) = fields.map(cx, "admin", "{ip: 127.0.0.1, port: 9990}") {
         span = Some(admin.span);
         ip = admin.scalar(cx, "ip", units::ip).unwrap_or(ip);
@@ -101,6 +102,8 @@ fn admin(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Admin, Option<Span>) {
         );
         admin.finish(cx);
     }
+    // An address that could not be read clashes with nothing.
+    let port = if cx.errors() == errors_before { port } else { 0 };
     (Admin { address: SocketAddr::new(ip, port) }, span)
 }
 
@@ -109,7 +112,7 @@ fn egress(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Egress {
     if let Some(mut egress) = fields.map(cx, "egress", "{allow: [127.0.0.0/8]}") {
         if let Some(entry) = egress.take(cx, "allow") {
             let items = cx.list("allow", &entry.value, "[127.0.0.0/8]");
-            allow = items.iter().filter_map(|item| cx.scalar("allow", item, units::cidr)).collect();
+            allow = cx.scalars("allow", items, units::cidr);
         }
         egress.finish(cx);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
 use crate::source::{Position, Source, Span, floor_char};
 
@@ -200,44 +200,63 @@ fn render_one(diagnostic: &Diagnostic, source: &Source, renderer: &Renderer) -> 
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(snippet(
-        source,
-        diagnostic.span,
-        &diagnostic.label,
-        AnnotationKind::Primary,
-    ));
-    if let Some((span, label)) = &diagnostic.related {
-        group = group.element(snippet(source, *span, label, AnnotationKind::Context));
+    let primary = Excerpt::of(source, diagnostic.span);
+    let related = diagnostic.related.as_ref().map(|(span, label)| (Excerpt::of(source, *span), label));
+    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code);
+    let mut group = title.element(primary.snippet(source, &diagnostic.label, AnnotationKind::Primary));
+    if let Some((excerpt, label)) = &related {
+        group = group.element(excerpt.snippet(source, label, AnnotationKind::Context));
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
-    let report: [Group<'_>; 1] = [group];
-    renderer.render(&report)
+    let mut text = renderer.render(&[group]);
+    for excerpt in std::iter::once(&primary).chain(related.iter().map(|(excerpt, _)| excerpt)) {
+        // The renderer counts columns from a cut; put the right one in its place.
+        if let Some(counted) = excerpt.counted_column {
+            let name = source.name();
+            let Position { line, column } = excerpt.position;
+            text = text.replacen(&format!("{name}:{line}:{counted}"), &format!("{name}:{line}:{column}"), 1);
+        }
+    }
+    text
 }
 
-/// One line with its mark. Only that line is handed over, and of a very long one only the part around the mark:
+/// The line of a mark. Only that line is handed to the renderer, and of a very long one only the part around the mark:
 /// so the cost of a diagnostic does not depend on the size of the file.
-fn snippet<'a>(
-    source: &'a Source,
-    span: Span,
-    label: &'a str,
-    kind: AnnotationKind,
-) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let text = source.text();
-    let start = floor_char(text, span.start);
-    let line = source.position(start).line;
-    let whole = source.line_range(line);
-    let start = start.min(whole.end);
-    let end = floor_char(text, span.end).clamp(start, whole.end);
-    let from = if start - whole.start > WINDOW_BYTES { floor_char(text, start - WINDOW_BYTES) } else { whole.start };
-    let to = floor_char(text, whole.end.min(start + WINDOW_BYTES));
-    let shown = text.get(from..to).unwrap_or_default();
-    let mark = (start - from).min(shown.len())..(end - from).clamp(start - from, shown.len());
-    let annotation = kind.span(mark).label((!label.is_empty()).then_some(label));
-    // A cut line would give the renderer a wrong column: the path then carries the right one itself.
-    let path = source.name();
-    Snippet::source(shown).path(path).line_start(line).annotation(annotation)
+struct Excerpt<'a> {
+    text: &'a str,
+    marked: std::ops::Range<usize>,
+    position: Position,
+    /// The column from where the line was cut, if it was.
+    counted_column: Option<usize>,
+}
+
+impl<'a> Excerpt<'a> {
+    fn of(source: &'a Source, span: Span) -> Excerpt<'a> {
+        let text = source.text();
+        let start = floor_char(text, span.start);
+        let position = source.position(start);
+        let line = source.line_range(position.line);
+        let start = start.min(line.end);
+        let end = floor_char(text, span.end).clamp(start, line.end);
+        let is_cut = start - line.start > WINDOW_BYTES;
+        let from = if is_cut { floor_char(text, start - WINDOW_BYTES) } else { line.start };
+        let to = floor_char(text, line.end.min(start + WINDOW_BYTES)).max(start);
+        let shown = text.get(from..to).unwrap_or_default();
+        let before = text.get(from..start).unwrap_or_default();
+        Excerpt {
+            text: shown,
+            marked: before.len()..(end - from).min(shown.len()),
+            position,
+            counted_column: is_cut.then(|| before.chars().count() + 1),
+        }
+    }
+
+    fn snippet(&self, source: &'a Source, label: &'a str, kind: AnnotationKind) -> Snippet<'a, Annotation<'a>> {
+        let annotation = kind.span(self.marked.clone()).label((!label.is_empty()).then_some(label));
+        Snippet::source(self.text).path(source.name()).line_start(self.position.line).annotation(annotation)
+    }
 }
 
 /// What is shown of a line on either side of a mark.

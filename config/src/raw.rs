@@ -44,8 +44,12 @@ impl<'a> Cx<'a> {
 
     /// A value that is not what `key` allows.
     pub(crate) fn wrong(&self, key: &str, node: &Node<'_>, wrong: Wrong) {
+        self.wrong_value(&format!("`{key}`"), node, wrong);
+    }
+
+    fn wrong_value(&self, what: &str, node: &Node<'_>, wrong: Wrong) {
         let Wrong { allowed, example, help } = wrong;
-        let message = format!("`{key}` is {}, allowed is {allowed}, for example `{example}`", found(node));
+        let message = format!("{what} is {}, allowed is {allowed}, for example `{example}`", found(node));
         self.push(Diagnostic::error("config/wrong-value", node.span, message).maybe_help(help));
     }
 
@@ -56,12 +60,18 @@ impl<'a> Cx<'a> {
         node: &Node<'_>,
         read: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let result = match &node.value {
-            Value::Scalar(scalar) if !scalar.is_null() => read(&scalar.text),
-            // Ask the reader anyway, with a text nothing allows: its refusal names what is allowed.
-            _ => read("\u{0}").and_then(|_| Err(Wrong::new("one text", "text"))),
-        };
-        result.map_err(|wrong| self.wrong(key, node, wrong)).ok()
+        read_scalar(node, read).map_err(|wrong| self.wrong(key, node, wrong)).ok()
+    }
+
+    /// Several values: the good ones of them.
+    pub(crate) fn scalars<T>(&self, key: &str, nodes: &[Node<'_>], read: impl Fn(&str) -> Result<T, Wrong>) -> Vec<T> {
+        nodes.iter().filter_map(|node| self.item(key, node, &read)).collect()
+    }
+
+    /// One of several values.
+    pub(crate) fn item<T>(&self, key: &str, node: &Node<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let wrong = |wrong| self.wrong_value(&format!("an entry of `{key}`"), node, wrong);
+        read_scalar(node, read).map_err(wrong).ok()
     }
 
     /// The items of a list.
@@ -106,6 +116,14 @@ impl<'a> Cx<'a> {
             }
         }
         unique
+    }
+}
+
+fn read_scalar<T>(node: &Node<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Result<T, Wrong> {
+    match &node.value {
+        Value::Scalar(scalar) if !scalar.is_null() => read(&scalar.text),
+        // Ask the reader anyway, with a text nothing allows: its refusal names what is allowed.
+        _ => read("\u{0}").and_then(|_| Err(Wrong::new("one text", "text"))),
     }
 }
 

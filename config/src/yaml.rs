@@ -82,7 +82,7 @@ pub(crate) fn read<'s>(source: &'s Source, sink: &mut Sink) -> Option<Node<'s>> 
     for event in Parser::new_from_str_with_options(source.text(), options) {
         match event {
             Ok((event, span)) => builder.take(event, span_of(&span)),
-            Err(error) => builder.syntax_error(source, error.marker().byte_offset().unwrap_or(0), &error.info()),
+            Err(error) => builder.syntax_error(error.marker().byte_offset().unwrap_or(0), &error.info()),
         }
         if builder.failed {
             return None;
@@ -144,9 +144,9 @@ impl<'s> Builder<'s, '_> {
         }
     }
 
-    fn syntax_error(&mut self, source: &Source, offset: usize, info: &str) {
+    fn syntax_error(&mut self, offset: usize, info: &str) {
         let mut help = None;
-        if source.text().get(offset..).is_some_and(|rest| rest.starts_with('\t')) {
+        if info.contains("tab") {
             help = Some("indent with spaces: YAML does not allow tabs there".to_owned());
         } else if info.contains("mapping values are not allowed") {
             help = Some("put quotes around a text that has `: ` in it".to_owned());

@@ -127,16 +127,21 @@ fn protocol(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (&'static str, Protocol
     const HTTP: (&str, Protocol, u16) = ("http", Protocol::Auto, 4140);
     // An h2 router of Linkerd speaks HTTP/2 on both sides.
     const H2: (&str, Protocol, u16) = ("h2", Protocol::H2, 4142);
-    let span = fields.get("protocol").map(|entry| entry.value.span);
-    let protocol = fields.scalar(cx, "protocol", |text| match text {
-        "mux" | "thrift" | "thriftmux" => Ok(None),
-        _ => units::choice(text, &[("http", HTTP), ("h2", H2)]).map(Some),
+    let written = fields.get("protocol").map(|entry| entry.value.span);
+    let protocol = fields.scalar(cx, "protocol", |text| {
+        let missing = ["mux", "thrift", "thriftmux"].into_iter().find(|missing| *missing == text);
+        match missing {
+            // Its own name, so that it is not mistaken for a second router labelled `http`.
+            Some(name) => Ok((name, HTTP.1, HTTP.2)),
+            None => units::choice(text, &[("http", HTTP), ("h2", H2)]),
+        }
     });
-    if let (Some(None), Some(span)) = (protocol, span) {
+    let protocol = protocol.unwrap_or(HTTP);
+    if let (Some(span), true) = (written, protocol.0 != HTTP.0 && protocol.0 != H2.0) {
         let instead = "write `protocol: http`, which speaks HTTP/1.1 and HTTP/2 on one port";
-        cx.push(not_built(span, "this protocol", instead));
+        cx.push(not_built(span, &format!("the protocol `{}`", protocol.0), instead));
     }
-    protocol.flatten().unwrap_or(HTTP)
+    protocol
 }
 
 fn path(text: &str) -> Result<Path, Wrong> {

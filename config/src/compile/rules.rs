@@ -69,12 +69,12 @@ fn when(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<When> {
     }
     if let Some(entry) = fields.take(cx, "method") {
         let items = cx.one_or_more(&entry.value);
-        when.methods = items.iter().filter_map(|item| cx.scalar("method", item, method)).collect();
+        when.methods = cx.scalars("method", items, method);
     }
     when.path_prefix = fields.scalar(cx, "pathPrefix", path_prefix);
     if let Some(entry) = fields.take(cx, "source") {
         let items = cx.one_or_more(&entry.value);
-        when.sources = items.iter().filter_map(|item| cx.scalar("source", item, units::cidr)).collect();
+        when.sources = cx.scalars("source", items, units::cidr);
     }
     fields.finish(cx);
     // `cookie: {}` or `method: []` looks like a condition and is none.

@@ -39,8 +39,11 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
     if let Some(port) = fields.get("port") {
         span = port.key_span;
     }
+    let errors_before = cx.errors();
     let ip = fields.scalar(cx, "ip", units::ip).unwrap_or(super::LOOPBACK);
     let port = fields.scalar(cx, "port", units::listen_port).unwrap_or(default_port);
+    // An address that could not be read clashes with nothing.
+    let port = if cx.errors() == errors_before { port } else { 0 };
     let exposures = [("edge", Exposure::Edge), ("mesh", Exposure::Mesh)];
     let exposure = fields.scalar(cx, "exposure", |text| units::choice(text, &exposures)).unwrap_or_default();
     let trust = trust(cx, &mut fields, ip, span);
@@ -68,7 +71,7 @@ fn trust(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, ip: IpAddr, span: Span) -> Tr
     let written = fields.take(cx, "trustedSources");
     if let Some(entry) = written {
         let items = cx.list("trustedSources", &entry.value, "[10.0.0.0/8]");
-        sources = items.iter().filter_map(|item| cx.scalar("trustedSources", item, units::cidr)).collect();
+        sources = cx.scalars("trustedSources", items, units::cidr);
         if let Some(cleared) = cleared {
             let message = "`trustedSources` has no effect beside `clearContext`, which decides for all peers";
             let conflict = Diagnostic::error("config/conflict", entry.key_span, message);
