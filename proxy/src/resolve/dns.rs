@@ -1,6 +1,6 @@
 //! Asks DNS for the addresses of a name: A and AAAA, through hickory. The only place that knows its types.
 
-use std::net::{AddrParseError, IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
@@ -16,30 +16,15 @@ use super::hosts::{Answer, Family};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsConfig {
     /// The only server to ask. `None`: servers, search list and options of `/etc/resolv.conf`.
-    /// `/etc/hosts` counts either way.
+    /// `/etc/hosts` counts either way. Set by the environment variable `SERIN_DNS=ip:port`.
     pub server: Option<SocketAddr>,
 }
 
-/// The environment variable `SERIN_DNS` is no `ip:port`.
-#[derive(Debug, thiserror::Error)]
-#[error("SERIN_DNS must name a DNS server as ip:port, such as 127.0.0.1:5353, not `{found}`")]
-pub struct DnsConfigError {
-    found: String,
-    #[source]
-    cause: AddrParseError,
-}
-
 impl DnsConfig {
-    /// From the value of `SERIN_DNS` (`ip:port` of the server to ask), if it is set and not empty.
-    ///
-    /// # Errors
-    /// A value that is no `ip:port`.
-    pub fn from_variable(value: Option<&str>) -> Result<Self, DnsConfigError> {
-        let Some(text) = value.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(Self::default()) };
-        match text.parse() {
-            Ok(server) => Ok(Self { server: Some(server) }),
-            Err(cause) => Err(DnsConfigError { found: text.chars().take(100).collect(), cause }),
-        }
+    /// Only this server is asked.
+    #[must_use]
+    pub fn server(server: SocketAddr) -> Self {
+        Self { server: Some(server) }
     }
 }
 
@@ -131,25 +116,3 @@ pub const LOOKUPS_MAX: usize = 64;
 pub const LOOKUP_MS_MAX: u64 = 5_000;
 /// One try takes at most this long.
 const ATTEMPT_MS_MAX: u64 = 2_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(value: Option<&str>, expected: Result<Option<&str>, &str>) {
-        let config = DnsConfig::from_variable(value).map(|config| config.server.map(|server| server.to_string()));
-        let expected = expected.map(|server| server.map(str::to_owned)).map_err(str::to_owned);
-        assert_eq!(config.map_err(|error| error.to_string()), expected);
-    }
-
-    #[test]
-    fn the_server_comes_from_the_environment() {
-        check(None, Ok(None));
-        check(Some(""), Ok(None));
-        check(Some("127.0.0.1:5353"), Ok(Some("127.0.0.1:5353")));
-        check(Some("[::1]:53"), Ok(Some("[::1]:53")));
-        let hint = "SERIN_DNS must name a DNS server as ip:port, such as 127.0.0.1:5353, not `dns.test`";
-        check(Some("dns.test"), Err(hint));
-    }
-}

@@ -28,7 +28,7 @@ use hosts::{Answer, Family, Hosts, User};
 use names::StaticClusters;
 use targets::compose;
 
-pub use dns::{DnsConfig, DnsConfigError, LOOKUP_MS_MAX, LOOKUPS_MAX};
+pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
 pub use hosts::{HOSTS_MAX, RECORDS_MAX, TTL_S_MAX, TTL_S_MIN};
 pub use names::{Content, NameSet, NameTable, Namer};
 pub use targets::{ADDRESSES_MAX, Target};

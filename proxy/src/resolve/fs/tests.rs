@@ -60,8 +60,8 @@ proptest! {
     #[test]
     fn what_is_written_is_read(port in 1u16.., ip in any::<u32>(), weight in 0.0..1_000_000.0f64) {
         let ip = std::net::Ipv4Addr::from_bits(ip);
-        let targets = parse(format!("{ip} {port} * {weight}").as_bytes()).map(|targets| shown_targets(&targets));
-        prop_assert_eq!(targets, Ok(format!("{ip}|{port}*{weight}")));
+        let text = format!("{ip} {port} * {weight}");
+        prop_assert_eq!(parse(text.as_bytes()).map(|targets| shown_targets(&targets)), Ok(format!("{ip}|{port}*{weight}")));
     }
 }
 
