@@ -176,4 +176,6 @@ fn is_plain(octet: u8) -> bool {
 const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

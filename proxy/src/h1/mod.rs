@@ -23,6 +23,11 @@ mod field;
 mod request;
 mod response;
 
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
 pub use chunked::{CHUNK_END, Chunk, ChunkedDecoder, encode_chunk_head, encode_last_chunk};
 pub use request::{Framing, RequestHead, encode_request};
 pub use response::{BodyLength, ResponseHead, parse_response};
