@@ -348,7 +348,9 @@ impl EndpointTable {
         cluster.asleep.store(true, Ordering::Release);
         if !cluster.from_request {
             // There are only as many as the configuration wrote: the resolver comes for them when it has caught up.
+            // The second try is for the case that it did so between the first one and the note.
             self.wake_missed.store(true, Ordering::Release);
+            let _noted = wakes.try_send(Arc::downgrade(cluster));
             return Ok(());
         }
         // Old addresses serve until the next try; a name without any is refused.

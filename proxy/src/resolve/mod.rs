@@ -135,8 +135,13 @@ impl Resolver {
 
     /// Looks at the folders again and publishes what changed. `Some`: names came or went, so binding needs the new table.
     pub fn fs_changed(&mut self) -> Option<Arc<NameTable>> {
-        // No short cut: every namer must look.
-        let changed = self.namers.iter_mut().fold(false, |changed, namer| namer.namer.refresh() || changed);
+        if self.namers.iter().all(|configured| configured.written.is_none()) {
+            return None; // no folders
+        }
+        let mut changed = false;
+        for configured in &mut self.namers {
+            changed |= configured.namer.refresh();
+        }
         self.apply();
         changed.then(|| self.picture())
     }
@@ -317,9 +322,8 @@ impl Resolver {
     /// Does anybody hold a cluster with this name? If not, all of them fall asleep.
     fn is_used(&self, name: &str) -> bool {
         let clusters = || self.hosts.users(name).filter_map(|user| Some(&self.tracked.get(user)?.cluster));
-        // Not `any`: each one must fall asleep, unless it is bound in this moment.
-        clusters().any(Cluster::in_use)
-            || clusters().fold(false, |used, cluster| !Cluster::fall_asleep(cluster) || used)
+        // One that is bound in this moment does not fall asleep, and then the name goes on for all.
+        clusters().any(Cluster::in_use) || clusters().any(|cluster| !Cluster::fall_asleep(cluster))
     }
 
     /// The client, made on first use so that it lives in the runtime that drives it.

@@ -3,13 +3,15 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::path::Path as FilePath;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::*;
 
 /// A dnsmasq on a free port of loopback; it ends with this value.
 struct Server {
     child: Child,
+    /// Kept open for what it says later.
+    log: Option<BufReader<ChildStderr>>,
     port: u16,
 }
 
@@ -27,15 +29,14 @@ impl Server {
         command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file="]);
         command.arg(format!("--port={port}")).arg(format!("--local-ttl={ttl_s}"));
         command.args(records.iter().map(|record| format!("--host-record={record}")));
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut server = Self { child: command.stderr(Stdio::piped()).spawn().unwrap(), log: None, port };
+        let mut log = BufReader::new(server.child.stderr.take().unwrap());
         let mut said = String::new();
-        for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
-            if line.contains("started, version") {
-                return Some(Self { child, port });
-            }
-            said.push_str(&line);
+        while !said.contains("started, version") {
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "dnsmasq did not start: {said}");
         }
-        panic!("dnsmasq did not start: {said}");
+        server.log = Some(log);
+        Some(server)
     }
 
     fn stop(mut self) -> u16 {
