@@ -88,6 +88,16 @@ fn all_addresses_of_a_name_are_bound() {
 }
 
 #[test]
+fn an_answer_too_large_for_a_datagram_is_read_whole() {
+    let ips: Vec<_> = (1..=200).map(|n| format!("127.0.1.{n}")).collect();
+    let records: Vec<_> = ips.iter().map(|ip| format!("many.test,{ip}")).collect();
+    let Some(server) = Server::start(None, 60, &records.iter().map(String::as_str).collect::<Vec<_>>()) else { return };
+    let mut fixture = server.fixture();
+    let many = fixture.get("/$/inet/many.test/80", false);
+    check(&mut fixture, &many, &ips.iter().map(|ip| format!("{ip}:80")).collect::<Vec<_>>().join(" "));
+}
+
+#[test]
 fn names_in_clusters_and_files_are_asked_for() {
     let Some(server) = Server::start(None, 60, &["web.test,127.0.0.3"]) else { return };
     let dir = tempfile::tempdir().unwrap();
