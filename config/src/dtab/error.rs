@@ -75,9 +75,6 @@ impl SyntaxError {
             (Expected::Char('*'), _) => {
                 Some("a weight is digits with at most one dot, then `*`, as in `0.5 * /name`".to_owned())
             }
-            (Expected::LabelChar, Found::Char('/') | Found::EndOfInput) => {
-                Some("a path has no empty element and no `/` at its end".to_owned())
-            }
             (Expected::EndOfInput | Expected::LabelChar | Expected::Char('=' | '/'), Found::Char(c))
                 if !is_syntax(c) =>
             {
@@ -88,6 +85,7 @@ impl SyntaxError {
                 }
                 Some(format!("in a label this character is written `{escaped}`"))
             }
+            (Expected::LabelChar, _) => Some("a path has no empty element and no `/` at its end".to_owned()),
             _ => None,
         }
     }

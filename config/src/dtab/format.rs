@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::parse::is_space;
 use super::{Dentry, Dtab, SyntaxErrors};
 
 /// Formats a dtab and keeps its comments.
@@ -14,7 +15,8 @@ pub fn format_source(text: &str) -> Result<String, SyntaxErrors> {
     let mut lines = Vec::new();
     let mut comments = spans.comments.into_iter().peekable();
     let mut at = 0;
-    for (dentry, span) in dtab.0.iter().zip(&spans.dentries) {
+    let starts = spans.dentries.iter().skip(1).map(|next| next.prefix.start).chain([text.len()]);
+    for ((dentry, span), next) in dtab.0.iter().zip(&spans.dentries).zip(starts) {
         // Comments before the dentry or inside of it stand above it.
         while let Some(comment) = comments.next_if(|comment| comment.start < span.destination.end) {
             if comment.start < span.prefix.start {
@@ -30,7 +32,7 @@ pub fn format_source(text: &str) -> Result<String, SyntaxErrors> {
         }
         at = span.destination.end;
         // One behind it, on the same line, stays there.
-        let behind = comments.next_if(|comment| !text[at..comment.start].contains('\n'));
+        let behind = comments.next_if(|comment| comment.start < next && !text[at..comment.start].contains('\n'));
         at = behind.as_ref().map_or(at, |comment| comment.end);
         lines.push(Line::Dentry { dentry, comment: behind.map(|comment| text[comment].trim_end()) });
     }
@@ -55,8 +57,13 @@ enum Line<'a> {
 
 /// A blank line, if the gap has one and something stands above it.
 fn blank(text: &str, gap: Range<usize>, lines: &mut Vec<Line<'_>>) {
-    let breaks = text[gap].matches('\n').count();
-    if breaks > 1 && !matches!(lines.last(), None | Some(Line::Blank)) {
+    let mut parts = text[gap].split('\n').skip(1).peekable();
+    let mut found = false;
+    while let Some(part) = parts.next() {
+        // The last part is not a whole line: something stands behind it.
+        found |= parts.peek().is_some() && part.chars().all(is_space);
+    }
+    if found && !matches!(lines.last(), None | Some(Line::Blank)) {
         lines.push(Line::Blank);
     }
 }
