@@ -34,7 +34,7 @@ pub fn check_binding(base: &Dtab, written: &Dtab, sent: &Dtab, path: &Path) {
     assert_eq!(table.lookup(path), table.dtab().lookup(path), "the index finds what a scan finds");
     let (written, sent) = ([written], [sent]);
     let layers = Layers { base: &table, written: &written, sent: &sent };
-    let limits = Limits { depth_max: 30, nodes_max: 2_000 };
+    let limits = Limits { depth_max: 20, nodes_max: 300 };
     let (tree, trace) = bind_traced(&layers, &AnyName, path, &limits);
     let mut nodes = 0_u32;
     tree.visit(&mut |_| nodes += 1);
