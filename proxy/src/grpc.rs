@@ -3,7 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+/// Field of the status, in trailers or in the head of a trailers-only answer.
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Field of the message beside it.
+pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// Field of the caller's deadline.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The call succeeded.
 pub const OK: u32 = 0;
@@ -58,7 +65,7 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
 /// The `grpc-status` among trailers, or in the head of an answer without a body. One that is there but is not a number
 /// reads as [`UNKNOWN`], as it does for clients; of several the first counts.
 pub fn status_of(fields: &HeaderMap) -> Option<u32> {
-    let digits = fields.get("grpc-status")?.as_bytes();
+    let digits = fields.get(STATUS)?.as_bytes();
     Some(decimal(digits).and_then(|code| u32::try_from(code).ok()).unwrap_or(UNKNOWN))
 }
 

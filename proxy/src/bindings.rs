@@ -1,0 +1,263 @@
+//! Bound names of one worker, for one router and one structure.
+//!
+//! Binding is pure and takes microseconds, so a worker does it itself, once for each name, and keeps the tree. Three
+//! small caches keep strangers apart: plain names, names with an override, and names that lead nowhere, so that neither a
+//! scan for hosts nor a flood of override headers evicts what users are served by.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, NameTree, Path};
+use serin_config::model::Binding as Caps;
+use serin_metrics::RequestLabels;
+
+use crate::error::ProxyError;
+use crate::inflight::Series;
+use crate::local::{Local, UNBOUND};
+use crate::pool::LocalCluster;
+use crate::worker::Worker;
+
+/// Names with an override that one worker keeps for one router.
+const OVERRIDDEN_MAX: usize = 256;
+/// Names that lead nowhere, likewise.
+const UNBOUND_MAX: usize = 256;
+
+/// The caches of one router.
+#[derive(Debug)]
+pub struct Bindings {
+    plain: Cache,
+    overridden: Cache,
+    unbound: Cache,
+}
+
+/// A name, bound: what each request to it shares.
+#[derive(Debug)]
+pub struct Binding {
+    /// The logical name.
+    pub path: Path,
+    /// Alternatives and unions are kept: the pick decides for each request.
+    pub tree: NameTree<Target>,
+    /// The override that travels on as `l5d-ctx-dtab`.
+    pub context: Option<HeaderValue>,
+}
+
+/// A leaf of a bound tree.
+#[derive(Debug)]
+pub enum Target {
+    /// Binding this branch failed.
+    Failed(ProxyError),
+    /// A concrete name.
+    Name(Rc<Leaf>),
+    /// The namer has not answered yet.
+    Pending,
+}
+
+/// A concrete name with what a request to it needs.
+#[derive(Debug)]
+pub struct Leaf {
+    /// Its endpoints.
+    pub cluster: Rc<LocalCluster>,
+    /// Its counters.
+    pub series: Rc<Series>,
+}
+
+/// What a request adds to the router's dtab.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Rules that matched, by index.
+    pub rules: Vec<u16>,
+    /// What the peer sent, parsed.
+    pub sent: Option<Dtab>,
+}
+
+impl Target {
+    /// Can a request go here now.
+    pub fn state(&self, worker: &Worker) -> LeafState {
+        match self {
+            Self::Failed(_) => LeafState::Error,
+            Self::Name(leaf) => leaf.cluster.state(worker),
+            Self::Pending => LeafState::Pending,
+        }
+    }
+}
+
+impl Bindings {
+    /// Empty caches.
+    pub fn new(caps: &Caps) -> Self {
+        let idle_ms = u64::try_from(caps.idle.as_millis()).unwrap_or(u64::MAX);
+        let cache = |max| Cache { entries: RefCell::default(), max, idle_ms };
+        Self {
+            plain: cache(caps.names_max.get()),
+            overridden: cache(OVERRIDDEN_MAX),
+            unbound: cache(UNBOUND_MAX),
+        }
+    }
+
+    /// The binding of a plain name, if it is known.
+    pub fn plain(&self, token: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
+        self.plain.get(token, now_ms).or_else(|| self.unbound.get(token, now_ms))
+    }
+
+    /// The binding of a name with an override, if it is known.
+    pub fn overridden(&self, key: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
+        self.overridden.get(key, now_ms)
+    }
+
+    /// Keeps a binding. Returns whether another had to go.
+    pub fn keep(&self, key: &[u8], overridden: bool, binding: &Rc<Binding>, now_ms: u64) -> bool {
+        let cache = match (overridden, &binding.tree) {
+            (true, _) => &self.overridden,
+            (false, NameTree::Neg) => &self.unbound,
+            (false, _) => &self.plain,
+        };
+        cache.insert(key, binding, now_ms)
+    }
+
+    /// Forgets what was not used for long.
+    pub fn sweep(&self, now_ms: u64) {
+        for cache in [&self.plain, &self.overridden, &self.unbound] {
+            cache.entries.borrow_mut().retain(|_, entry| now_ms.saturating_sub(entry.used_ms.get()) <= cache.idle_ms);
+        }
+    }
+}
+
+/// Binds a name under its overrides. Cold: once for each name and structure.
+///
+/// # Errors
+/// The name is longer than a path may be, or its source made up too many.
+pub fn bind(
+    worker: &Worker,
+    local: &Local,
+    router: usize,
+    token: &[u8],
+    overrides: &Overrides,
+    peer: SocketAddr,
+) -> Result<Binding, ProxyError> {
+    let structure = &local.snapshot.structure;
+    let (table, model) = (&structure.routers[router], &structure.config.routers[router]);
+    let path = crate::router::name(&model.dst_prefix, token)
+        .ok_or_else(|| ProxyError::NoRoute("the name is too long".into()))?;
+    let written: Vec<&Dtab> = overrides.rules.iter().map(|rule| &table.overrides[usize::from(*rule)].dtab).collect();
+    let sent: Vec<&Dtab> = overrides.sent.iter().collect();
+    let layers = Layers { base: &table.table, written: &written, sent: &sent };
+    let tree = dtab::bind(&layers, &*structure.names, &path, &Limits::default());
+    let service: Arc<str> = if matches!(tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
+    let mut refused = false;
+    let tree = tree.map(&mut |bound| {
+        let target = target(worker, &table.label, router, &service, bound, peer);
+        refused |= matches!(target, Target::Failed(ProxyError::TooManyNames));
+        target
+    });
+    if refused {
+        // not kept: the same name may be welcome a moment later
+        return Err(ProxyError::TooManyNames);
+    }
+    let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
+    let context = (!travels.is_empty()).then(|| HeaderValue::try_from(travels.to_string()).ok()).flatten();
+    Ok(Binding { path, tree, context })
+}
+
+fn target(
+    worker: &Worker,
+    label: &Arc<str>,
+    router: usize,
+    service: &Arc<str>,
+    bound: &Bound,
+    peer: SocketAddr,
+) -> Target {
+    match bound {
+        Bound::Pending => Target::Pending,
+        Bound::Error(error) => Target::Failed(ProxyError::BindingFailed(error.to_string())),
+        Bound::Name { id, written, .. } => match worker.cluster(id, !written, router, peer) {
+            Err(_) => Target::Failed(ProxyError::TooManyNames),
+            Ok(cluster) => {
+                let labels = RequestLabels {
+                    router: Arc::clone(label),
+                    service: Arc::clone(service),
+                    client: id.to_string().into(),
+                    arm: "",
+                };
+                let series = Rc::new(Series(worker.shard.requests(&labels)));
+                Target::Name(Rc::new(Leaf { cluster, series }))
+            }
+        },
+    }
+}
+
+#[derive(Debug)]
+struct Cache {
+    entries: RefCell<HashMap<Box<[u8]>, Entry, foldhash::fast::RandomState>>,
+    max: usize,
+    idle_ms: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    binding: Rc<Binding>,
+    used_ms: Cell<u64>,
+}
+
+impl Cache {
+    fn get(&self, key: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
+        let entries = self.entries.borrow();
+        let entry = entries.get(key)?;
+        entry.used_ms.set(now_ms);
+        Some(Rc::clone(&entry.binding))
+    }
+
+    fn insert(&self, key: &[u8], binding: &Rc<Binding>, now_ms: u64) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        let full = entries.len() >= self.max && !entries.contains_key(key);
+        if full {
+            // only when a new name comes to a full cache, and the cache is small
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.used_ms.get()).map(|(key, _)| key.clone());
+            oldest.and_then(|key| entries.remove(&key));
+        }
+        entries.insert(key.into(), Entry { binding: Rc::clone(binding), used_ms: Cell::new(now_ms) });
+        debug_assert!(entries.len() <= self.max, "a cache outgrew its bound");
+        full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding() -> Rc<Binding> {
+        Rc::new(Binding { path: Path::root(), tree: NameTree::Fail, context: None })
+    }
+
+    fn cache(max: usize) -> Cache {
+        Cache { entries: RefCell::default(), max, idle_ms: 10 }
+    }
+
+    #[test]
+    fn a_full_cache_loses_the_name_used_longest_ago() {
+        let cache = cache(2);
+        assert!(!cache.insert(b"a", &binding(), 1) && !cache.insert(b"b", &binding(), 2));
+        assert!(cache.get(b"a", 3).is_some());
+        assert!(cache.insert(b"c", &binding(), 4));
+        assert!(cache.get(b"a", 5).is_some() && cache.get(b"b", 5).is_none() && cache.get(b"c", 5).is_some());
+    }
+
+    #[test]
+    fn unknown_names_do_not_evict_known_ones() {
+        let caps = Caps {
+            timeout: std::time::Duration::from_secs(1),
+            names_max: std::num::NonZeroUsize::MIN,
+            idle: std::time::Duration::from_secs(1),
+        };
+        let bindings = Bindings::new(&caps);
+        bindings.keep(b"known", false, &binding(), 1);
+        let nowhere = Rc::new(Binding { path: Path::root(), tree: NameTree::Neg, context: None });
+        for host in 0..1000_u32 {
+            bindings.keep(&host.to_be_bytes(), false, &nowhere, 2);
+        }
+        assert!(bindings.plain(b"known", 3).is_some());
+        assert_eq!(bindings.unbound.entries.borrow().len(), UNBOUND_MAX);
+    }
+}

@@ -1,0 +1,292 @@
+//! Bodies in both directions: an enum, so that none is boxed and none is buffered whole.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use serin_metrics::Class;
+
+use crate::classify;
+use crate::conn::Active;
+use crate::error::ProxyError;
+use crate::forward::{UpH1, UpH2};
+use crate::grpc;
+use crate::inflight::Ticket;
+use crate::layers::hygiene;
+
+/// A request or response body.
+#[derive(Debug, Default)]
+pub struct Body {
+    kind: Kind,
+    watch: Option<Watch>,
+    active: Option<Active>,
+}
+
+/// Where the octets come from.
+#[derive(Debug, Default)]
+pub enum Kind {
+    /// Nothing comes.
+    #[default]
+    Empty,
+    /// It came whole with its head, or we made it.
+    Full(Bytes),
+    /// A downstream HTTP/1.1 request.
+    Hyper(Incoming),
+    /// A downstream HTTP/2 request.
+    H2(H2Body),
+    /// The rest of an upstream HTTP/1.1 response.
+    UpH1(Box<UpH1>),
+    /// An upstream HTTP/2 response.
+    UpH2(UpH2),
+}
+
+/// One step of a body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Octets, never empty.
+    Data(Bytes),
+    /// The end, with fields.
+    Trailers(HeaderMap),
+}
+
+/// A body that ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The caller's side: it went away or broke its framing. The code is that of its HTTP/2 reset.
+    #[error("the downstream body ended early")]
+    Downstream(Option<u32>),
+    /// The origin's side; the code is that of its HTTP/2 reset.
+    #[error("the upstream body ended early")]
+    Upstream(Option<u32>),
+}
+
+/// Ends the request in the books when the body ends.
+#[derive(Debug)]
+struct Watch {
+    ticket: Ticket,
+    status: StatusCode,
+    grpc: bool,
+    grpc_status: Option<u32>,
+}
+
+impl Body {
+    /// A body of this kind.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, watch: None, active: None }
+    }
+
+    /// A whole body; nothing if it is empty.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::new(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+    }
+
+    /// A response body whose end is the end of the request behind `ticket`.
+    pub fn watched(mut self, ticket: Ticket, status: StatusCode, headers: &HeaderMap, grpc: bool) -> Self {
+        let grpc_status = if grpc { grpc::status_of(headers) } else { None };
+        let watch = Watch { ticket, status, grpc, grpc_status };
+        if self.is_end() {
+            watch.finish(None);
+        } else {
+            self.watch = Some(watch);
+        }
+        self
+    }
+
+    /// A response body whose connection is busy until it is dropped.
+    pub fn holding(mut self, active: Active) -> Self {
+        self.active = Some(active);
+        self
+    }
+
+    /// Nothing more comes, not even trailers.
+    pub fn is_end(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Hyper(body) => body.is_end_stream(),
+            Kind::H2(body) => body.recv.is_end_stream(),
+            Kind::UpH1(body) => body.is_end(),
+            Kind::UpH2(body) => body.is_end(),
+        }
+    }
+
+    /// Octets to come, if known.
+    pub fn length(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Empty => Some(0),
+            Kind::Full(bytes) => Some(bytes.len() as u64),
+            Kind::Hyper(body) => body.size_hint().exact(),
+            Kind::H2(body) => body.recv.is_end_stream().then_some(0),
+            Kind::UpH1(body) => body.length(),
+            Kind::UpH2(body) => body.is_end().then_some(0),
+        }
+    }
+
+    /// The next piece. After `None`, an error or trailers there is nothing more.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        let Poll::Ready(piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };
+        match &piece {
+            None => self.finish(None),
+            Some(Err(error)) => self.fail(*error),
+            Some(Ok(Piece::Trailers(fields))) => {
+                let status = grpc::status_of(fields);
+                self.finish(status);
+            }
+            Some(Ok(Piece::Data(_))) if self.is_end() => self.finish(None),
+            Some(Ok(Piece::Data(_))) => {}
+        }
+        Poll::Ready(piece)
+    }
+
+    /// Drives what must go on while nobody takes response octets: the rest of the upload.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        match &mut self.kind {
+            Kind::UpH1(body) => body.poll_upload(cx),
+            Kind::UpH2(body) => body.poll_upload(cx),
+            _ => {}
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(Piece::Data(bytes))))
+            }
+            Kind::Hyper(body) => poll_hyper(body, cx),
+            Kind::H2(body) => body.poll_piece(cx).map_err(BodyError::Downstream),
+            Kind::UpH1(body) => body.poll_piece(cx),
+            Kind::UpH2(body) => body.poll_piece(cx),
+        }
+    }
+
+    /// A gRPC call is under its deadline until its last message: past it the call ends with the status for that, and
+    /// what the origin still does is cancelled.
+    fn poll_deadline(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        let passed = self.watch.as_ref().is_some_and(|watch| watch.grpc && watch.ticket.is_past_total(cx));
+        if !passed {
+            return Poll::Pending;
+        }
+        self.kind = Kind::Empty;
+        self.finish(Some(ProxyError::Timeout.grpc_status()));
+        let mut fields = HeaderMap::with_capacity(2);
+        fields.insert(grpc::STATUS, HeaderValue::from(ProxyError::Timeout.grpc_status()));
+        fields.insert(grpc::MESSAGE, HeaderValue::from_static("deadline exceeded"));
+        Poll::Ready(Some(Ok(Piece::Trailers(fields))))
+    }
+
+    fn finish(&mut self, grpc_status: Option<u32>) {
+        if let Some(watch) = self.watch.take() {
+            watch.finish(grpc_status);
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) {
+        if let Some(watch) = self.watch.take() {
+            watch.ticket.finish(match error {
+                BodyError::Downstream(_) => Class::Ignored,
+                BodyError::Upstream(_) => Class::Failure,
+            });
+        }
+    }
+}
+
+impl Watch {
+    fn finish(self, trailers: Option<u32>) {
+        let class = classify::of_response(self.status, self.grpc, trailers.or(self.grpc_status));
+        self.ticket.finish(class);
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.poll_piece(cx).map_ok(|piece| match piece {
+            Piece::Data(data) => Frame::data(data),
+            Piece::Trailers(fields) => Frame::trailers(fields),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+    loop {
+        let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else { return Poll::Ready(None) };
+        let Ok(frame) = frame else { return Poll::Ready(Some(Err(BodyError::Downstream(None)))) };
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
+            Err(frame) => {
+                if let Ok(mut fields) = frame.into_trailers() {
+                    hygiene::clean_trailers(&mut fields);
+                    return Poll::Ready(Some(Ok(Piece::Trailers(fields))));
+                }
+            }
+        }
+    }
+}
+
+/// One direction of an HTTP/2 stream. The window is given back when the reader comes for more, which it does only once
+/// it got rid of what it had: so a slow reader stops the sender within one window.
+#[derive(Debug)]
+pub struct H2Body {
+    recv: RecvStream,
+    unreleased: usize,
+    data_done: bool,
+}
+
+impl H2Body {
+    /// Reads this stream.
+    pub fn new(recv: RecvStream) -> Self {
+        Self { recv, unreleased: 0, data_done: false }
+    }
+
+    /// Nothing more comes.
+    pub fn is_end(&self) -> bool {
+        self.recv.is_end_stream()
+    }
+
+    /// The next piece; the error is the code of the reset, if it was one.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Option<u32>>>> {
+        if self.unreleased > 0 {
+            let size = std::mem::take(&mut self.unreleased);
+            if self.recv.flow_control().release_capacity(size).is_err() {
+                return Poll::Ready(Some(Err(None)));
+            }
+        }
+        while !self.data_done {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => {
+                    self.unreleased = data.len();
+                    return Poll::Ready(Some(Ok(Piece::Data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.reason().map(u32::from)))),
+                None => self.data_done = true,
+            }
+        }
+        match ready!(self.recv.poll_trailers(cx)) {
+            Ok(Some(mut fields)) => {
+                hygiene::clean_trailers(&mut fields);
+                Poll::Ready(Some(Ok(Piece::Trailers(fields))))
+            }
+            Ok(None) => Poll::Ready(None),
+            Err(error) => Poll::Ready(Some(Err(error.reason().map(u32::from)))),
+        }
+    }
+}

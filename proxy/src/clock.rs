@@ -1,0 +1,28 @@
+//! The only reader of clocks. Everything else takes the time as an argument.
+
+#![allow(clippy::disallowed_methods, reason = "this file is where clocks are read")]
+
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Microseconds since the process first asked; never goes back. 64 bits last for half a million years.
+#[inline]
+pub fn now_us() -> u64 {
+    u64::try_from(origin().elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds on the same scale as [`now_us`].
+#[inline]
+pub fn now_ms() -> u64 {
+    now_us() / 1000
+}
+
+/// Milliseconds since 1970, for logs and gauges only: it may jump.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}

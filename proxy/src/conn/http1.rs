@@ -1,0 +1,116 @@
+//! HTTP/1.1 downstream: hyper while there is traffic, a bare socket while there is none.
+//!
+//! An idle connection costs a small task and its socket. hyper's state, with its buffers, lies in a box that goes when a
+//! sweep finds the connection idle and comes back with the next octet.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+
+use super::link::{Ask, Link};
+use super::socket::Socket;
+use super::{Stack, exchange};
+use crate::body::{Body, Kind};
+use crate::layers::hygiene::FIELDS_MAX;
+use crate::worker::Worker;
+
+/// hyper's read buffer. Larger than any head we accept: so it is we who say 414 or 431 for a head that is only a little
+/// too large.
+const BUFFER_MAX: usize = 80 << 10;
+
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// Serves until the connection closes.
+pub(super) async fn serve<S: Stack>(mut socket: Socket, link: Rc<Link>, worker: Rc<Worker>, stack: S) {
+    loop {
+        if !socket.has_unread() && !wait_for_octets(&socket, &link).await {
+            return;
+        }
+        match Box::pin(busy(socket, &link, &worker, &stack)).await {
+            Some(idle) => socket = idle,
+            None => return,
+        }
+    }
+}
+
+/// The parked state: nothing else is allocated. `false`: the connection is to close.
+async fn wait_for_octets(socket: &Socket, link: &Link) -> bool {
+    poll_fn(|cx| {
+        if link.poll_closing(cx) {
+            return Poll::Ready(false);
+        }
+        socket.poll_readable(cx).map(|readable| readable.is_ok())
+    })
+    .await
+}
+
+/// `Some`: the connection is idle. `None`: it is closed.
+async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
+    let service = {
+        let (link, worker, stack) = (Rc::clone(link), Rc::clone(worker), stack.clone());
+        // boxed: hyper keeps a place of the future's size for each connection, busy or not
+        service_fn(move |request| Box::pin(respond(request, Rc::clone(&link), Rc::clone(&worker), stack.clone())))
+    };
+    let mut builder = http1::Builder::new();
+    builder.auto_date_header(false).max_buf_size(BUFFER_MAX).max_headers(FIELDS_MAX + 1).half_close(false);
+    let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut ending = false;
+    let mut parked = false;
+    let ended = poll_fn(|cx| {
+        match link.poll_ask(cx) {
+            Ask::Nothing => {}
+            Ask::Timeout if link.is_idle() => return Poll::Ready(Ok(())),
+            Ask::Timeout | Ask::Close if !ending => {
+                ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            Ask::Timeout | Ask::Close => {}
+            // on an idle connection it ends at once and sends nothing
+            Ask::Park if link.is_idle() && link.has_served() && !parked => {
+                parked = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            Ask::Park => {}
+        }
+        connection.poll_without_shutdown(cx)
+    })
+    .await;
+    let timed_out = ended.is_ok() && matches!(poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await, Ask::Timeout);
+    ended.ok()?;
+    let parts = connection.into_parts();
+    let mut socket = parts.io.into_inner();
+    if parked && !ending && !timed_out {
+        socket.unread(parts.read_buf);
+        return Some(socket);
+    }
+    if timed_out && !parts.read_buf.is_empty() {
+        let _told_or_not = socket.write_all(TIMED_OUT).await;
+    }
+    let _closed_anyway = socket.shutdown().await;
+    None
+}
+
+async fn respond<S: Stack>(
+    request: Request<Incoming>,
+    link: Rc<Link>,
+    worker: Rc<Worker>,
+    mut stack: S,
+) -> Result<Response<Body>, Infallible> {
+    let active = link.begin();
+    let request = request.map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(body)) });
+    let mut response = stack.call(exchange(&worker, &link, request)).await?;
+    if link.is_spent() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| body.holding(active)))
+}

@@ -1,0 +1,300 @@
+//! What a worker knows of each of its downstream connections, and what it asks of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+
+use crate::clock;
+use crate::local::Local;
+use crate::snapshot::Phase;
+use crate::worker::Worker;
+
+/// To complete a head, counted from accept or from its first octet.
+const HEAD_US_MAX: u64 = 10_000_000;
+/// Without a request, after the last one.
+const IDLE_US_MAX: u64 = 60_000_000;
+/// Without a request before the connection gives up its buffers.
+const PARK_US: u64 = 5_000_000;
+/// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
+const DRAIN_FRESH_US: u64 = 1_000_000;
+/// Requests on one connection.
+const REQUESTS_MAX: u32 = 10_000;
+/// Peers whose stripped fields are remembered, so that each is logged once a minute.
+const STRIPPED_PEERS_MAX: usize = 256;
+const STRIPPED_LOG_US: u64 = 60_000_000;
+
+/// One downstream connection.
+#[derive(Debug)]
+pub struct Link {
+    /// Id of its listener.
+    pub listener: u64,
+    /// Who it comes from.
+    pub peer: SocketAddr,
+    /// Its address as `X-Forwarded-For` has it.
+    pub peer_text: Box<[u8]>,
+    seen: RefCell<(Rc<Local>, usize)>,
+    /// Requests and streams that are not over.
+    active: Cell<u32>,
+    served: Cell<u32>,
+    /// When it was accepted, and then when its last request ended.
+    idle_since_us: Cell<u64>,
+    octets: Cell<u64>,
+    /// Of them, those that belong to requests that were read.
+    octets_used: Cell<u64>,
+    /// When a sweep first saw an unfinished head; 0: none.
+    head_since_us: Cell<u64>,
+    ask: Cell<Ask>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What is asked of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Let go of buffers if idle.
+    Park,
+    /// End when the current requests are done.
+    Close,
+    /// End: the head took too long.
+    Timeout,
+}
+
+impl Link {
+    /// A connection that was accepted now.
+    pub fn new(listener: u64, peer: SocketAddr, seen: (Rc<Local>, usize)) -> Rc<Self> {
+        Rc::new(Self {
+            listener,
+            peer,
+            peer_text: peer.ip().to_canonical().to_string().into_bytes().into(),
+            seen: RefCell::new(seen),
+            active: Cell::new(0),
+            served: Cell::new(0),
+            idle_since_us: Cell::new(clock::now_us()),
+            octets: Cell::new(0),
+            octets_used: Cell::new(0),
+            head_since_us: Cell::new(0),
+            ask: Cell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// The snapshot that a request beginning now sees. A connection whose listener was removed keeps the last one that
+    /// had it.
+    pub fn fix_snapshot(&self, worker: &Worker) -> (Rc<Local>, usize) {
+        let current = worker.current();
+        let mut seen = self.seen.borrow_mut();
+        if seen.0.snapshot.version != current.snapshot.version
+            && let Some(server) = current.shape.server(self.listener)
+        {
+            *seen = (current, server);
+        }
+        (Rc::clone(&seen.0), seen.1)
+    }
+
+    /// A request begins.
+    pub fn begin(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        self.served.set(self.served.get().saturating_add(1));
+        self.octets_used.set(self.octets.get());
+        self.head_since_us.set(0);
+        if self.ask.get() == Ask::Park {
+            self.ask.set(Ask::Nothing);
+        }
+        Active(Rc::clone(self))
+    }
+
+    /// Octets came in.
+    pub fn note_read(&self, count: usize) {
+        self.octets.set(self.octets.get() + count as u64);
+    }
+
+    /// Has it carried as many requests as it may.
+    pub fn is_spent(&self) -> bool {
+        self.served.get() >= REQUESTS_MAX
+    }
+
+    /// Has it answered anything yet.
+    pub fn has_served(&self) -> bool {
+        self.served.get() > 0
+    }
+
+    /// Is no request under way.
+    pub fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    /// What is asked of it. Its task is woken when that changes.
+    pub fn poll_ask(&self, cx: &Context<'_>) -> Ask {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.ask.get()
+    }
+
+    /// Is it to close.
+    pub fn poll_closing(&self, cx: &Context<'_>) -> bool {
+        matches!(self.poll_ask(cx), Ask::Close | Ask::Timeout)
+    }
+
+    fn ask(&self, ask: Ask) {
+        if self.ask.get() != ask {
+            self.ask.set(ask);
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn sweep(&self, now_us: u64, draining: bool) {
+        if !self.is_idle() || matches!(self.ask.get(), Ask::Close | Ask::Timeout) && !draining {
+            return;
+        }
+        let idle_us = now_us.saturating_sub(self.idle_since_us.get());
+        if self.octets.get() > self.octets_used.get() {
+            let since_us = self.head_since_us.get();
+            if since_us == 0 {
+                self.head_since_us.set(now_us.max(1));
+            } else if now_us.saturating_sub(since_us) > HEAD_US_MAX {
+                self.ask(Ask::Timeout);
+            }
+        } else if !self.has_served() {
+            if idle_us > if draining { DRAIN_FRESH_US } else { HEAD_US_MAX } {
+                self.ask(Ask::Timeout);
+            }
+        } else if idle_us > IDLE_US_MAX {
+            self.ask(Ask::Close);
+        } else if idle_us > PARK_US {
+            self.ask(Ask::Park);
+        }
+    }
+}
+
+/// A request on a connection, from its head to the last octet of its answer.
+#[derive(Debug)]
+pub struct Active(Rc<Link>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let link = &self.0;
+        debug_assert!(link.active.get() > 0, "more requests ended than began");
+        link.active.set(link.active.get().saturating_sub(1));
+        link.idle_since_us.set(clock::now_us());
+        // what came in meanwhile was this request's body
+        link.octets_used.set(link.octets.get());
+    }
+}
+
+/// All connections of one worker.
+#[derive(Debug)]
+pub struct Links {
+    all: RefCell<Vec<Weak<Link>>>,
+    open: Cell<usize>,
+    phase: Cell<Phase>,
+    changed: tokio::sync::Notify,
+    stripped: RefCell<HashMap<IpAddr, u64>>,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            all: RefCell::default(),
+            open: Cell::new(0),
+            phase: Cell::new(Phase::Running),
+            changed: tokio::sync::Notify::new(),
+            stripped: RefCell::default(),
+        }
+    }
+}
+
+impl Links {
+    /// A connection came; the answer counts it until it is dropped.
+    pub fn open(worker: &Rc<Worker>, link: &Rc<Link>) -> Open {
+        let links = &worker.links;
+        links.open.set(links.open.get() + 1);
+        links.all.borrow_mut().push(Rc::downgrade(link));
+        if links.phase.get() != Phase::Running {
+            link.ask(Ask::Close);
+        }
+        let cells = worker.shard.worker();
+        cells.connections_accepted.inc();
+        cells.connections_active.inc();
+        Open(Rc::clone(worker))
+    }
+
+    /// Connections open now.
+    pub fn len(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Is there none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Which part of its life the process is in.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// From now on connections end as soon as they can.
+    pub fn drain(&self) {
+        self.phase.set(Phase::Draining);
+        self.close(|_| true);
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the connections of a listener that was removed, politely.
+    pub fn close_listener(&self, listener: u64) {
+        self.close(|link| link.listener == listener);
+    }
+
+    /// Completes when the number of connections may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Looks for connections that are idle, slow or gone.
+    pub fn sweep(&self, now_us: u64) {
+        let draining = self.phase.get() != Phase::Running;
+        self.all.borrow_mut().retain(|link| {
+            let Some(link) = link.upgrade() else { return false };
+            link.sweep(now_us, draining);
+            true
+        });
+        self.stripped.borrow_mut().retain(|_, at_us| now_us.saturating_sub(*at_us) < STRIPPED_LOG_US);
+    }
+
+    /// Context fields of an untrusted peer were removed: said once for each address and minute.
+    pub fn note_stripped(&self, peer: IpAddr) {
+        let mut stripped = self.stripped.borrow_mut();
+        if stripped.len() < STRIPPED_PEERS_MAX && !stripped.contains_key(&peer) {
+            stripped.insert(peer, clock::now_us());
+            tracing::warn!(%peer, "removed l5d context fields: this peer is not trusted (servers[].trustedSources, clearContext)");
+        }
+    }
+
+    fn close(&self, which: impl Fn(&Link) -> bool) {
+        let all: Vec<Rc<Link>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
+        for link in all.iter().filter(|link| which(link)) {
+            link.ask(Ask::Close);
+        }
+    }
+}
+
+/// Counts a connection as open.
+#[derive(Debug)]
+pub struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let links = &self.0.links;
+        links.open.set(links.open.get().saturating_sub(1));
+        self.0.shard.worker().connections_active.dec();
+        links.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,76 @@
+//! A request on its way through the stack.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::request;
+
+use crate::bindings::{Binding, Leaf};
+use crate::body::Body;
+use crate::conn::Link;
+use crate::inflight::Handle;
+use crate::local::Local;
+use crate::snapshot::ServerStructure;
+
+/// A request with what is known of it so far. Layers fill it in from the outside to the inside.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The head.
+    pub parts: request::Parts,
+    /// The body.
+    pub body: Body,
+    /// The connection it came on.
+    pub link: Rc<Link>,
+    /// The one snapshot this request sees.
+    pub local: Rc<Local>,
+    /// Index of its listener in [`crate::snapshot::Structure::servers`].
+    pub server: usize,
+    /// When it began, in microseconds of the clock.
+    pub started_us: u64,
+    /// Its slot in the books; set by the outermost layer.
+    pub handle: Option<Handle>,
+    /// Is it a gRPC call.
+    pub grpc: bool,
+    /// Are its context headers obeyed; set by hygiene.
+    pub trusted: bool,
+    /// Where it goes; set by routing.
+    pub route: Option<Route>,
+    /// What hygiene wants added on the way out.
+    pub extra: Extra,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub binding: Rc<Binding>,
+    /// The drawn leaf.
+    pub leaf: Rc<Leaf>,
+}
+
+/// Fields that are written behind the caller's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra {
+    /// `X-Forwarded-*` set from the connection: edge listeners.
+    pub forwarded: bool,
+}
+
+impl Exchange {
+    /// The listener it came through, as configured in its snapshot.
+    pub fn server(&self) -> &ServerStructure {
+        &self.local.shape.structure.servers[self.server]
+    }
+
+    /// Who sent it.
+    pub fn peer(&self) -> SocketAddr {
+        self.link.peer
+    }
+
+    /// Authority of the target (absolute form, or `:authority`), or the `Host` field.
+    pub fn host(&self) -> Option<&[u8]> {
+        match self.parts.uri.authority() {
+            Some(authority) => Some(authority.as_str().as_bytes()),
+            None => self.parts.headers.get(http::header::HOST).map(|host| host.as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Sends one request and hands back a response whose body streams. The only part of the stack that touches a socket.
+
+mod pump;
+mod source;
+mod up_h1;
+mod up_h2;
+mod upload;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::CONTENT_LENGTH;
+use http::{Response, Version, request};
+use serin_config::model::{Client, Exposure, Protocol};
+use serin_metrics::Class;
+
+pub use pump::{Pump, Stopped};
+pub use up_h1::UpH1;
+pub use up_h2::UpH2;
+
+use crate::body::Body;
+use crate::clock;
+use crate::error::{Fault, Origin, ProxyError};
+use crate::exchange::{Exchange, Route};
+use crate::inflight::{Deadline, Handle};
+use crate::pool::{Endpoint, LocalCluster};
+use crate::retry::{self, Attempt};
+use crate::worker::Worker;
+use source::Source;
+
+/// To connect, where the file says nothing: strangers' services are farther away than neighbours.
+const CONNECT_EDGE: Duration = Duration::from_secs(5);
+const CONNECT_MESH: Duration = Duration::from_secs(1);
+/// To the response head, where the file says nothing. gRPC calls have a deadline of their own.
+const ATTEMPT: Duration = Duration::from_secs(60);
+
+/// What an attempt needs to know of the request. The same for each attempt.
+struct Call<'a> {
+    parts: &'a request::Parts,
+    host: &'a [u8],
+    extra: &'a [(&'static str, &'a [u8])],
+    /// `Content-Length` as sent.
+    length: Option<u64>,
+    handle: Handle,
+    grpc: bool,
+    attempt_timeout: Option<Duration>,
+}
+
+impl Call<'_> {
+    /// The connection stands: from here the upstream owes us a response head.
+    fn start_attempt(&self, worker: &Worker) {
+        if let Some(timeout) = self.attempt_timeout {
+            let timeout_us = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+            let at_us = clock::now_us().saturating_add(timeout_us).max(1);
+            worker.in_flight.set_deadline(self.handle, Deadline::Attempt, at_us);
+        }
+    }
+}
+
+/// Sends the request where its route says.
+///
+/// # Errors
+/// Nobody could be reached, or what was reached did not answer. A request that surely did no harm is tried again first.
+pub async fn forward(worker: Rc<Worker>, mut exchange: Exchange) -> Result<Response<Body>, ProxyError> {
+    let (Some(Route { binding, leaf }), Some(handle)) = (exchange.route.take(), exchange.handle) else {
+        return Err(ProxyError::NoRoute("the request was not routed".into()));
+    };
+    let mut source = Source::new(std::mem::take(&mut exchange.body));
+    let cluster = &leaf.cluster;
+    if let Some(status) = cluster.answer {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = status;
+        return Ok(response);
+    }
+    let extra = Extra::new(&exchange, binding.context.as_ref().map(|context| context.as_bytes()));
+    let call = Call {
+        parts: &exchange.parts,
+        host: exchange.host().unwrap_or_default(),
+        extra: extra.fields(),
+        length: length(&exchange.parts),
+        handle,
+        grpc: exchange.grpc,
+        attempt_timeout: cluster.client.attempt_timeout.or((!exchange.grpc).then_some(ATTEMPT)),
+    };
+    let connect_timeout = connect_timeout(&cluster.client, exchange.server().server.exposure);
+    cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
+    let mut retries = 0;
+    let mut avoid = None;
+    loop {
+        let Some(lease) = cluster.pick(&worker, avoid) else {
+            return Err(ProxyError::NoEndpoint(cluster.absence()));
+        };
+        let endpoint = Rc::clone(&lease.endpoint);
+        worker.in_flight.set_lease(handle, Some(lease));
+        let mut reused = false;
+        let fault = match attempt(&worker, &endpoint, cluster, connect_timeout, &call, &mut source, &mut reused).await {
+            Ok(response) => {
+                worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+                worker.give_map(exchange.parts.headers);
+                return Ok(response);
+            }
+            Err(fault) => fault,
+        };
+        worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+        let attempt = Attempt {
+            method: &exchange.parts.method,
+            body_replayable: source.rewind(),
+            connection_reused: reused,
+            retries,
+        };
+        let again = retry::may_replay(fault.replay, &attempt).is_ok()
+            && cluster.budget.borrow_mut().withdraw(clock::now_ms());
+        if !again {
+            return Err(fault.error);
+        }
+        retries += 1;
+        end_attempt(&worker, handle, &fault);
+        // a connection that died while idle says nothing against its endpoint
+        avoid = (!reused).then_some(endpoint.address);
+        let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
+        worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+    }
+}
+
+fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault) {
+    if let Some(lease) = worker.in_flight.set_lease(handle, None) {
+        let class = match fault.origin {
+            Origin::Upstream => Class::Failure,
+            Origin::Downstream | Origin::Proxy => Class::Ignored,
+        };
+        lease.end(class, worker);
+    }
+}
+
+async fn attempt(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<Endpoint>,
+    cluster: &LocalCluster,
+    connect_timeout: Duration,
+    call: &Call<'_>,
+    source: &mut Source,
+    reused: &mut bool,
+) -> Result<Response<Body>, Fault> {
+    let over_h2 = match cluster.client.protocol {
+        Protocol::Auto => call.grpc,
+        Protocol::Http1 => false,
+        Protocol::H2 => true,
+    };
+    if over_h2 {
+        *reused = endpoint.has_h2();
+        return up_h2::exchange(worker, endpoint, connect_timeout, call, source).await;
+    }
+    let io = match endpoint.checkout() {
+        Some(io) => {
+            *reused = true;
+            io
+        }
+        None => endpoint.dial(worker, connect_timeout).await?,
+    };
+    call.start_attempt(worker);
+    up_h1::exchange(worker, endpoint, io, call, source).await
+}
+
+fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
+    client.connect_timeout.unwrap_or(match exposure {
+        Exposure::Edge => CONNECT_EDGE,
+        Exposure::Mesh => CONNECT_MESH,
+    })
+}
+
+fn length(parts: &request::Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Fields written behind the caller's own.
+struct Extra<'a> {
+    fields: [(&'static str, &'a [u8]); 5],
+    len: usize,
+}
+
+impl<'a> Extra<'a> {
+    fn new(exchange: &'a Exchange, context: Option<&'a [u8]>) -> Self {
+        let mut extra = Self { fields: [("", b"".as_slice()); 5], len: 0 };
+        if exchange.extra.forwarded {
+            extra.push("x-forwarded-for", &exchange.link.peer_text);
+            extra.push("x-forwarded-proto", b"http");
+            if let Some(host) = exchange.host() {
+                extra.push("x-forwarded-host", host);
+            }
+        }
+        let via: &[u8] = if exchange.parts.version == Version::HTTP_2 { b"2 serin" } else { b"1.1 serin" };
+        extra.push("via", via);
+        if let Some(context) = context {
+            extra.push("l5d-ctx-dtab", context);
+        }
+        extra
+    }
+
+    fn push(&mut self, name: &'static str, value: &'a [u8]) {
+        self.fields[self.len] = (name, value);
+        self.len += 1;
+    }
+
+    fn fields(&self) -> &[(&'static str, &'a [u8])] {
+        &self.fields[..self.len]
+    }
+}

@@ -1,0 +1,294 @@
+//! One exchange with an HTTP/1.1 upstream, driven by the task that wants the answer: no second task, no channel.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use tokio::net::TcpStream;
+
+use super::Call;
+use super::source::Source;
+use super::upload::{Upload, UploadError};
+use crate::body::{Body, BodyError, Kind, Piece};
+use crate::error::{Fault, ProxyError};
+use crate::h1::{self, BodyLength, Chunk, ChunkedDecoder, Framing, RequestHead, ResponseHead};
+use crate::inflight::Deadline;
+use crate::pool::Endpoint;
+use crate::retry::Replay;
+use crate::worker::Worker;
+
+/// Interim responses of one exchange.
+const INTERIM_MAX: u32 = 8;
+
+/// Sends the request and waits for the response head.
+pub(crate) async fn exchange(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<Endpoint>,
+    mut io: TcpStream,
+    call: &Call<'_>,
+    source: &mut Source,
+) -> Result<Response<Body>, Fault> {
+    let framing = framing(call, source);
+    let mut out = worker.take_out();
+    let target = call.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let head = RequestHead {
+        method: &call.parts.method,
+        target: if call.parts.uri.path() == "*" { "*" } else { target },
+        host: call.host,
+        headers: &call.parts.headers,
+        extra: call.extra,
+        framing,
+    };
+    h1::encode_request(&mut out, &head);
+    let mut upload = Some(Upload::new(out, framing));
+    let mut buf = Bytes::new();
+    let mut interim = 0;
+    let head = poll_fn(|cx| {
+        ready_or_go(poll_upload(worker, &mut io, &mut upload, source, cx))?;
+        if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
+            return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
+        }
+        loop {
+            let got = match ready!(worker.poll_read(&mut io, cx)) {
+                Ok(got) if !got.is_empty() => got,
+                Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty()))),
+            };
+            buf = join(&buf, got);
+            while let Some(head) = parse(worker, &buf, call)? {
+                if !head.status.is_informational() {
+                    return Poll::Ready(Ok(head));
+                }
+                buf = buf.split_off(head.used);
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    return Poll::Ready(Err(protocol("too many interim responses")));
+                }
+            }
+        }
+    })
+    .await?;
+    let rest = buf.split_off(head.used);
+    let upload = upload.map(|upload| Box::new((upload, std::mem::replace(source, Source::new(Body::default())))));
+    Ok(response(worker, endpoint, io, head, rest, upload))
+}
+
+fn framing(call: &Call<'_>, source: &Source) -> Framing {
+    match (call.length, source.length()) {
+        (Some(length), _) => Framing::Length(length),
+        (None, Some(0)) => Framing::None,
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::Chunked,
+    }
+}
+
+/// Goes on with the upload; an upstream that takes no more may still answer.
+fn poll_upload(
+    worker: &Worker,
+    io: &mut TcpStream,
+    upload: &mut Option<Upload>,
+    source: &mut Source,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Fault>> {
+    let Some(sending) = upload else { return Poll::Ready(Ok(())) };
+    match ready!(sending.poll(io, source, cx)) {
+        Ok(()) => {
+            // before the wait: the worker's next request uses the same buffer
+            if let Some(done) = upload.take() {
+                worker.give_out(done.into_buffer());
+            }
+            Poll::Ready(Ok(()))
+        }
+        Err(UploadError::Io) => Poll::Pending,
+        Err(UploadError::Body) => Poll::Ready(Err(Fault::downstream(ProxyError::DownstreamBody))),
+    }
+}
+
+/// An error ends the exchange, anything else lets it go on.
+fn ready_or_go(step: Poll<Result<(), Fault>>) -> Result<(), Fault> {
+    match step {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn join(buf: &Bytes, got: Bytes) -> Bytes {
+    if buf.is_empty() {
+        return got;
+    }
+    let mut joined = BytesMut::with_capacity(buf.len() + got.len());
+    joined.extend_from_slice(buf);
+    joined.extend_from_slice(&got);
+    joined.freeze()
+}
+
+fn parse(worker: &Worker, buf: &Bytes, call: &Call<'_>) -> Result<Option<ResponseHead>, Fault> {
+    if buf.is_empty() {
+        return Ok(None);
+    }
+    h1::parse_response(buf, &call.parts.method, worker.take_map())
+        .map_err(|error| Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())))
+}
+
+fn closed(nothing_came: bool) -> Fault {
+    let replay = if nothing_came { Replay::IfConnectionWasReused } else { Replay::Never };
+    Fault::upstream(replay, ProxyError::UpstreamClosed)
+}
+
+fn protocol(what: &str) -> Fault {
+    Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(what.into()))
+}
+
+fn response(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<Endpoint>,
+    io: TcpStream,
+    head: ResponseHead,
+    rest: Bytes,
+    upload: Option<Box<(Upload, Source)>>,
+) -> Response<Body> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    let whole = match head.body {
+        BodyLength::None => Some(0),
+        BodyLength::Known(length) if length == rest.len() as u64 => Some(rest.len()),
+        BodyLength::Known(_) | BodyLength::Chunked | BodyLength::UntilClose => None,
+    };
+    if let Some(whole) = whole {
+        // the connection is free before the caller has read a byte
+        if head.keep && upload.is_none() && whole == rest.len() {
+            endpoint.give_back(io);
+        }
+        return response.map(|()| Body::full(rest.slice(..whole)));
+    }
+    let rest_of = UpH1 {
+        worker: Rc::clone(worker),
+        endpoint: Rc::clone(endpoint),
+        io: Some(io),
+        buf: rest,
+        end: match head.body {
+            BodyLength::Known(left) => End::After(left),
+            BodyLength::Chunked => End::Chunked(ChunkedDecoder::new()),
+            BodyLength::UntilClose | BodyLength::None => End::Close,
+        },
+        keep: head.keep,
+        upload,
+    };
+    response.map(|()| Body::new(Kind::UpH1(Box::new(rest_of))))
+}
+
+/// The rest of a response that did not come whole with its head. Gives its connection back after the last octet.
+#[derive(Debug)]
+pub struct UpH1 {
+    worker: Rc<Worker>,
+    endpoint: Rc<Endpoint>,
+    /// `None`: the body is over.
+    io: Option<TcpStream>,
+    buf: Bytes,
+    end: End,
+    keep: bool,
+    upload: Option<Box<(Upload, Source)>>,
+}
+
+#[derive(Debug)]
+enum End {
+    After(u64),
+    Chunked(ChunkedDecoder),
+    Close,
+}
+
+impl UpH1 {
+    /// Nothing more comes.
+    pub fn is_end(&self) -> bool {
+        self.io.is_none()
+    }
+
+    /// Octets to come, if known.
+    pub fn length(&self) -> Option<u64> {
+        match self.end {
+            _ if self.is_end() => Some(0),
+            End::After(left) => Some(left),
+            End::Chunked(_) | End::Close => None,
+        }
+    }
+
+    /// Goes on with the request body, which the origin may still want.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let (Some(io), Some(sending)) = (&mut self.io, &mut self.upload) else { return };
+        let (upload, source) = &mut **sending;
+        match upload.poll(io, source, cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.upload = None,
+            Poll::Ready(Err(_)) => {
+                self.upload = None;
+                self.keep = false;
+            }
+        }
+    }
+
+    /// The next piece.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        self.poll_upload(cx);
+        loop {
+            let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            if let End::Chunked(decoder) = &mut self.end {
+                match decoder.decode(&mut self.buf) {
+                    Ok(Chunk::Data(data)) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
+                    Ok(Chunk::End(fields)) => {
+                        self.finish();
+                        return Poll::Ready(fields.map(|fields| Ok(Piece::Trailers(fields))));
+                    }
+                    Ok(Chunk::NeedMore) => {}
+                    Err(_) => return self.broken(),
+                }
+            } else if !self.buf.is_empty() {
+                return Poll::Ready(Some(Ok(Piece::Data(self.take_data()))));
+            }
+            match ready!(self.worker.poll_read(io, cx)) {
+                Ok(got) if !got.is_empty() => self.buf = got,
+                // only a body that ends with its connection may end so
+                Ok(_) if matches!(self.end, End::Close) => {
+                    self.io = None;
+                    return Poll::Ready(None);
+                }
+                Ok(_) | Err(_) => return self.broken(),
+            }
+        }
+    }
+
+    fn take_data(&mut self) -> Bytes {
+        let mut data = std::mem::take(&mut self.buf);
+        let End::After(left) = &mut self.end else { return data };
+        let announced = usize::try_from(*left).unwrap_or(usize::MAX);
+        if data.len() > announced {
+            self.buf = data.split_off(announced);
+        }
+        *left -= data.len() as u64;
+        // at once: not every reader asks again when it has all that was announced
+        if *left == 0 {
+            self.finish();
+        }
+        data
+    }
+
+    /// Octets behind the end, or a request that is not sent yet, make the connection useless.
+    fn finish(&mut self) {
+        let done = self.io.take();
+        if self.keep
+            && self.buf.is_empty()
+            && self.upload.is_none()
+            && let Some(io) = done
+        {
+            self.endpoint.give_back(io);
+        }
+        self.upload = None;
+    }
+
+    fn broken(&mut self) -> Poll<Option<Result<Piece, BodyError>>> {
+        self.io = None;
+        self.upload = None;
+        Poll::Ready(Some(Err(BodyError::Upstream(None))))
+    }
+}

@@ -1,0 +1,153 @@
+//! One exchange with an HTTP/2 upstream. Both directions are polled inside the request's own task.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use h2::Reason;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
+
+use super::Call;
+use super::pump::{Pump, Stopped};
+use super::source::Source;
+use crate::body::{Body, BodyError, H2Body, Kind, Piece};
+use crate::error::{Fault, ProxyError};
+use crate::inflight::Deadline;
+use crate::pool::{Endpoint, H2Lease, H2Place};
+use crate::retry::Replay;
+use crate::worker::Worker;
+
+/// Sends the request and waits for the response head.
+pub(crate) async fn exchange(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<Endpoint>,
+    connect_timeout: Duration,
+    call: &Call<'_>,
+    source: &mut Source,
+) -> Result<Response<Body>, Fault> {
+    let request = head(call)?;
+    let H2Lease { mut send, place } = endpoint.h2(worker, connect_timeout).await?;
+    poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
+    call.start_attempt(worker);
+    let end = source.is_end();
+    let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
+    let mut pump = (!end).then(|| Pump::new(stream));
+    let response = poll_fn(|cx| {
+        if let Some(sending) = &mut pump {
+            match sending.poll(source, cx) {
+                Poll::Pending => {}
+                // the stream's own error, if there is one, comes with the answer
+                Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => pump = None,
+                Poll::Ready(Err(Stopped::Source(_))) => {
+                    sending.reset(Reason::CANCEL);
+                    return Poll::Ready(Err(Fault::downstream(ProxyError::DownstreamBody)));
+                }
+            }
+        }
+        if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
+            return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
+        }
+        std::pin::Pin::new(&mut answer).poll(cx).map_err(|error| fault(endpoint, &error))
+    })
+    .await?;
+    let (parts, body) = response.into_parts();
+    let upload = pump.map(|pump| Box::new((pump, std::mem::replace(source, Source::new(Body::default())))));
+    let body = if body.is_end_stream() && upload.is_none() {
+        Body::default()
+    } else {
+        Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body), upload, _place: place }))
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// The head as HTTP/2 wants it. The fields are cloned: a refused stream needs them once more.
+fn head(call: &Call<'_>) -> Result<Request<()>, Fault> {
+    let bad = |_| Fault::downstream(ProxyError::BadRequest("the target is malformed"));
+    let parts = call.parts;
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.clone(),
+        None => call.host.try_into().map_err(|_| Fault::downstream(ProxyError::BadRequest("Host is malformed")))?,
+    };
+    let mut uri = Uri::builder().scheme("http").authority(authority);
+    uri = match parts.uri.path_and_query() {
+        Some(target) => uri.path_and_query(target.clone()),
+        None => uri.path_and_query("/"),
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri.build().map_err(bad)?;
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.clone_from(&parts.headers);
+    if parts.uri.authority().is_none() {
+        headers.remove(http::header::HOST);
+    }
+    for (name, value) in call.extra {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    Ok(request)
+}
+
+/// The connection took no stream: nothing was sent.
+fn refused(endpoint: &Endpoint) -> Fault {
+    endpoint.drop_dead_h2();
+    Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
+}
+
+/// What an error before the response head means (RFC 9113 sections 6.8, 7 and 8.7).
+fn fault(endpoint: &Endpoint, error: &h2::Error) -> Fault {
+    if error.is_go_away() || error.is_io() {
+        endpoint.drop_dead_h2();
+    }
+    match error.reason() {
+        // surely not processed
+        Some(Reason::REFUSED_STREAM) if error.is_remote() => {
+            Fault::upstream(Replay::Always, ProxyError::UpstreamReset(Reason::REFUSED_STREAM.into()))
+        }
+        // a stream above the last one that the origin promised to look at
+        Some(Reason::NO_ERROR) if error.is_go_away() => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
+        Some(reason) if error.is_reset() => {
+            Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into()))
+        }
+        Some(_) => Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())),
+        None => Fault::upstream(Replay::IfConnectionWasReused, ProxyError::UpstreamClosed),
+    }
+}
+
+/// A response body from HTTP/2, with what is left of the request.
+#[derive(Debug)]
+pub struct UpH2 {
+    body: H2Body,
+    upload: Option<Box<(Pump, Source)>>,
+    _place: H2Place,
+}
+
+impl UpH2 {
+    /// Nothing more comes.
+    pub fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
+
+    /// Goes on with the request: both directions of a call are open until each has ended.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        let Some(sending) = &mut self.upload else { return };
+        let (pump, source) = &mut **sending;
+        match pump.poll(source, cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => self.upload = None,
+            Poll::Ready(Err(Stopped::Source(_))) => {
+                pump.reset(Reason::CANCEL);
+                self.upload = None;
+            }
+        }
+    }
+
+    /// The next piece.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        self.poll_upload(cx);
+        Poll::Ready(ready!(self.body.poll_piece(cx)).map(|piece| piece.map_err(BodyError::Upstream)))
+    }
+}

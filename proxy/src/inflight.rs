@@ -1,0 +1,293 @@
+//! Requests in flight on one worker: what must be undone or counted when a request ends, however it ends.
+//!
+//! A slot belongs to exactly one [`Ticket`]. The ticket travels with the request and then with its response body; when
+//! it is finished or dropped, everything the request held is given back once. Slots are reused, so a request allocates
+//! nothing here. One coarse tick for each worker looks after all deadlines, in place of a timer for each request.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use serin_metrics::{Class, RequestCells};
+
+use crate::clock;
+use crate::ledger;
+use crate::local::LocalSplit;
+use crate::pool::Lease;
+use crate::worker::Worker;
+
+/// How late a deadline may fire.
+pub const TICK_MS: u64 = 10;
+
+/// Splits drawn for one request that are remembered; nested unions beyond it are routed but not recorded.
+pub const DRAWS_MAX: usize = 4;
+
+/// The deadlines of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// Of the current attempt, to its response head.
+    Attempt,
+    /// Of the whole request.
+    Total,
+}
+
+/// The counters of one set of labels on this worker. Behind an `Rc`, so that a request shares no reference count with
+/// other cores.
+#[derive(Debug)]
+pub struct Series(pub Arc<RequestCells>);
+
+impl Series {
+    fn record(&self, class: Class, elapsed_us: u64) {
+        self.0.record(class, elapsed_us);
+    }
+}
+
+/// A counter of admitted requests, shared by the requests of one listener on this worker.
+#[derive(Debug, Default)]
+pub struct Gate(Cell<u32>);
+
+impl Gate {
+    /// Admits one more request unless `max` are in flight.
+    pub fn enter(&self, max: u32) -> bool {
+        let admitted = self.0.get() < max;
+        if admitted {
+            self.0.set(self.0.get() + 1);
+        }
+        admitted
+    }
+
+    fn leave(&self) {
+        debug_assert!(self.0.get() > 0, "a request leaves a gate it never entered");
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// All slots of one worker.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<u32>>,
+    /// Slots with a deadline: while it is 0 the tick sleeps.
+    timed: Cell<u32>,
+    tick: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    live: bool,
+    trusted: bool,
+    started_us: u64,
+    series: Option<Rc<Series>>,
+    lease: Option<Lease>,
+    gate: Option<Rc<Gate>>,
+    draws: [Option<(Rc<LocalSplit>, ledger::Ticket)>; DRAWS_MAX],
+    /// 0: none.
+    attempt_us: u64,
+    total_us: u64,
+    waker: Option<Waker>,
+}
+
+impl InFlight {
+    /// Opens a slot for a request that began now.
+    pub fn open(worker: &Rc<Worker>, now_us: u64) -> Ticket {
+        let this = &worker.in_flight;
+        let mut slots = this.slots.borrow_mut();
+        let key = this.free.borrow_mut().pop().unwrap_or_else(|| {
+            slots.push(Slot::default());
+            u32::try_from(slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = &mut slots[key as usize];
+        debug_assert!(!slot.live, "a free slot is in use");
+        slot.live = true;
+        slot.started_us = now_us;
+        Ticket { worker: Rc::clone(worker), key, done: false }
+    }
+
+    /// Requests in flight.
+    pub fn len(&self) -> usize {
+        self.slots.borrow().len() - self.free.borrow().len()
+    }
+
+    /// Is nothing in flight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Wakes the requests whose deadline has passed, every tick for as long as there are any with one.
+    pub async fn run_ticks(worker: Rc<Worker>) {
+        loop {
+            if worker.in_flight.timed.get() == 0 {
+                worker.in_flight.tick.notified().await;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(TICK_MS)).await;
+            worker.in_flight.wake_expired(clock::now_us());
+        }
+    }
+
+    fn wake_expired(&self, now_us: u64) {
+        for slot in self.slots.borrow_mut().iter_mut() {
+            if expired(slot, now_us).is_some()
+                && let Some(waker) = slot.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    fn with<R>(&self, key: u32, f: impl FnOnce(&mut Slot) -> R) -> R {
+        f(&mut self.slots.borrow_mut()[key as usize])
+    }
+
+    fn recount(&self, before: bool, after: bool) {
+        let timed = self.timed.get();
+        match (before, after) {
+            (false, true) => {
+                self.timed.set(timed + 1);
+                if timed == 0 {
+                    self.tick.notify_one();
+                }
+            }
+            (true, false) => self.timed.set(timed.saturating_sub(1)),
+            _ => {}
+        }
+    }
+}
+
+fn timed(slot: &Slot) -> bool {
+    slot.attempt_us != 0 || slot.total_us != 0
+}
+
+fn expired(slot: &Slot, now_us: u64) -> Option<Deadline> {
+    let past = |at_us: u64| at_us != 0 && now_us >= at_us;
+    if past(slot.total_us) {
+        Some(Deadline::Total)
+    } else if past(slot.attempt_us) {
+        Some(Deadline::Attempt)
+    } else {
+        None
+    }
+}
+
+/// The right to end one request. Dropping it says that nobody waits for the request any more.
+#[derive(Debug)]
+pub struct Ticket {
+    worker: Rc<Worker>,
+    key: u32,
+    done: bool,
+}
+
+/// Names the slot of a request whose ticket somebody else holds. Valid as long as that ticket lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Handle(u32);
+
+impl Ticket {
+    /// For code that fills in the slot but does not end the request.
+    pub fn handle(&self) -> Handle {
+        Handle(self.key)
+    }
+
+    /// Has the deadline of the whole request passed. Otherwise this task is woken when it does.
+    pub fn is_past_total(&self, cx: &Context<'_>) -> bool {
+        self.worker.in_flight.poll_deadline(self.handle(), cx) == Some(Deadline::Total)
+    }
+
+    /// The request is over.
+    pub fn finish(mut self, class: Class) {
+        self.end(class);
+    }
+
+    fn end(&mut self, class: Class) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let now_us = clock::now_us();
+        let in_flight = &self.worker.in_flight;
+        let slot = in_flight.with(self.key, |slot| {
+            debug_assert!(slot.live, "a request ends twice");
+            in_flight.recount(timed(slot), false);
+            std::mem::take(slot)
+        });
+        in_flight.free.borrow_mut().push(self.key);
+        if let Some(series) = slot.series {
+            series.record(class, now_us.saturating_sub(slot.started_us));
+        }
+        if let Some(lease) = slot.lease {
+            lease.end(class, &self.worker);
+        }
+        if let Some(gate) = slot.gate {
+            gate.leave();
+        }
+        for (split, ticket) in slot.draws.into_iter().flatten() {
+            split.finish(ticket, class, now_us);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.end(Class::Ignored);
+    }
+}
+
+impl InFlight {
+    /// Counts the request under these labels when it ends.
+    pub fn set_series(&self, handle: Handle, series: Rc<Series>) {
+        self.with(handle.0, |slot| slot.series = Some(series));
+    }
+
+    /// The request passed this gate.
+    pub fn set_gate(&self, handle: Handle, gate: Rc<Gate>) {
+        self.with(handle.0, |slot| slot.gate = Some(gate));
+    }
+
+    /// The split chose this branch for the request. One draw too many is not recorded.
+    pub fn add_draw(&self, handle: Handle, split: &Rc<LocalSplit>, start: impl FnOnce() -> ledger::Ticket) {
+        self.with(handle.0, |slot| {
+            if let Some(free) = slot.draws.iter_mut().find(|draw| draw.is_none()) {
+                *free = Some((Rc::clone(split), start()));
+            }
+        });
+    }
+
+    /// The current attempt holds this endpoint until it, or the request, ends. Returns the hold before it.
+    pub fn set_lease(&self, handle: Handle, lease: Option<Lease>) -> Option<Lease> {
+        self.with(handle.0, |slot| std::mem::replace(&mut slot.lease, lease))
+    }
+
+    /// The peer may see `l5d-*` fields and details of errors.
+    pub fn set_trusted(&self, handle: Handle, trusted: bool) {
+        self.with(handle.0, |slot| slot.trusted = trusted);
+    }
+
+    /// What [`InFlight::set_trusted`] said; nobody is trusted before.
+    pub fn is_trusted(&self, handle: Handle) -> bool {
+        self.with(handle.0, |slot| slot.trusted)
+    }
+
+    /// Sets a deadline in microseconds of the clock; 0 takes it away.
+    pub fn set_deadline(&self, handle: Handle, which: Deadline, at_us: u64) {
+        self.with(handle.0, |slot| {
+            let before = timed(slot);
+            match which {
+                Deadline::Attempt => slot.attempt_us = at_us,
+                Deadline::Total => slot.total_us = at_us,
+            }
+            self.recount(before, timed(slot));
+        });
+    }
+
+    /// Has a deadline passed. Otherwise this task is woken when one does.
+    pub fn poll_deadline(&self, handle: Handle, cx: &Context<'_>) -> Option<Deadline> {
+        self.with(handle.0, |slot| {
+            if !timed(slot) {
+                return None;
+            }
+            let passed = expired(slot, clock::now_us());
+            if passed.is_none() && !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                slot.waker = Some(cx.waker().clone());
+            }
+            passed
+        })
+    }
+}

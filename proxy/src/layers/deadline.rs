@@ -1,0 +1,110 @@
+//! Ends a request that takes longer than it may, from here to its response head.
+//!
+//! The limit is the smaller of the service's `totalTimeoutMs` and the caller's `grpc-timeout`; gRPC calls stay under it
+//! until they end, because that is what their deadline means.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::exchange::Exchange;
+use crate::grpc;
+use crate::inflight::{self, Handle};
+use crate::worker::Worker;
+
+/// Sets and watches the deadline of a request.
+#[derive(Clone, Debug)]
+pub struct Deadline<S> {
+    inner: S,
+    worker: Rc<Worker>,
+}
+
+impl<S> Deadline<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, worker: Rc<Worker>) -> Self {
+        Self { inner, worker }
+    }
+}
+
+impl<S> Service<Exchange> for Deadline<S>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError>,
+{
+    type Response = Response<Body>;
+    type Error = ProxyError;
+    type Future = DeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+        let watched = limit_us(&mut exchange).zip(exchange.handle).map(|(limit_us, handle)| {
+            let at_us = exchange.started_us.saturating_add(limit_us).max(1);
+            self.worker.in_flight.set_deadline(handle, inflight::Deadline::Total, at_us);
+            (handle, Rc::clone(&self.worker))
+        });
+        DeadlineFuture { grpc: exchange.grpc, inner: self.inner.call(exchange), watched }
+    }
+}
+
+/// The request's limit; what travels on is never longer than what is left here.
+fn limit_us(exchange: &mut Exchange) -> Option<u64> {
+    let router = exchange.server().router;
+    let service = exchange.local.shape.structure.config.routers[router].service.total_timeout;
+    let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+    let service_us = service.map(micros);
+    if !exchange.grpc {
+        return service_us;
+    }
+    let sent = exchange.parts.headers.get(grpc::TIMEOUT).and_then(|value| grpc::parse_timeout(value.as_bytes()));
+    match (service_us, sent.map(micros)) {
+        (Some(service_us), sent_us) if sent_us.is_none_or(|sent_us| service_us < sent_us) => {
+            if let Ok(value) = HeaderValue::from_bytes(grpc::format_timeout(Duration::from_micros(service_us)).as_bytes()) {
+                exchange.parts.headers.insert(grpc::TIMEOUT, value);
+            }
+            Some(service_us)
+        }
+        (_, sent_us) => sent_us,
+    }
+}
+
+pin_project! {
+    /// The future of [`Deadline`].
+    #[derive(Debug)]
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        inner: F,
+        watched: Option<(Handle, Rc<Worker>)>,
+        grpc: bool,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, ProxyError>>> Future for DeadlineFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.inner.poll(cx) {
+            if let Some((handle, worker)) = this.watched
+                && !*this.grpc
+            {
+                worker.in_flight.set_deadline(*handle, inflight::Deadline::Total, 0);
+            }
+            return Poll::Ready(done);
+        }
+        let Some((handle, worker)) = this.watched else { return Poll::Pending };
+        match worker.in_flight.poll_deadline(*handle, cx) {
+            Some(inflight::Deadline::Total) => Poll::Ready(Err(ProxyError::Timeout)),
+            Some(inflight::Deadline::Attempt) | None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Nothing inside this layer sees a field it should not, and nothing leaves with one.
+//!
+//! One pass over the fields finds out what there is; fields are then taken out only where something was found, so an
+//! ordinary request costs a look at each name and no more. Rules: RFC 9110 section 7.6, RFC 9112 sections 3.2 and 6.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::header::{
+    CONNECTION, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use serin_config::model::{Exposure, Trust};
+use tower::Service;
+
+use super::Early;
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::exchange::Exchange;
+use crate::worker::Worker;
+
+/// Octets of a request target.
+pub const TARGET_MAX: usize = 16 << 10;
+/// Octets of a head, counted as names, values and four for each field.
+pub const HEAD_MAX: usize = 32 << 10;
+/// Fields of a head.
+pub const FIELDS_MAX: usize = 100;
+
+/// Cleans a request on its way in.
+#[derive(Clone, Debug)]
+pub struct Hygiene<S> {
+    inner: S,
+    worker: Rc<Worker>,
+}
+
+impl<S> Hygiene<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, worker: Rc<Worker>) -> Self {
+        Self { inner, worker }
+    }
+}
+
+impl<S> Service<Exchange> for Hygiene<S>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError>,
+{
+    type Response = Response<Body>;
+    type Error = ProxyError;
+    type Future = Early<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+        match clean(&mut exchange, &self.worker) {
+            Ok(()) => Early::inner(self.inner.call(exchange)),
+            Err(error) => Early::refused(error),
+        }
+    }
+}
+
+fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
+    let found = look(&exchange.parts.headers, exchange.parts.uri.path_and_query().map_or(0, |t| t.as_str().len()))?;
+    check_method(&exchange.parts.method, &mut exchange.parts.headers, &found)?;
+    check_host(exchange, &found)?;
+    let server = &exchange.server().server;
+    if found.via > server.call_depth_max {
+        return Err(ProxyError::CallDepth);
+    }
+    let trusted = is_trusted(&server.trust, exchange.peer(), found.front || found.via > 0);
+    let edge = server.exposure == Exposure::Edge;
+    let headers = &mut exchange.parts.headers;
+    if found.hop {
+        strip_hop_by_hop(headers);
+    }
+    if found.context && !trusted {
+        let removed = remove_matching(headers, is_context);
+        worker.shard.worker().context_headers_stripped.add(removed);
+        worker.links.note_stripped(exchange.link.peer.ip());
+    }
+    if found.front && edge {
+        remove_matching(headers, is_forwarding);
+    }
+    if found.expect {
+        // hyper answers 100 itself as soon as the body is asked for
+        headers.remove(EXPECT);
+    }
+    exchange.trusted = trusted;
+    if let Some(handle) = exchange.handle {
+        worker.in_flight.set_trusted(handle, trusted);
+    }
+    exchange.extra.forwarded = edge;
+    Ok(())
+}
+
+/// What the fields of a request contain.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// Fields for this hop only.
+    hop: bool,
+    /// Context fields.
+    context: bool,
+    /// Fields that a proxy in front writes, `Via` apart.
+    front: bool,
+    expect: bool,
+    max_forwards: bool,
+    hosts: u32,
+    /// Entries over all `Via` fields.
+    via: u32,
+}
+
+fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
+    if target > TARGET_MAX {
+        return Err(ProxyError::UriTooLong);
+    }
+    if headers.len() > FIELDS_MAX {
+        return Err(ProxyError::HeadersTooLarge);
+    }
+    let (mut found, mut size) = (Found::default(), target);
+    for (name, value) in headers {
+        size += name.as_str().len() + value.len() + 4;
+        match *name {
+            HOST => found.hosts += 1,
+            VIA => found.via += value.as_bytes().split(|&byte| byte == b',').count() as u32,
+            EXPECT => found.expect = true,
+            MAX_FORWARDS => found.max_forwards = true,
+            FORWARDED => found.front = true,
+            CONNECTION | TE | TRANSFER_ENCODING | UPGRADE => found.hop = true,
+            _ => {
+                found.hop |= is_old_hop_by_hop(name);
+                found.context |= is_context(name);
+                found.front |= is_forwarding(name);
+            }
+        }
+    }
+    if size > HEAD_MAX { Err(ProxyError::HeadersTooLarge) } else { Ok(found) }
+}
+
+fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
+    if *method == Method::CONNECT || *method == Method::TRACE {
+        return Err(ProxyError::MethodRefused);
+    }
+    if found.max_forwards && *method == Method::OPTIONS {
+        let left = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        match left {
+            // the last hop that may see it is this one, and it has nothing to say about the resource
+            Some(0) => return Err(ProxyError::MethodRefused),
+            Some(left) => drop(headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1))),
+            None => return Err(ProxyError::BadRequest("Max-Forwards is not a number")),
+        }
+    }
+    Ok(())
+}
+
+/// Exactly one valid host. An absolute-form target replaces the field (RFC 9112 section 3.2.2); in HTTP/2 the two must
+/// agree.
+fn check_host(exchange: &mut Exchange, found: &Found) -> Result<(), ProxyError> {
+    let parts = &mut exchange.parts;
+    if found.hosts > 1 {
+        return Err(ProxyError::BadRequest("more than one Host"));
+    }
+    match parts.uri.authority() {
+        None if found.hosts == 0 => Err(ProxyError::BadRequest("no Host")),
+        None => {
+            let host = parts.headers.get(HOST).map_or(b"".as_slice(), |host| host.as_bytes());
+            if is_host(host) { Ok(()) } else { Err(ProxyError::BadRequest("Host is malformed")) }
+        }
+        Some(authority) => {
+            if !is_host(authority.as_str().as_bytes()) {
+                return Err(ProxyError::BadRequest("the authority is malformed"));
+            }
+            if found.hosts == 1 {
+                let differs = parts.headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes());
+                if differs && parts.version == Version::HTTP_2 {
+                    return Err(ProxyError::BadRequest("Host and :authority differ"));
+                }
+                parts.headers.remove(HOST);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `host [":" port]` of RFC 3986 without user information: what can be read in one way only.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().rposition(|&byte| byte == b':') {
+        Some(at) if host.first() != Some(&b'[') || host[..at].last() == Some(&b']') => (&host[..at], &host[at + 1..]),
+        _ => (host, b"".as_slice()),
+    };
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let name_ok = match name.strip_prefix(b"[").map(|rest| rest.strip_suffix(b"]")) {
+        Some(Some(literal)) => {
+            !literal.is_empty() && literal.iter().all(|b| b.is_ascii_hexdigit() || b":.vV%".contains(b) || plain(b))
+        }
+        Some(None) => false,
+        None => !name.is_empty() && name.iter().all(plain),
+    };
+    name_ok && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+/// Are the context fields of this request obeyed. A front on the same host is not the user, so networks of trust count
+/// only where nothing says that there is one.
+fn is_trusted(trust: &Trust, peer: SocketAddr, fronted: bool) -> bool {
+    match trust {
+        Trust::Everybody => true,
+        Trust::Nobody => false,
+        Trust::Sources(networks) => {
+            let peer = peer.ip().to_canonical();
+            !fronted && networks.iter().any(|network| network.contains(&peer))
+        }
+    }
+}
+
+/// Takes out what `Connection` names, then the fields that are hop-by-hop by themselves. `te: trailers` stays: gRPC needs
+/// it. A nomination of a field that we rely on is ignored.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut nominated: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            match HeaderName::from_bytes(token) {
+                Ok(name) if !is_protected(&name) && nominated.len() < FIELDS_MAX => nominated.push(name),
+                _ => {}
+            }
+        }
+    }
+    let te = headers.get(TE).is_some_and(|te| has_token(te.as_bytes(), b"trailers"));
+    for name in nominated.iter().chain(&[CONNECTION, TE, TRANSFER_ENCODING, UPGRADE]) {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    if te {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn has_token(list: &[u8], token: &[u8]) -> bool {
+    list.split(|&byte| byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// Never removed by a nomination: whoever could take these out could change who a request is from or where it ends.
+/// The close and keep-alive options are no fields at all.
+fn is_protected(name: &HeaderName) -> bool {
+    use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE};
+    [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE, TE, VIA, TRAILER].contains(name)
+        || is_forwarding(name)
+        || is_context(name)
+}
+
+fn is_old_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Context fields, by prefix and not by list, with the underscore spelling that some frameworks read as the same name.
+pub fn is_context(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    match name.first() {
+        Some(b'l') => name.starts_with(b"l5d-") || name.starts_with(b"l5d_"),
+        Some(b'd') => name == b"dtab-local" || name == b"dtab_local",
+        Some(b'x') => name.starts_with(b"x-dtab-") || name.starts_with(b"x_dtab_"),
+        _ => false,
+    }
+}
+
+/// Fields that say where a request came from.
+fn is_forwarding(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-forwarded-") || name.starts_with("x_forwarded_") || name == "x-real-ip" || name == "x_real_ip"
+        }
+        Some(b'f') => name == "forwarded",
+        _ => false,
+    }
+}
+
+fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) -> u64 {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| matches(name)).cloned().collect();
+    for name in &names {
+        headers.remove(name);
+    }
+    names.len() as u64
+}
+
+/// Fields of a response that only Serin's own side may read: dropped towards peers that are not trusted.
+pub fn strip_response_context(headers: &mut HeaderMap) {
+    if headers.keys().any(is_context) {
+        remove_matching(headers, is_context);
+    }
+}
+
+/// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped.
+pub fn clean_trailers(fields: &mut HeaderMap) {
+    use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, SET_COOKIE};
+    const DROPPED: [HeaderName; 10] = [
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_LENGTH,
+        COOKIE,
+        HOST,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    let dropped = |name: &HeaderName| {
+        DROPPED.contains(name) || is_context(name) || is_forwarding(name) || is_old_hop_by_hop(name)
+    };
+    if fields.keys().any(dropped) {
+        remove_matching(fields, dropped);
+    }
+}
+
+#[cfg(test)]
+#[path = "hygiene_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+use super::*;
+
+fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
+}
+
+fn check_hosts(valid: bool, hosts: &[&str]) {
+    for host in hosts {
+        assert_eq!(is_host(host.as_bytes()), valid, "{host:?}");
+    }
+}
+
+#[test]
+fn hosts_with_one_reading_are_accepted() {
+    check_hosts(true, &["web", "web.test:80", "10.0.0.1", "[::1]", "[::1]:8080", "a_b", "web:"]);
+    check_hosts(false, &["", "a b", "a,b", "u@h", "[::1", "::1]", "web:x", "web:123456", "a/b", "a?b", "a\\b"]);
+}
+
+#[test]
+fn nominated_fields_go_but_not_those_we_rely_on() {
+    let mut map = headers(&[
+        ("connection", "x-mine, Host, cookie, authorization, close"),
+        ("x-mine", "1"),
+        ("host", "a"),
+        ("cookie", "b"),
+        ("authorization", "c"),
+        ("keep-alive", "5"),
+        ("te", "deflate, trailers"),
+        ("upgrade", "h2c"),
+    ]);
+    strip_hop_by_hop(&mut map);
+    let left: Vec<_> = map.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert_eq!(map["te"], "trailers");
+    assert!(map.contains_key("host") && map.contains_key("cookie") && map.contains_key("authorization"));
+}
+
+#[test]
+fn stripping_twice_changes_nothing_more() {
+    let mut once = headers(&[("connection", "a"), ("a", "1"), ("b", "2"), ("te", "trailers")]);
+    strip_hop_by_hop(&mut once);
+    let mut twice = once.clone();
+    strip_hop_by_hop(&mut twice);
+    assert_eq!(once, twice);
+}
+
+#[test]
+fn context_is_known_by_prefix_and_in_both_spellings() {
+    for name in ["l5d-dtab", "l5d-ctx-anything", "l5d_dtab", "dtab-local", "x-dtab-01-a"] {
+        assert!(is_context(&HeaderName::from_static(name)), "{name}");
+    }
+    for name in ["l5d", "x-l5d-dtab", "dtab", "location"] {
+        assert!(!is_context(&HeaderName::from_static(name)), "{name}");
+    }
+}
+
+#[test]
+fn trust_needs_a_source_and_nobody_in_front() {
+    let loopback = Trust::Sources(vec!["127.0.0.0/8".parse().unwrap()]);
+    let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
+    assert!(is_trusted(&loopback, peer("127.0.0.1:1"), false));
+    assert!(is_trusted(&loopback, peer("[::ffff:127.0.0.1]:1"), false));
+    assert!(!is_trusted(&loopback, peer("127.0.0.1:1"), true));
+    assert!(!is_trusted(&loopback, peer("10.0.0.1:1"), false));
+    assert!(is_trusted(&Trust::Everybody, peer("10.0.0.1:1"), true));
+    assert!(!is_trusted(&Trust::Nobody, peer("127.0.0.1:1"), false));
+}
+
+#[test]
+fn limits_hold_at_the_limit_and_one_beyond() {
+    let mut map = HeaderMap::new();
+    for n in 0..FIELDS_MAX {
+        map.append(HeaderName::try_from(format!("a{n}")).unwrap(), HeaderValue::from_static("1"));
+    }
+    assert!(look(&map, 0).is_ok());
+    map.append("one-more", HeaderValue::from_static("1"));
+    assert_eq!(look(&map, 0), Err(ProxyError::HeadersTooLarge));
+    let empty = HeaderMap::new();
+    assert!(look(&empty, TARGET_MAX).is_ok());
+    assert_eq!(look(&empty, TARGET_MAX + 1), Err(ProxyError::UriTooLong));
+}
+
+#[test]
+fn trailers_carry_no_framing_and_no_context() {
+    let mut fields = headers(&[("grpc-status", "0"), ("content-length", "5"), ("l5d-dtab", "/a=>/b"), ("host", "x")]);
+    clean_trailers(&mut fields);
+    assert_eq!(fields, headers(&[("grpc-status", "0")]));
+}

@@ -1,0 +1,347 @@
+//! Names a request, binds the name, draws a leaf.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderName, Response};
+use pin_project_lite::pin_project;
+use serin_config::dtab::{self, LeafState, NameTree, Outcome, Rules, SplitId};
+use serin_config::model::OnUnhealthy;
+use tower::Service;
+
+use crate::bindings::{self, Binding, Leaf, Overrides, Target};
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::exchange::{Exchange, Route};
+use crate::router::{self, Parts, PeerKey};
+use crate::sticky;
+use crate::worker::Worker;
+
+/// The override that a proxy before us forwarded.
+pub const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
+/// The override that a user sent.
+pub const USER_DTAB: HeaderName = HeaderName::from_static("l5d-dtab");
+
+/// Requests of one worker that wait for a name at once.
+const WAITERS_MAX: usize = 1024;
+
+/// Gives each request its route.
+#[derive(Clone, Debug)]
+pub struct Routing<S> {
+    inner: S,
+    worker: Rc<Worker>,
+}
+
+impl<S> Routing<S> {
+    /// Around `inner`.
+    pub fn new(inner: S, worker: Rc<Worker>) -> Self {
+        Self { inner, worker }
+    }
+}
+
+impl<S> Service<Exchange> for Routing<S>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError> + Clone,
+{
+    type Response = Response<Body>;
+    type Error = ProxyError;
+    type Future = RoutingFuture<S, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+        let state = match route(&self.worker, &mut exchange) {
+            Ok(Step::Routed) => State::Inner { future: self.inner.call(exchange) },
+            // rare: a name whose addresses are not known yet. Boxed, so that it costs the others nothing
+            Ok(Step::Wait(wait)) => {
+                let worker = Rc::clone(&self.worker);
+                let inner = self.inner.clone();
+                State::Waiting { wait: Some(Box::pin(until_known(worker, exchange, wait))), inner }
+            }
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        RoutingFuture { state }
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Exchange, ProxyError>>>>;
+
+pin_project! {
+    /// The future of [`Routing`].
+    pub struct RoutingFuture<S, F> {
+        #[pin]
+        state: State<S, F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F> {
+        Refused { error: Option<ProxyError> },
+        Waiting { wait: Option<Waiting>, inner: S },
+        Inner { #[pin] future: F },
+    }
+}
+
+impl<S, F> std::fmt::Debug for RoutingFuture<S, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.state {
+            State::Refused { .. } => "Refused",
+            State::Waiting { .. } => "Waiting",
+            State::Inner { .. } => "Inner",
+        })
+    }
+}
+
+impl<S> Future for RoutingFuture<S, S::Future>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError>,
+{
+    type Output = Result<Response<Body>, ProxyError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let future = match state.as_mut().project() {
+                StateProjection::Inner { future } => return future.poll(cx),
+                StateProjection::Refused { error } => {
+                    return Poll::Ready(Err(error.take().unwrap_or(ProxyError::Cancelled)));
+                }
+                StateProjection::Waiting { wait, inner } => {
+                    let Some(waiting) = wait else { return Poll::Pending };
+                    match waiting.as_mut().poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(exchange)) => inner.call(exchange),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    }
+                }
+            };
+            state.set(State::Inner { future });
+        }
+    }
+}
+
+/// What a first look gave.
+enum Step {
+    Routed,
+    Wait(Wait),
+}
+
+/// What a request waits for.
+enum Wait {
+    /// The addresses of this name.
+    Addresses(Rc<Leaf>),
+    /// A namer's answer: it comes with a new structure.
+    Names,
+}
+
+fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
+    let binding = binding(worker, exchange)?;
+    match draw(worker, exchange, &binding)? {
+        Drawn::Leaf(leaf) => {
+            if let Some(handle) = exchange.handle {
+                worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
+            }
+            exchange.route = Some(Route { binding, leaf });
+            Ok(Step::Routed)
+        }
+        Drawn::Pending(leaf) => Ok(Step::Wait(leaf.map_or(Wait::Names, Wait::Addresses))),
+    }
+}
+
+async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait) -> Result<Exchange, ProxyError> {
+    let _place = worker.waiters.enter(WAITERS_MAX)?;
+    let router = exchange.server().router;
+    let timeout = exchange.local.shape.structure.config.routers[router].binding.timeout;
+    let waiting = async {
+        loop {
+            match wait {
+                Wait::Addresses(leaf) => leaf.cluster.shared.ready().await,
+                Wait::Names => next_structure(&worker, &mut exchange).await,
+            }
+            match route(&worker, &mut exchange)? {
+                Step::Routed => return Ok(exchange),
+                Step::Wait(again) => wait = again,
+            }
+        }
+    };
+    tokio::time::timeout(timeout.max(Duration::from_millis(1)), waiting).await.unwrap_or(Err(ProxyError::BindingTimeout))
+}
+
+/// A name that a namer does not know yet comes with the next structure, and the request moves to it. A listener that is
+/// gone by then ends the wait by its timeout.
+async fn next_structure(worker: &Worker, exchange: &mut Exchange) {
+    let mut changes = worker.world.subscribe();
+    loop {
+        let local = worker.current();
+        if local.snapshot.version != exchange.local.snapshot.version
+            && let Some(server) = local.shape.server(exchange.link.listener)
+        {
+            exchange.local = local;
+            exchange.server = server;
+            return;
+        }
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, ProxyError> {
+    let local = Rc::clone(&exchange.local);
+    let router = exchange.server().router;
+    let structure = &local.snapshot.structure;
+    let now_ms = exchange.started_us / 1000;
+    let mut token = worker.take_scratch();
+    let parts = parts(exchange);
+    let identified = router::identify(&structure.config.routers[router].identifier, &parts, &mut token);
+    if identified.is_none() {
+        worker.give_scratch(token);
+        return Err(ProxyError::BadRequest("the request names no service"));
+    }
+    let rules = &structure.routers[router].overrides;
+    let matched: Vec<u16> = (0_u16..).zip(rules).filter(|(_, rule)| router::matches(&rule.when, &parts)).map(|(i, _)| i).collect();
+    let sends = exchange.trusted
+        && (exchange.parts.headers.contains_key(CTX_DTAB) || exchange.parts.headers.contains_key(USER_DTAB));
+    let bindings = &local.shape.routers[router].bindings;
+    let found = if matched.is_empty() && !sends {
+        match bindings.plain(&token, now_ms) {
+            Some(known) => Ok((known, true)),
+            None => new_binding(worker, exchange, &token, None, &Overrides::default()),
+        }
+    } else {
+        overridden(worker, exchange, &token, matched, sends)
+    };
+    worker.give_scratch(token);
+    let (binding, hit) = found?;
+    let cells = worker.shard.worker();
+    if hit { cells.binding_cache_hits.inc() } else { cells.binding_cache_misses.inc() }
+    Ok(binding)
+}
+
+/// The name with what rules and the peer add to it. The key holds all of that, so that two overrides never share a tree.
+fn overridden(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    token: &[u8],
+    rules: Vec<u16>,
+    sends: bool,
+) -> Result<(Rc<Binding>, bool), ProxyError> {
+    let mut key = token.to_vec();
+    key.push(0);
+    rules.iter().for_each(|rule| key.extend(rule.to_be_bytes()));
+    let mut sent = None;
+    if sends {
+        let headers = &exchange.parts.headers;
+        let values = |name| headers.get_all(name).iter().map(|value| value.as_bytes());
+        for (mark, name) in [(1, CTX_DTAB), (2, USER_DTAB)] {
+            for value in values(name) {
+                key.extend([0, mark]);
+                key.extend(value);
+            }
+        }
+        sent = dtab::override_dtab(values(CTX_DTAB), values(USER_DTAB))
+            .map_err(|error| ProxyError::BadContext(error.to_string()))?;
+        // what travels on is written anew, from the parsed form
+        exchange.parts.headers.remove(CTX_DTAB);
+        exchange.parts.headers.remove(USER_DTAB);
+    }
+    let router = exchange.server().router;
+    let bindings = &exchange.local.shape.routers[router].bindings;
+    if let Some(known) = bindings.overridden(&key, exchange.started_us / 1000) {
+        return Ok((known, true));
+    }
+    new_binding(worker, exchange, token, Some(&key), &Overrides { rules, sent })
+}
+
+fn new_binding(
+    worker: &Worker,
+    exchange: &Exchange,
+    token: &[u8],
+    key: Option<&[u8]>,
+    overrides: &Overrides,
+) -> Result<(Rc<Binding>, bool), ProxyError> {
+    let router = exchange.server().router;
+    let binding = Rc::new(bindings::bind(worker, &exchange.local, router, token, overrides, exchange.peer())?);
+    let bindings = &exchange.local.shape.routers[router].bindings;
+    // a namer that has not answered will: asked again for each request until then
+    let pending = matches!(binding.tree, NameTree::Leaf(Target::Pending));
+    if !pending && bindings.keep(key.unwrap_or(token), key.is_some(), &binding, exchange.started_us / 1000) {
+        worker.shard.worker().binding_cache_evictions.inc();
+    }
+    Ok((binding, false))
+}
+
+enum Drawn {
+    Leaf(Rc<Leaf>),
+    Pending(Option<Rc<Leaf>>),
+}
+
+fn draw(worker: &Worker, exchange: &Exchange, binding: &Binding) -> Result<Drawn, ProxyError> {
+    // by far the most names: one leaf, somebody home
+    if let NameTree::Leaf(Target::Name(leaf)) = &binding.tree
+        && leaf.cluster.state(worker) == LeafState::Usable
+    {
+        return Ok(Drawn::Leaf(Rc::clone(leaf)));
+    }
+    let shape = &exchange.local.shape;
+    let snapshot = &exchange.local.snapshot;
+    let model = &snapshot.structure.config.routers[exchange.server().router];
+    let info = |split: SplitId| &snapshot.structure.splits[crate::local::index(split)];
+    let peer = PeerKey::from(exchange.peer().ip());
+    let mut next = |split: Option<SplitId>| match split.map(info).and_then(|info| Some((info, info.sticky.as_ref()?))) {
+        Some((info, key)) => match router::sticky_key(key, &exchange.parts.headers, &peer) {
+            Some(key) => sticky::draw(info.name.as_bytes(), key),
+            None => worker.random(),
+        },
+        None => worker.random(),
+    };
+    let on_unhealthy =
+        |split: Option<SplitId>| -> OnUnhealthy { split.map_or(model.on_unhealthy, |split| info(split).on_unhealthy) };
+    let rules = Rules { failover: model.failover, on_unhealthy: &on_unhealthy };
+    let state = |target: &Target| target.state(worker);
+    let picked = dtab::pick(&binding.tree, &mut next, &*snapshot.weights, &state, &rules);
+    if let Some(handle) = exchange.handle {
+        let now_us = exchange.started_us;
+        for drawn in picked.draws.as_slice() {
+            let Some(split) = drawn.split.map(|split| &shape.splits[crate::local::index(split)]) else { continue };
+            let epoch = snapshot.weights.epoch;
+            // a request that the drawn branch could not serve counts against that branch
+            let start = || split.start(drawn.drawn, epoch, now_us, drawn.redistributed);
+            worker.in_flight.add_draw(handle, split, start);
+        }
+    }
+    match picked.outcome {
+        Outcome::Leaf(Target::Name(leaf)) => Ok(Drawn::Leaf(Rc::clone(leaf))),
+        Outcome::Pending(Target::Name(leaf)) => Ok(Drawn::Pending(Some(Rc::clone(leaf)))),
+        Outcome::Pending(_) => Ok(Drawn::Pending(None)),
+        Outcome::Unusable(Target::Name(leaf)) => {
+            if let Some(handle) = exchange.handle {
+                worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
+            }
+            Err(ProxyError::NoEndpoint(leaf.cluster.absence()))
+        }
+        Outcome::Error(Target::Failed(error)) => Err(error.clone()),
+        Outcome::Empty => Err(ProxyError::NoEndpoint(format!("{} leads to nobody, on purpose", binding.path))),
+        Outcome::Fail => Err(ProxyError::NoRoute(format!("{} leads to `!`", binding.path))),
+        Outcome::Neg => Err(ProxyError::NoRoute(binding.path.to_string())),
+        Outcome::Leaf(_) | Outcome::Unusable(_) | Outcome::Error(_) => {
+            Err(ProxyError::BindingFailed(binding.path.to_string()))
+        }
+    }
+}
+
+fn parts(exchange: &Exchange) -> Parts<'_> {
+    Parts {
+        method: &exchange.parts.method,
+        host: exchange.host(),
+        path: exchange.parts.uri.path(),
+        headers: &exchange.parts.headers,
+        peer: exchange.peer(),
+    }
+}

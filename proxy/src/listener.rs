@@ -1,0 +1,99 @@
+//! Listening sockets: bound by the control thread, one for each worker, before anything is served.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait in the kernel for `accept`; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// One address, one socket for each worker on it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Unique in the process: a listener that is removed and added again is another one.
+    pub id: u64,
+    /// As configured; the port may be 0.
+    pub configured: SocketAddr,
+    /// As bound.
+    pub address: SocketAddr,
+    sockets: Box<[ArcSwapOption<TcpListener>]>,
+}
+
+impl Listener {
+    /// Binds one socket for each worker.
+    ///
+    /// The kernel lets any process of the same user share a port by `SO_REUSEPORT`, so a second Serin started by
+    /// mistake would silently take half of the connections. The address is therefore bound without the option first.
+    ///
+    /// # Errors
+    /// The address is taken or not ours; the error names it.
+    pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Arc<Self>> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        probe(address).map_err(named)?;
+        let first = open(address).map_err(named)?;
+        let bound = first.local_addr().map_err(named)?;
+        let mut sockets = vec![ArcSwapOption::from_pointee(first)];
+        for _ in 1..workers {
+            sockets.push(ArcSwapOption::from_pointee(open(bound).map_err(named)?));
+        }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Self { id, configured: address, address: bound, sockets: sockets.into() }))
+    }
+
+    /// The socket of one worker; `None` once it has been taken.
+    pub fn take(&self, worker: usize) -> Option<TcpListener> {
+        self.sockets.get(worker)?.swap(None).and_then(Arc::into_inner)
+    }
+}
+
+/// Fails if another process listens here. Nothing is accepted: it never listens.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = socket(address)?;
+    // so that connections of an earlier run in TIME_WAIT do not count
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // inherited by accepted sockets on Linux: one system call fewer for each connection
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_listener_on_the_same_port_is_refused_by_name() {
+        let first = Listener::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let error = Listener::bind(first.address, 2).unwrap_err().to_string();
+        assert!(error.contains(&first.address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn each_worker_takes_its_socket_once() {
+        let listener = Listener::bind("[::1]:0".parse().unwrap(), 2).unwrap();
+        assert!(listener.take(0).is_some() && listener.take(1).is_some());
+        assert!(listener.take(0).is_none() && listener.take(2).is_none());
+    }
+}

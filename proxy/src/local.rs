@@ -1,0 +1,134 @@
+//! A snapshot as one worker uses it: beside the shared part, what must not be shared.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serin_config::dtab::SplitId;
+use serin_metrics::{Class, RequestLabels, Shard, SplitCells};
+
+use crate::bindings::Bindings;
+use crate::inflight::{Gate, Series};
+use crate::ledger::{self, Ledger};
+use crate::snapshot::{Snapshot, SplitInfo, Structure};
+
+/// Metric label of requests whose name did not bind.
+pub const UNBOUND: &str = "(unbound)";
+
+/// One snapshot on one worker. A change of weights makes a new one around the same shape.
+#[derive(Debug)]
+pub struct Local {
+    /// The shared part.
+    pub snapshot: Arc<Snapshot>,
+    /// The worker's part, which lives as long as the structure.
+    pub shape: Rc<Shape>,
+}
+
+/// The worker's part of a structure.
+#[derive(Debug)]
+pub struct Shape {
+    /// What it belongs to.
+    pub structure: Arc<Structure>,
+    /// As [`Structure::routers`].
+    pub routers: Vec<LocalRouter>,
+    /// As [`Structure::servers`].
+    pub gates: Vec<Rc<Gate>>,
+    /// As [`Structure::splits`].
+    pub splits: Vec<Rc<LocalSplit>>,
+}
+
+/// The worker's part of a router.
+#[derive(Debug)]
+pub struct LocalRouter {
+    /// Bound names.
+    pub bindings: Bindings,
+    /// Counts requests that had no name.
+    pub unbound: Rc<Series>,
+}
+
+/// The worker's evidence of one split. It outlives the structure as long as the split keeps its name and branches.
+#[derive(Debug)]
+pub struct LocalSplit {
+    /// What it is.
+    pub info: SplitInfo,
+    /// In flight and totals.
+    pub ledger: RefCell<Ledger>,
+    cells: Vec<Arc<SplitCells>>,
+}
+
+impl Local {
+    /// This worker's view of `snapshot`; what can be kept of the view before it is kept.
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&Rc<Self>>, shard: &Shard) -> Self {
+        let before = before.map(|local| &local.shape);
+        let shape = match before {
+            Some(shape) if Arc::ptr_eq(&shape.structure, &snapshot.structure) => Rc::clone(shape),
+            _ => Rc::new(Shape::new(Arc::clone(&snapshot.structure), before, shard)),
+        };
+        Self { snapshot, shape }
+    }
+}
+
+impl Shape {
+    fn new(structure: Arc<Structure>, before: Option<&Rc<Self>>, shard: &Shard) -> Self {
+        let router = |index: usize| {
+            let labels = RequestLabels {
+                router: Arc::clone(&structure.routers[index].label),
+                service: UNBOUND.into(),
+                client: "".into(),
+                arm: "",
+            };
+            let unbound = Rc::new(Series(shard.requests(&labels)));
+            LocalRouter { bindings: Bindings::new(&structure.config.routers[index].binding), unbound }
+        };
+        let split = |info: &SplitInfo| {
+            let kept = before.and_then(|shape| shape.splits.iter().find(|split| split.info == *info));
+            kept.map_or_else(|| Rc::new(LocalSplit::new(info.clone(), shard)), Rc::clone)
+        };
+        Self {
+            routers: (0..structure.routers.len()).map(router).collect(),
+            gates: structure.servers.iter().map(|_| Rc::default()).collect(),
+            splits: structure.splits.iter().map(split).collect(),
+            structure,
+        }
+    }
+
+    /// Index of the listener in this structure; `None` once it was removed.
+    pub fn server(&self, listener: u64) -> Option<usize> {
+        self.structure.servers.iter().position(|server| server.listener.id == listener)
+    }
+
+    /// Forgets names that were not used for long.
+    pub fn sweep(&self, now_ms: u64) {
+        for router in &self.routers {
+            router.bindings.sweep(now_ms);
+        }
+    }
+}
+
+impl LocalSplit {
+    fn new(info: SplitInfo, shard: &Shard) -> Self {
+        let cells = info.branches.iter().map(|branch| shard.split(&info.router, &info.name, branch)).collect();
+        Self { ledger: RefCell::new(Ledger::new(info.branches.len())), cells, info }
+    }
+
+    /// A request was drawn to this branch.
+    pub fn start(&self, branch: u16, epoch: u64, now_us: u64, redistributed: bool) -> ledger::Ticket {
+        if let Some(cells) = self.cells.get(usize::from(branch)) {
+            cells.choices.inc();
+            if redistributed {
+                cells.redistributed.inc();
+            }
+        }
+        self.ledger.borrow_mut().start(usize::from(branch), epoch, now_us)
+    }
+
+    /// That request is over.
+    pub fn finish(&self, ticket: ledger::Ticket, class: Class, now_us: u64) {
+        self.ledger.borrow_mut().finish(ticket, class, now_us);
+    }
+}
+
+/// A split's place in a structure, as an index.
+pub fn index(split: SplitId) -> usize {
+    split.0 as usize
+}

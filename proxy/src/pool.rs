@@ -1,0 +1,429 @@
+//! This worker's upstream connections, by cluster and endpoint. Nothing here is shared with other threads.
+//!
+//! An idle HTTP/1.1 connection is a bare socket on a stack: no task watches it. HTTP/2 connections are few (one, until
+//! the origin's stream limit is reached) and each is driven by one task.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::StatusCode;
+use serin_config::dtab::{LeafState, Path};
+use serin_config::model::{Accrual, Client};
+use serin_metrics::Class;
+use tokio::net::TcpStream;
+
+use crate::balance::{self, Load};
+use crate::clock;
+use crate::endpoints::{Address, Addresses, Cluster};
+use crate::error::{Fault, ProxyError};
+use crate::outlier::{Outlier, Pass};
+use crate::retry::{self, Budget, Replay};
+use crate::worker::Worker;
+
+/// Idle HTTP/1.1 connections kept for one endpoint by one worker.
+const IDLE_MAX: usize = 1024;
+/// An idle connection older than this is closed: shorter than the keep-alive of usual origins.
+const IDLE_US_MAX: u64 = 30_000_000;
+/// HTTP/2 connections to one endpoint from one worker.
+const H2_CONNECTIONS_MAX: usize = 8;
+/// Bytes an origin may send on one stream, and on one connection, before we take them.
+const H2_WINDOW: u32 = 1 << 20;
+/// Decoded header list of a response.
+const H2_HEADER_LIST_MAX: u32 = 64 << 10;
+
+/// A bound name as this worker sees it: its endpoints with their connections.
+#[derive(Debug)]
+pub struct LocalCluster {
+    /// The shared part.
+    pub shared: Arc<Cluster>,
+    /// How it is called.
+    pub client: Client,
+    /// What retries may cost here.
+    pub budget: RefCell<Budget>,
+    /// `/$/io.buoyant.http.status/<code>`: answered here, nobody is called.
+    pub answer: Option<StatusCode>,
+    seen: Cell<Option<u64>>,
+    endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
+    /// Endpoints that an outlier verdict keeps out; while it is 0 nobody looks at the clock.
+    ejected: Rc<Cell<u32>>,
+}
+
+impl LocalCluster {
+    /// No endpoint is known until the first request looks.
+    pub fn new(shared: Arc<Cluster>, client: Client, workers: usize) -> Rc<Self> {
+        Rc::new(Self {
+            answer: fixed_answer(&shared.id),
+            shared,
+            client,
+            budget: RefCell::new(Budget::new(retry::BUDGET_PERCENT, retry::reserve_of_worker(workers))),
+            seen: Cell::new(None),
+            endpoints: RefCell::new(Rc::new([])),
+            ejected: Rc::default(),
+        })
+    }
+
+    /// Can it serve a request now.
+    pub fn state(&self, worker: &Worker) -> LeafState {
+        self.refresh(worker);
+        let endpoints = self.endpoints.borrow();
+        if endpoints.is_empty() {
+            if self.answer.is_some() {
+                return LeafState::Usable;
+            }
+            return match self.shared.addresses().load().addresses {
+                Addresses::Pending => LeafState::Pending,
+                Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => LeafState::Unusable,
+            };
+        }
+        if self.ejected.get() == 0 {
+            return LeafState::Usable;
+        }
+        let now_ms = clock::now_ms();
+        if endpoints.iter().any(|endpoint| endpoint.admitted(now_ms)) { LeafState::Usable } else { LeafState::Unusable }
+    }
+
+    /// An endpoint by two random choices over the requests in flight. If all are ejected, one is used anyway: the last
+    /// endpoint is never given up.
+    pub fn pick(&self, worker: &Worker, avoid: Option<SocketAddr>) -> Option<Lease> {
+        self.refresh(worker);
+        let endpoints = self.endpoints.borrow();
+        if let [only] = &**endpoints {
+            return Some(only.lease());
+        }
+        let now_ms = if self.ejected.get() == 0 { 0 } else { clock::now_ms() };
+        let load = |usable: bool, endpoint: &Endpoint| Load {
+            in_flight: endpoint.in_flight.get(),
+            weight: endpoint.weight,
+            usable: usable && avoid != Some(endpoint.address),
+        };
+        let admitted = |index: usize| load(endpoints[index].admitted(now_ms), &endpoints[index]);
+        let any = |index: usize| load(true, &endpoints[index]);
+        let (len, draw) = (endpoints.len(), worker.random());
+        let index = balance::pick(admitted, len, draw).or_else(|| balance::pick(any, len, draw))?;
+        endpoints.get(index).map(Endpoint::lease)
+    }
+
+    /// Why there is nobody: for the error of who asked.
+    pub fn absence(&self) -> String {
+        let id = &self.shared.id;
+        match &self.shared.addresses().load().addresses {
+            Addresses::Failed(why) => format!("{id}: {why}"),
+            Addresses::Neg => format!("{id} is gone"),
+            Addresses::Pending => format!("{id} is not resolved yet"),
+            Addresses::Bound(_) => format!("{id} has no usable endpoint"),
+        }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn sweep(&self, now_us: u64) {
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.sweep(now_us);
+        }
+    }
+
+    fn refresh(&self, worker: &Worker) {
+        let set = self.shared.addresses().load();
+        if self.seen.get() == Some(set.version) {
+            return;
+        }
+        self.seen.set(Some(set.version));
+        let addresses: &[Address] = match &set.addresses {
+            Addresses::Bound(addresses) => addresses,
+            Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => &[],
+        };
+        let before = Rc::clone(&self.endpoints.borrow());
+        let kept = |address: &Address| {
+            before.iter().find(|e| e.address == address.socket && e.weight == address.weight).cloned()
+        };
+        let after: Rc<[_]> = addresses
+            .iter()
+            .map(|address| kept(address).unwrap_or_else(|| self.endpoint(worker, address)))
+            .collect();
+        for gone in before.iter().filter(|e| !after.iter().any(|kept| Rc::ptr_eq(kept, e))) {
+            gone.retire();
+        }
+        *self.endpoints.borrow_mut() = after;
+    }
+
+    fn endpoint(&self, worker: &Worker, address: &Address) -> Rc<Endpoint> {
+        Rc::new(Endpoint {
+            address: address.socket,
+            weight: address.weight,
+            own: worker.is_own(address.socket),
+            in_flight: Cell::new(0),
+            retired: Cell::new(false),
+            idle: RefCell::default(),
+            h2: RefCell::default(),
+            dialling: tokio::sync::Mutex::new(()),
+            outlier: RefCell::new(Outlier::default()),
+            accrual: self.client.accrual,
+            ejected: Rc::clone(&self.ejected),
+            counted: Cell::new(false),
+        })
+    }
+}
+
+/// One address with this worker's connections to it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// It is one of our own listeners: never dialled.
+    pub own: bool,
+    weight: f64,
+    in_flight: Cell<u32>,
+    /// No longer an address of its cluster: connections are not kept.
+    retired: Cell<bool>,
+    idle: RefCell<Vec<Idle>>,
+    h2: RefCell<Vec<H2>>,
+    /// One dial at a time: the others wait and then share its connection.
+    dialling: tokio::sync::Mutex<()>,
+    outlier: RefCell<Outlier>,
+    accrual: Option<Accrual>,
+    ejected: Rc<Cell<u32>>,
+    /// Is it part of `ejected`.
+    counted: Cell<bool>,
+}
+
+/// An HTTP/2 connection and how many of our streams are open on it.
+#[derive(Clone, Debug)]
+struct H2 {
+    send: SendRequest<Bytes>,
+    streams: Rc<Cell<usize>>,
+}
+
+/// One stream on an HTTP/2 connection: the right to open it, and then its place in the count.
+#[derive(Debug)]
+pub struct H2Lease {
+    /// Opens it.
+    pub send: SendRequest<Bytes>,
+    /// Held as long as the stream may be open.
+    pub place: H2Place,
+}
+
+/// A stream that counts as open until this is dropped.
+#[derive(Debug)]
+pub struct H2Place(Rc<Cell<usize>>);
+
+impl H2 {
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.send.current_max_send_streams()
+    }
+
+    fn lease(&self) -> H2Lease {
+        self.streams.set(self.streams.get() + 1);
+        H2Lease { send: self.send.clone(), place: H2Place(Rc::clone(&self.streams)) }
+    }
+}
+
+impl Drop for H2Place {
+    fn drop(&mut self) {
+        debug_assert!(self.0.get() > 0, "more streams ended than began");
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    io: TcpStream,
+    since_us: u64,
+}
+
+impl Endpoint {
+    fn lease(self: &Rc<Self>) -> Lease {
+        self.in_flight.set(self.in_flight.get() + 1);
+        let pass = match &self.accrual {
+            Some(accrual) if self.counted.get() => self.outlier.borrow_mut().begin_forced(accrual, clock::now_ms()),
+            _ => Pass::Ordinary,
+        };
+        Lease { endpoint: Rc::clone(self), pass }
+    }
+
+    /// An idle HTTP/1.1 connection. tokio's readiness flags say without a system call whether it was closed or sent
+    /// something unasked; such a one is dropped.
+    pub fn checkout(&self) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { io, .. }) = idle.pop() {
+            if io.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+                return Some(io);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange is complete in both directions.
+    pub fn give_back(&self, io: TcpStream) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.retired.get() && idle.len() < IDLE_MAX {
+            idle.push(Idle { io, since_us: clock::now_us() });
+        }
+    }
+
+    /// A fresh connection.
+    pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<TcpStream, Fault> {
+        if self.own {
+            return Err(Fault::upstream(Replay::Never, ProxyError::Loop));
+        }
+        let cells = worker.shard.worker();
+        let io = match tokio::time::timeout(timeout, TcpStream::connect(self.address)).await {
+            Ok(Ok(io)) => io,
+            failed => {
+                cells.upstream_connects_failed.inc();
+                let error = if failed.is_err() { ProxyError::ConnectTimeout } else { ProxyError::ConnectRefused };
+                return Err(Fault::upstream(Replay::Always, error));
+            }
+        };
+        cells.upstream_connects_ok.inc();
+        // without it small messages may wait for the peer's delayed acknowledgement
+        let _best_effort = io.set_nodelay(true);
+        Ok(io)
+    }
+
+    /// A handle to an HTTP/2 connection with a free stream.
+    pub async fn h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
+        if let Some(free) = self.free_h2() {
+            return Ok(free);
+        }
+        let _dialling = self.dialling.lock().await;
+        if let Some(free) = self.free_h2() {
+            return Ok(free);
+        }
+        if self.h2.borrow().len() >= H2_CONNECTIONS_MAX {
+            return self.least_h2();
+        }
+        let io = self.dial(worker, timeout).await?;
+        let handshake = handshake(Rc::clone(self), io);
+        match tokio::time::timeout(timeout, handshake).await {
+            Ok(made) => made.map(|made| made.lease()).map_err(|_| closed()),
+            Err(_) => Err(Fault::upstream(Replay::Always, ProxyError::ConnectTimeout)),
+        }
+    }
+
+    /// Is there an HTTP/2 connection already.
+    pub fn has_h2(&self) -> bool {
+        !self.h2.borrow().is_empty()
+    }
+
+    /// Forgets HTTP/2 connections that take no more streams.
+    pub fn drop_dead_h2(&self) {
+        let alive = |h2: &mut H2| {
+            !matches!(h2.send.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+        };
+        self.h2.borrow_mut().retain_mut(alive);
+    }
+
+    /// Is it in the rotation: not ejected, or its time out is over and it may be probed.
+    fn admitted(&self, now_ms: u64) -> bool {
+        !self.counted.get() || self.outlier.borrow().is_usable(now_ms)
+    }
+
+    fn judge(&self, pass: Pass, class: Class, worker: &Worker) {
+        let Some(accrual) = &self.accrual else { return };
+        let mut outlier = self.outlier.borrow_mut();
+        if self.retired.get() || (class != Class::Failure && outlier.is_clean()) {
+            return;
+        }
+        if let Some(change) = outlier.record(pass, class, accrual, worker.random(), clock::now_ms()) {
+            tracing::info!(endpoint = %self.address, worker = worker.index, "{change:?}");
+        }
+        let out = !outlier.is_admitted();
+        if out != self.counted.replace(out) {
+            let ejected = self.ejected.get();
+            self.ejected.set(if out { ejected + 1 } else { ejected.saturating_sub(1) });
+        }
+    }
+
+    fn free_h2(&self) -> Option<H2Lease> {
+        let connections = self.h2.borrow();
+        connections.iter().find(|h2| h2.has_room()).map(H2::lease)
+    }
+
+    fn least_h2(&self) -> Result<H2Lease, Fault> {
+        let connections = self.h2.borrow();
+        let least = connections.iter().min_by_key(|h2| h2.streams.get());
+        least.map(H2::lease).ok_or_else(closed)
+    }
+
+    fn sweep(&self, now_us: u64) {
+        // the oldest are at the bottom of the stack
+        let mut idle = self.idle.borrow_mut();
+        let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > IDLE_US_MAX).count();
+        idle.drain(..old);
+    }
+
+    fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
+        self.h2.borrow_mut().clear();
+        if self.counted.replace(false) {
+            self.ejected.set(self.ejected.get().saturating_sub(1));
+        }
+    }
+}
+
+/// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
+/// are opened than it allows.
+async fn handshake(endpoint: Rc<Endpoint>, io: TcpStream) -> Result<H2, h2::Error> {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(H2_WINDOW)
+        .initial_connection_window_size(H2_WINDOW)
+        .max_header_list_size(H2_HEADER_LIST_MAX)
+        .enable_push(false);
+    let (send, mut connection) = builder.handshake::<_, Bytes>(io).await?;
+    let ping = connection.ping_pong();
+    let task = {
+        let endpoint = Rc::downgrade(&endpoint);
+        async move {
+            // why it ended is seen by its streams
+            let _ended = connection.await;
+            if let Some(endpoint) = endpoint.upgrade() {
+                endpoint.drop_dead_h2();
+            }
+        }
+    };
+    tokio::task::spawn_local(task);
+    if let Some(mut ping) = ping {
+        ping.ping(h2::Ping::opaque()).await?;
+    }
+    let made = H2 { send, streams: Rc::default() };
+    if !endpoint.retired.get() {
+        endpoint.h2.borrow_mut().push(made.clone());
+    }
+    Ok(made)
+}
+
+fn fixed_answer(id: &Path) -> Option<StatusCode> {
+    match id.labels().collect::<Vec<_>>()[..] {
+        [b"$", b"io.buoyant.http.status", code] => StatusCode::from_bytes(code).ok(),
+        _ => None,
+    }
+}
+
+fn closed() -> Fault {
+    Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
+}
+
+/// One request's hold on an endpoint.
+#[derive(Debug)]
+pub struct Lease {
+    /// Where it goes.
+    pub endpoint: Rc<Endpoint>,
+    pass: Pass,
+}
+
+impl Lease {
+    /// The attempt is over; its class feeds the outlier verdict.
+    pub fn end(self, class: Class, worker: &Worker) {
+        let in_flight = &self.endpoint.in_flight;
+        debug_assert!(in_flight.get() > 0, "more requests ended than began");
+        in_flight.set(in_flight.get().saturating_sub(1));
+        self.endpoint.judge(self.pass, class, worker);
+    }
+}

@@ -1,0 +1,269 @@
+//! One worker: a thread, a runtime, its listeners, and everything its connections share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use serin_config::dtab::Path;
+use serin_metrics::{Metrics, Shard};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::conn::Links;
+use crate::endpoints::EndpointTable;
+use crate::error::ProxyError;
+use crate::inflight::InFlight;
+use crate::local::Local;
+use crate::pool::LocalCluster;
+use crate::snapshot::{Phase, World};
+use crate::{accept, own_address};
+
+/// Size of the block that upstream reads share.
+const BLOCK: usize = 64 << 10;
+/// Less room than this in the block and a new one is taken.
+const ROOM_MIN: usize = 16 << 10;
+/// Spare header maps kept.
+const MAPS_MAX: usize = 64;
+/// A header map that grew beyond this is not kept.
+const MAP_FIELDS_MAX: usize = 64;
+/// Between two looks at what is idle.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerSeed {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub workers: usize,
+    /// Where snapshots come from.
+    pub world: Arc<World>,
+    /// Where counts go.
+    pub metrics: Arc<Metrics>,
+    /// All bound names.
+    pub endpoints: Arc<EndpointTable>,
+}
+
+/// What all connections of one worker share. It never leaves its thread.
+pub struct Worker {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub workers: usize,
+    /// Where snapshots come from.
+    pub world: Arc<World>,
+    /// This worker's counters.
+    pub shard: Arc<Shard>,
+    /// All bound names.
+    pub endpoints: Arc<EndpointTable>,
+    /// Requests in flight.
+    pub in_flight: InFlight,
+    /// Downstream connections.
+    pub links: Links,
+    /// Requests that wait for a name.
+    pub waiters: Waiters,
+    current: RefCell<Rc<Local>>,
+    clusters: RefCell<HashMap<(Path, bool, usize), Rc<LocalCluster>, foldhash::fast::RandomState>>,
+    random: RefCell<fastrand::Rng>,
+    block: RefCell<BytesMut>,
+    out: Cell<Vec<u8>>,
+    scratch: Cell<Vec<u8>>,
+    maps: RefCell<Vec<HeaderMap>>,
+}
+
+/// Starts a worker thread. It ends when the world drains and nothing is left.
+///
+/// # Errors
+/// The thread or its runtime cannot be made.
+pub fn spawn(seed: WorkerSeed) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("worker-{}", seed.index)).spawn(move || {
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, run(seed));
+    })
+}
+
+async fn run(seed: WorkerSeed) {
+    let worker = Worker::new(seed);
+    tokio::task::spawn_local(InFlight::run_ticks(Rc::clone(&worker)));
+    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    accept::run(worker).await;
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let now_us = clock::now_us();
+        worker.links.sweep(now_us);
+        // names that no binding of this worker holds any more give up their connections
+        worker.clusters.borrow_mut().retain(|_, cluster| {
+            cluster.sweep(now_us);
+            Rc::strong_count(cluster) > 1
+        });
+        worker.current().shape.sweep(now_us / 1000);
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} of {}", self.index, self.workers)
+    }
+}
+
+impl Worker {
+    fn new(seed: WorkerSeed) -> Rc<Self> {
+        let shard = seed.metrics.shard(seed.index);
+        let local = Local::new(seed.world.load(), None, &shard);
+        Rc::new(Self {
+            index: seed.index,
+            workers: seed.workers,
+            world: seed.world,
+            shard,
+            endpoints: seed.endpoints,
+            in_flight: InFlight::default(),
+            links: Links::default(),
+            waiters: Waiters::default(),
+            current: RefCell::new(Rc::new(local)),
+            clusters: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            block: RefCell::default(),
+            out: Cell::default(),
+            scratch: Cell::default(),
+            maps: RefCell::default(),
+        })
+    }
+
+    /// The snapshot in force, as this worker uses it: one comparison when nothing changed.
+    pub fn current(&self) -> Rc<Local> {
+        let mut current = self.current.borrow_mut();
+        if current.snapshot.version != self.world.version() {
+            *current = Rc::new(Local::new(self.world.load(), Some(&current), &self.shard));
+        }
+        Rc::clone(&current)
+    }
+
+    /// Which part of its life the process is in.
+    pub fn phase(&self) -> Phase {
+        self.links.phase()
+    }
+
+    /// A bound name's endpoints on this worker; kept over snapshots, so a reload drops no connection.
+    pub fn cluster(&self, id: &Path, made: bool, router: usize, source: SocketAddr) -> Result<Rc<LocalCluster>, String> {
+        let now_ms = clock::now_ms();
+        let shared = self.endpoints.get(id, made, Some(source.ip()), now_ms).map_err(|error| error.to_string())?;
+        let client = self.current().snapshot.structure.config.routers[router].client.clone();
+        let key = (id.clone(), shared.from_request, router);
+        let mut clusters = self.clusters.borrow_mut();
+        match clusters.get(&key) {
+            Some(known) if Arc::ptr_eq(&known.shared, &shared) && known.client == client => Ok(Rc::clone(known)),
+            _ => {
+                let fresh = LocalCluster::new(shared, client, self.workers);
+                clusters.insert(key, Rc::clone(&fresh));
+                Ok(fresh)
+            }
+        }
+    }
+
+    /// Would a connection to this address reach ourselves.
+    pub fn is_own(&self, address: SocketAddr) -> bool {
+        own_address::is_own(address, &self.current().snapshot.structure.own, &own_address::is_local)
+    }
+
+    /// 64 random bits.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// One read into the worker's block, cut off as a shared slice: no copy and, as long as earlier slices get dropped,
+    /// no allocation. A connection that waits holds no buffer. Empty: end of stream.
+    pub fn poll_read(&self, io: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut block = self.block.borrow_mut();
+        if block.capacity() < ROOM_MIN {
+            block.reserve(BLOCK);
+        }
+        ready!(pin!(io.read_buf(&mut *block)).poll(cx))?;
+        Poll::Ready(Ok(block.split().freeze()))
+    }
+
+    /// The worker's output buffer, empty. Taken, not borrowed, so that it may live across a write; give it back before
+    /// waiting for an answer, or every other request grows one of its own.
+    pub fn take_out(&self) -> Vec<u8> {
+        let mut out = self.out.take();
+        out.clear();
+        out
+    }
+
+    /// Gives the output buffer back.
+    pub fn give_out(&self, out: Vec<u8>) {
+        if out.capacity() <= BLOCK {
+            self.out.set(out);
+        }
+    }
+
+    /// A buffer for keys, empty. Not held across an await.
+    pub fn take_scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.clear();
+        scratch
+    }
+
+    /// Gives the key buffer back.
+    pub fn give_scratch(&self, scratch: Vec<u8>) {
+        if scratch.capacity() <= BLOCK {
+            self.scratch.set(scratch);
+        }
+    }
+
+    /// An empty header map that has its memory already.
+    pub fn take_map(&self) -> HeaderMap {
+        self.maps.borrow_mut().pop().unwrap_or_else(|| HeaderMap::with_capacity(12))
+    }
+
+    /// Keeps a map's memory for a later message.
+    pub fn give_map(&self, mut map: HeaderMap) {
+        let mut maps = self.maps.borrow_mut();
+        if maps.len() < MAPS_MAX && map.capacity() <= MAP_FIELDS_MAX {
+            map.clear();
+            maps.push(map);
+        }
+    }
+}
+
+/// A bounded room for requests that wait.
+#[derive(Debug, Default)]
+pub struct Waiters(Rc<Cell<usize>>);
+
+/// A place in the room, given back when dropped.
+#[derive(Debug)]
+pub struct Place(Rc<Cell<usize>>);
+
+impl Waiters {
+    /// A place, unless `max` are taken.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`].
+    pub fn enter(&self, max: usize) -> Result<Place, ProxyError> {
+        if self.0.get() >= max {
+            return Err(ProxyError::Overloaded);
+        }
+        self.0.set(self.0.get() + 1);
+        Ok(Place(Rc::clone(&self.0)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
