@@ -1,6 +1,77 @@
 //! Serin's configuration: the file, its meaning, and the dtab language.
 //!
-//! Pure but for `watch`: text in, a legal [`model::Config`] or diagnostics out.
+//! Text in, a legal [`Config`] or [`Diagnostics`] out: if a value of the types in [`model`] exists, it has passed every
+//! check. Everything here is pure but [`watch`], which notices that a file may have changed.
+//!
+//! # The file
+//!
+//! YAML, and so JSON too. Its keys are those of Linkerd 1, and a few more. A router has servers, where requests arrive, and a
+//! dtab, which turns the name of a request into addresses:
+//!
+//! ```
+//! use serin_config::{Config, Source};
+//!
+//! let source = Source::new("serin.yaml", r#"
+//! clusters:                                    # names for addresses: /#/clusters/<name>
+//!   world-v1: {endpoints: ["127.0.0.1:8081"]}
+//!   world-v2: {endpoints: ["127.0.0.1:8082", "world.example:80", "[::1]:8083"]}
+//!
+//! routers:
+//! - label: gateway
+//!   protocol: http
+//!   servers: [{ip: 127.0.0.1, port: 4140}]
+//!   dtab: |
+//!     /host/world => 9 * /#/clusters/world-v1 & 1 * /#/clusters/world-v2 ;
+//!     /svc        => /host ;                 # `Host: world` is named /svc/world
+//!   splits:
+//!   - {path: /host/world, stickiness: {cookie: user}}
+//!   overrides:
+//!   - when: {cookie: {dogfood: "true"}}
+//!     dtab: /host/world => /#/clusters/world-v2
+//! "#);
+//! let (config, warnings) = Config::parse(&source)?;
+//!
+//! let router = &config.routers[0];
+//! assert_eq!(router.dtab.lookup(&"/svc/world".parse()?).to_string(), "/host/world");
+//! assert_eq!(router.servers[0].address.to_string(), "127.0.0.1:4140");
+//! assert!(warnings.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Mistakes
+//!
+//! All of them are reported, each at its place, also inside of a dtab in any style of YAML text:
+//!
+//! ```
+//! use serin_config::{Config, Source, diagnostic};
+//!
+//! let source = Source::new("serin.yaml", "routers:
+//! - servers: [{prot: 4140}]
+//!   dtab: |
+//!     /svc => /host |
+//! ");
+//! let mistakes = Config::parse(&source).unwrap_err();
+//! assert_eq!(diagnostic::render(&mistakes, &source, false), "\
+//! error[config/unknown-key]: unknown key `prot`
+//!  --> serin.yaml:2:14
+//!   |
+//! 2 | - servers: [{prot: 4140}]
+//!   |              ^^^^
+//!   |
+//!   = help: did you mean `port`?
+//!
+//! error[dtab/syntax]: simple expected but end of input found
+//!  --> serin.yaml:4:20
+//!   |
+//! 4 |     /svc => /host |
+//!   |                    ^
+//!   |
+//!   = help: here comes a path, `!`, `~`, `$` or a tree in parentheses
+//! ");
+//! ```
+//!
+//! A key that Linkerd has and Serin does not is refused by name; one that only a JVM needs is accepted with a warning. No key is
+//! ignored in silence. [`limits`] has every limit, [`diff()`](diff::diff) says what a reload changed.
 
 pub mod diagnostic;
 pub mod diff;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
-use crate::dtab::{Builtin, Dtab, Elem, NameTree, Path, Union, builtin};
+use crate::dtab::{Builtin, Dtab, Elem, Expected, NameTree, Path, SyntaxError, Union, builtin};
 use crate::model::{Cluster, Namer};
 use crate::raw::{Cx, listed, shown};
 use crate::source::Span;
@@ -42,7 +42,7 @@ pub(super) fn dtab(cx: &Cx<'_>, node: &Node<'_>, known: &Known<'_>, below: Optio
         Err(errors) => {
             let spans: Vec<Span> = errors.iter().map(|error| Span::new(error.span.start, error.span.end)).collect();
             for (error, span) in errors.iter().zip(map_spans(cx.source, node, &spans)) {
-                cx.push(Diagnostic::error("dtab/syntax", span, error.to_string()).maybe_help(error.hint()));
+                cx.push(Diagnostic::error("dtab/syntax", span, error.to_string()).maybe_help(syntax_help(error)));
             }
             return None;
         }
@@ -50,6 +50,12 @@ pub(super) fn dtab(cx: &Cx<'_>, node: &Node<'_>, known: &Known<'_>, below: Optio
     let rewrites = Rewrites::of(std::iter::once(&dtab).chain(below));
     report(cx, node, &scalar.text, problems(&dtab, known, rewrites));
     Some(dtab)
+}
+
+/// The language's own hint; its word `simple` is explained, because nobody knows it.
+fn syntax_help(error: &SyntaxError) -> Option<String> {
+    let simple = || "here comes a path, `!`, `~`, `$` or a tree in parentheses".to_owned();
+    error.hint().or_else(|| (error.expected == Expected::Simple).then(simple))
 }
 
 /// Whether dentries answer for names under `/#` or `/$`: they are asked before any namer, so such names need none.

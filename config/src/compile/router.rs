@@ -8,7 +8,7 @@ use crate::model::{Failover, HostRule, Identifier, OnUnhealthy, Protocol, Router
 use crate::raw::{Cx, Fields, not_built};
 use crate::source::Span;
 use crate::units::{self, Wrong};
-use crate::yaml::Node;
+use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::{LABEL_BYTES_MAX, Listener, client, rules, server};
@@ -66,7 +66,7 @@ pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_
     let help = format!("write `routers: [{EXAMPLE}]`");
     let Some(entry) = fields.require(cx, "routers", "the file", &help) else { return routers };
     let items = cx.list("routers", &entry.value, "[{protocol: http, servers: [{port: 4140}]}]");
-    if items.is_empty() {
+    if matches!(&entry.value.value, Value::List(none) if none.is_empty()) {
         let none = Diagnostic::error("config/missing-key", entry.key_span, "at least one router is needed");
         cx.push(none.help(help));
     }
@@ -158,7 +158,7 @@ fn servers(
         return Vec::new();
     };
     let items = cx.list("servers", &entry.value, "[{port: 4140}]");
-    if items.is_empty() {
+    if matches!(&entry.value.value, Value::List(none) if none.is_empty()) {
         let message = "a router needs at least one server";
         cx.push(
             Diagnostic::error("config/missing-key", entry.key_span, message).help("write `servers: [{port: 4140}]`"),

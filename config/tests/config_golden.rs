@@ -1,0 +1,83 @@
+//! What people see: every `tests/golden/diagnostics/<name>.yaml` is refused or warned about as `<name>.txt` shows.
+//!
+//! `UPDATE_GOLDEN=1` writes the texts anew; read the difference.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // tests stop at the first surprise
+
+use std::fs;
+use std::path::Path;
+
+use serin_config::{Config, Source, diagnostic};
+
+fn check_golden(name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diagnostics");
+    let input = fs::read(folder.join(format!("{name}.yaml"))).unwrap();
+    let source = Source::from_bytes(format!("{name}.yaml"), input);
+    let rendered = match Config::parse_with(&source, &|_| false) {
+        Ok((_, warnings)) => diagnostic::render(&warnings, &source, false),
+        Err(mistakes) => diagnostic::render(&mistakes, &source, false),
+    };
+    let golden = folder.join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&golden, &rendered).unwrap();
+    }
+    let expected = fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(rendered, expected, "run with UPDATE_GOLDEN=1 and read the difference");
+}
+
+#[test]
+fn many_mistakes_are_shown_at_once() {
+    check_golden("many_mistakes");
+}
+
+#[test]
+fn a_dtab_mistake_points_into_the_block() {
+    check_golden("dtab_in_a_block");
+}
+
+#[test]
+fn names_that_do_not_exist_come_with_the_nearest_one() {
+    check_golden("unknown_names");
+}
+
+#[test]
+fn what_is_not_built_says_what_to_do_instead() {
+    check_golden("not_built");
+}
+
+#[test]
+fn warnings_say_which_line_to_add() {
+    check_golden("warnings");
+}
+
+#[test]
+fn broken_yaml_points_at_the_place() {
+    check_golden("broken_yaml");
+}
+
+#[test]
+fn a_very_long_line_is_cut_around_the_mistake() {
+    let source = Source::new("long.yaml", format!("{{\"a\": \"{}\", \"routers\": 5}}", "x".repeat(1_000_000)));
+    let rendered = diagnostic::render(&Config::parse(&source).unwrap_err(), &source, false);
+    assert!(rendered.contains("long.yaml:1:1000022"), "{rendered}");
+    assert!(rendered.contains("\"routers\": 5}"), "{rendered}");
+    assert!(rendered.len() < 2000, "{} bytes", rendered.len());
+}
+
+#[test]
+fn color_adds_nothing_but_color() {
+    let source = Source::new("a.yaml", "routerz: []\n");
+    let mistakes = Config::parse(&source).unwrap_err();
+    let (plain, styled) = (diagnostic::render(&mistakes, &source, false), diagnostic::render(&mistakes, &source, true));
+    let mut bare = String::new();
+    let mut escape = false;
+    for c in styled.chars() {
+        match (escape, c) {
+            (_, '\u{1b}') => escape = true,
+            (true, 'm') => escape = false,
+            (true, _) => {}
+            (false, c) => bare.push(c),
+        }
+    }
+    assert_ne!(plain, styled);
+    assert_eq!(plain, bare);
+}
