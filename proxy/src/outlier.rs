@@ -1,17 +1,18 @@
 //! When an endpoint is left out, and when it is tried again.
 //!
 //! ```text
-//!              failures in a row reach the policy's number
-//!   Admitted ──────────────────────────────────────────────▶ Ejected { until_ms }
-//!      ▲  ▲                                                    │    ▲        ▲
-//!      │  │ a forced request succeeds                           │    │        │ probe failed:
-//!      │  └─────────────────────────────────────────────────────┤    │        │ longer backoff
-//!      │                                          until_ms is over,  │ probe says
-//!      │                                          the next request   │ nothing: due
-//!      │                                          is the probe  │    │ at once
-//!      │   probe succeeds                                       ▼    │        │
-//!      └──────────────────────────────────────────────── Probing { again_ms } ┘
-//!                                                          └─▶ again_ms is over: one more probe is let go
+//!                 failures in a row reach the policy's number
+//!      Admitted ───────────────────────────────────────────────▶ Ejected { until_ms }
+//!       ▲    ▲                                                    │      ▲       ▲
+//!       │    └──── a forced request succeeds ─────────────────────┤      │       │ the probe fails:
+//!       │                                                         │      │       │ a longer time out
+//!       │                     until_ms is over: the next request  │      │       │
+//!       │                     is the probe                        │   the probe  │
+//!       │                                                         │   says       │
+//!       │                                                         │   nothing:   │
+//!       │                                                         ▼   due now    │
+//!       └──── the probe succeeds ───────────────────────── Probing { again_ms } ─┘
+//!                                                           └─▶ again_ms is over: one more probe
 //! ```
 //!
 //! One probe at a time decides. A probe that never ends (a stream, a hanging upstream) does not keep the endpoint out:

@@ -49,6 +49,13 @@ fn weights_divide_the_traffic() {
 }
 
 #[test]
+fn draw_on_a_border_belongs_to_the_next() {
+    let quarter = 1 << 62;
+    assert_eq!(pick(|index| idle([1.0, 3.0][index]), 2, quarter), Some(1));
+    assert_eq!(pick(|index| idle([1.0, 3.0][index]), 2, quarter - (1 << 11)), Some(0));
+}
+
+#[test]
 fn weight_zero_is_never_drawn() {
     check_shares(&[1.0, 0.0, 1.0].map(idle), &[50, 0, 50]);
     check_shares(&[f64::NAN, 1.0, f64::NEG_INFINITY, -1.0].map(idle), &[0, 100, 0, 0]);

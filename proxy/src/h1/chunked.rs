@@ -213,11 +213,15 @@ fn parse_trailers(section: Bytes) -> Result<HeaderMap, H1Error> {
     Ok(trailers)
 }
 
-/// Appends the line in front of `len` octets of data; [`CHUNK_END`] goes behind them. Empty data has no chunk: a size
-/// of 0 would end the body, so nothing may be written for it.
+/// Appends the line in front of `len` octets of data; [`CHUNK_END`] goes behind them. Empty data is no chunk, and the
+/// caller passes over it: a size of 0 would end the body and turn what follows into another request, so it is never
+/// written.
 pub fn encode_chunk_head(out: &mut Vec<u8>, len: usize) {
     debug_assert!(len > 0, "a chunk of size 0 ends the body");
-    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1);
+    if len == 0 {
+        return; // a lone CHUNK_END is refused by every reader
+    }
+    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4);
     for digit in (0..digits).rev() {
         out.push(HEX_LOWER[(len >> (4 * digit)) & 15]);
     }

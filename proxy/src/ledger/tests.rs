@@ -113,6 +113,15 @@ fn all_arms_are_kept_apart() {
 }
 
 #[test]
+fn arms_beyond_the_limit_share_the_last_place() {
+    let mut ledger = Ledger::new(ARMS_MAX + 1);
+    let tickets = [ledger.start(ARMS_MAX - 1, 0, 1), ledger.start(ARMS_MAX, 0, 2)];
+    check_running(&ledger, ARMS_MAX - 1, &[1, 2]);
+    tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, 3));
+    assert_eq!((ledger.arms(), Ledger::new(0).arms()), (ARMS_MAX, 1));
+}
+
+#[test]
 fn one_request_too_many_is_counted_but_not_listed() {
     let mut ledger = Ledger::new(1);
     let mut tickets: Vec<_> = (0..IN_FLIGHT_MAX).map(|step| ledger.start(0, 0, step as u64)).collect();
