@@ -1,8 +1,9 @@
-//! Conformance: every case of `data/dtab-vectors.json`, in the modes that follow Linkerd 1 (`failover: names`, `onUnhealthy: fail`).
-//! `SERIN_DTAB_VECTORS=FILE` runs another file of the same format.
+//! Conformance: every case of `data/dtab-vectors.json`, in the modes that follow Linkerd 1 (`failover: names`,
+//! `onUnhealthy: fail`). `SERIN_DTAB_VECTORS=FILE` runs another file of the same format.
 //!
-//! Texts are compared as texts, trees by structure. Only cases marked `weights printed exactly: value` may print otherwise; there the printed weight
-//! must read back exactly. The category `identifier` is not about dtabs and is counted only.
+//! Texts are compared as texts, trees by structure. Only cases marked `weights printed exactly: value` may print
+//! otherwise; there the printed weight must read back exactly. The category `identifier` is not about dtabs and is
+//! counted only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a conformance test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -34,8 +34,8 @@ pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Dentries of all dtab header values of one request.
 pub const HEADER_DENTRIES_MAX: usize = 100;
 
-/// The override dtab of a request: all values of `l5d-ctx-dtab`, then all of `l5d-dtab`, each a whole dtab. `None` if they hold no dentry.
-/// Printed, it is what goes on as `l5d-ctx-dtab`.
+/// The override dtab of a request: all values of `l5d-ctx-dtab`, then all of `l5d-dtab`, each a whole dtab. `None` if
+/// they hold no dentry. Printed, it is what goes on as `l5d-ctx-dtab`.
 ///
 /// ```
 /// use serin_config::dtab::override_dtab;

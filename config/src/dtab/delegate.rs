@@ -1,6 +1,12 @@
 //! Binding: a name is looked up until everything in its tree is concrete.
 
+mod error;
+mod settled;
+
 use std::fmt;
+
+pub use self::error::{BindError, Chain};
+pub use self::settled::{Settled, settled};
 
 use super::namers::{Builtin, builtin};
 use super::trace::{Trace, cut};
@@ -8,8 +14,8 @@ use super::{Branch, Dentry, Layer, Layers, Match, NameTree, Path, Union};
 
 /// The namers of a configuration.
 pub trait Names {
-    /// What they say to a name for which the dtab says nothing. Namers that do not know the name pass it on to the next; Neg if nobody knows it.
-    /// Built-in names (`/$/…`) need no answer.
+    /// What they say to a name for which the dtab says nothing. Namers that do not know the name pass it on to the
+    /// next; Neg if nobody knows it. Built-in names (`/$/…`) need no answer.
     fn lookup(&self, path: &Path) -> Answer;
 }
 
@@ -46,64 +52,12 @@ pub enum Bound {
         id: Path,
         /// What follows.
         residual: Path,
-        /// Every label of the id comes from a destination in the configuration (the base table or `written` dtabs), none from the
-        /// request's own name or the dtabs it sent. Undecided cases count as not written.
+        /// Every label of the id comes from a destination in the configuration (the base table or `written` dtabs),
+        /// none from the request's own name or the dtabs it sent. Undecided cases count as not written.
         written: bool,
     },
     /// A namer does not know yet.
     Pending,
-}
-
-/// Why a name could not be bound. All but [`BindError::TooWide`] concern one branch.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BindError {
-    /// A namer failed.
-    #[error("namer error for {path}: {message}")]
-    Namer {
-        /// The name it was asked for, printed.
-        path: String,
-        /// What it said.
-        message: String,
-    },
-    /// More lookups on one branch than allowed: mostly a loop.
-    #[error("Max recursion level: {depth_max} reached in Namer lookup, by {chain}")]
-    TooDeep {
-        /// The limit.
-        depth_max: u16,
-        /// The dentries on the way.
-        chain: Chain,
-    },
-    /// A name grew longer than [`Path::BYTES_MAX`] or [`Path::LABELS_MAX`].
-    #[error("a name grew beyond {} bytes or {} labels, by {chain}", Path::BYTES_MAX, Path::LABELS_MAX)]
-    TooLong {
-        /// The dentries on the way.
-        chain: Chain,
-    },
-    /// More nodes, or more bytes of names, than one binding may have. The whole name has this error.
-    #[error("more than {nodes_max} nodes or {} bytes of names in one name, by {chain}", Limits::BYTES_MAX)]
-    TooWide {
-        /// The limit.
-        nodes_max: u32,
-        /// The dentries on the way to where it was noticed.
-        chain: Chain,
-    },
-    /// There is no built-in name of this kind.
-    #[error("Unknown namer: {name} for path: {path}")]
-    UnknownNamer {
-        /// The kind.
-        name: String,
-        /// The whole name, printed.
-        path: String,
-    },
-}
-
-/// The dentries that led somewhere, printed: the first few and the last few.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chain {
-    /// At most [`Chain::SHOWN_MAX`].
-    pub dentries: Vec<String>,
-    /// So many are left out, before the second half of those shown.
-    pub left_out: usize,
 }
 
 /// Bounds of one binding.
@@ -115,21 +69,11 @@ pub struct Limits {
     pub nodes_max: u32,
 }
 
-/// What a bound tree is right now by the rules of Linkerd 1: alternatives decided, unready branches left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled<'t> {
-    /// The first error that decides.
-    Error(&'t BindError),
-    /// A name that decides is not known yet.
-    Pending,
-    /// No alternation and no error is left in it.
-    Tree(NameTree<Bound>),
-}
-
 /// Binds a name.
 ///
-/// Alternatives and unions stay in the tree; what can never be chosen is left out: alternatives behind `!`, `$`, an error or a pending
-/// name, nested alternations, and `~`. A union stays a union, even with one branch, when it has a [`super::SplitId`].
+/// Alternatives and unions stay in the tree; what can never be chosen is left out: alternatives behind `!`, `$`, an
+/// error or a pending name, nested alternations, and `~`. A union stays a union, even with one branch, when it has a
+/// [`super::SplitId`].
 pub fn bind(layers: &Layers<'_>, names: &dyn Names, path: &Path, limits: &Limits) -> NameTree<Bound> {
     Binder::new(*layers, names, *limits, None).run(path)
 }
@@ -139,41 +83,6 @@ pub fn bind_traced(layers: &Layers<'_>, names: &dyn Names, path: &Path, limits: 
     let mut binder = Binder::new(*layers, names, *limits, Some(Trace::default()));
     let tree = binder.run(path);
     (tree, binder.trace.unwrap_or_default())
-}
-
-/// Decides the alternatives of a bound tree by names alone, and leaves unready branches of unions out as long as one is ready.
-pub fn settled(tree: &NameTree<Bound>) -> Settled<'_> {
-    match tree {
-        NameTree::Leaf(Bound::Error(error)) => Settled::Error(error),
-        NameTree::Leaf(Bound::Pending) => Settled::Pending,
-        NameTree::Leaf(name) => Settled::Tree(NameTree::Leaf(name.clone())),
-        NameTree::Neg => Settled::Tree(NameTree::Neg),
-        NameTree::Fail => Settled::Tree(NameTree::Fail),
-        NameTree::Empty => Settled::Tree(NameTree::Empty),
-        NameTree::Alt(children) => children
-            .iter()
-            .map(settled)
-            .find(|child| *child != Settled::Tree(NameTree::Neg))
-            .unwrap_or(Settled::Tree(NameTree::Neg)),
-        NameTree::Union(union) => settled_union(union),
-    }
-}
-
-fn settled_union(union: &Union<Bound>) -> Settled<'_> {
-    let (mut ready, mut error, mut pending) = (Vec::new(), None, false);
-    for branch in &union.branches {
-        match settled(&branch.tree) {
-            Settled::Error(first) => error = error.or(Some(first)),
-            Settled::Pending => pending = true,
-            Settled::Tree(tree) => ready.push(Branch { weight: branch.weight, index: branch.index, tree }),
-        }
-    }
-    match (ready.is_empty(), error, pending) {
-        (true, Some(error), _) => Settled::Error(error),
-        (true, None, true) => Settled::Pending,
-        // Without its id, so that a union of one becomes that one.
-        _ => Settled::Tree(NameTree::Union(Union { split: None, branches: ready }).simplified()),
-    }
 }
 
 struct Binder<'a> {
@@ -391,37 +300,6 @@ impl Place<'_> {
         }
         dentries.reverse();
         Chain::new(&dentries)
-    }
-}
-
-impl Chain {
-    /// Dentries shown.
-    pub const SHOWN_MAX: usize = 8;
-
-    pub(super) fn new(dentries: &[&Dentry]) -> Chain {
-        let half = Chain::SHOWN_MAX / 2;
-        let left_out = dentries.len().saturating_sub(Chain::SHOWN_MAX);
-        let first = dentries.iter().take(if left_out == 0 { dentries.len() } else { half });
-        let last = dentries.iter().skip(if left_out == 0 { dentries.len() } else { half + left_out });
-        Chain { dentries: first.chain(last).map(cut).collect(), left_out }
-    }
-}
-
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.dentries.is_empty() {
-            return f.write_str("no dentry");
-        }
-        for (index, dentry) in self.dentries.iter().enumerate() {
-            if index > 0 {
-                f.write_str(" ; ")?;
-            }
-            if self.left_out > 0 && index == Chain::SHOWN_MAX / 2 {
-                write!(f, "({} more) ; ", self.left_out)?;
-            }
-            f.write_str(dentry)?;
-        }
-        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@ use super::{Answer, BindError, Dentry, Layers, Limits, NameTree, Names, Path, We
 /// A node of an explanation, as Linkerd's delegation tree has it: plain data, printed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delegation {
-    /// The name looked up at this node; for a tree inside of a destination the name whose dentry it is; for a written `~` and `!` that character.
+    /// The name looked up at this node; for a tree inside of a destination the name whose dentry it is; for a written
+    /// `~` and `!` that character.
     pub path: String,
     /// Prefix and destination of the dentry that led here; `None` at the root.
     pub dentry: Option<(String, String)>,
@@ -45,8 +46,8 @@ pub enum Explained {
 
 /// Explains a name. Unlike [`super::bind`] it follows every branch, and errors are nodes.
 ///
-/// It differs from binding only in what it shows: a branch that is too deep is an exception at the alternation or union around it. Without one
-/// around it, or when the whole is too wide, the explanation itself fails.
+/// It differs from binding only in what it shows: a branch that is too deep is an exception at the alternation or union
+/// around it. Without one around it, or when the whole is too wide, the explanation itself fails.
 pub fn explain(layers: &Layers<'_>, names: &dyn Names, path: &Path, limits: &Limits) -> Result<Delegation, BindError> {
     let mut explainer = Explainer { layers: *layers, names, limits: *limits, nodes: 0, bytes: 0 };
     explainer.name(path.clone(), None, Place { depth: 0, nesting: 0 }).map_err(|stop| match stop {

@@ -7,9 +7,9 @@ use super::{Dentry, Dtab, SyntaxErrors};
 
 /// Formats a dtab and keeps its comments.
 ///
-/// One dentry a line, closed by `;`, the `=>` of a block under each other; blocks are parted by one blank line where the source has any.
-/// A comment behind a dentry on its line stays there; others get a line of their own, before the dentry they stand in or before.
-/// Formatting twice changes nothing more, and the result reads as the same dtab.
+/// One dentry a line, closed by `;`, the `=>` of a block under each other; blocks are parted by one blank line where
+/// the source has any. A comment behind a dentry on its line stays there; others get a line of their own, before the
+/// dentry they stand in or before. Formatting twice changes nothing more, and the result reads as the same dtab.
 pub fn format_source(text: &str) -> Result<String, SyntaxErrors> {
     let (dtab, spans) = Dtab::parse_with_spans(text)?;
     let mut lines = Vec::new();

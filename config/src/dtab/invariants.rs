@@ -1,4 +1,5 @@
-//! What must hold for every text and every dtab: called by the property tests and by the fuzz targets, which fail by its assertions.
+//! What must hold for every text and every dtab: called by the property tests and by the fuzz targets, which fail by
+//! its assertions.
 
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use super::{
     explain, format_source, pick, settled, shares,
 };
 
-/// No text makes the parsers fail otherwise than with errors inside of it; what is accepted prints as text that reads as the same.
+/// No text makes the parsers fail otherwise than with errors inside of it; what is accepted prints as text that reads
+/// as the same.
 pub fn check_text(text: &str) {
     match Path::parse(text) {
         Ok(path) => assert_eq!(Path::parse(&path.to_string()), Ok(path)),

@@ -2,14 +2,14 @@
 //!
 //! # Names
 //!
-//! A request has a **logical name**, a [`Path`] such as `/svc/web`: labels of bytes. The characters `0-9 A-Z a-z _ : . # $ % -` stand for
-//! themselves, any other byte is written `\x` and two hexadecimal digits.
+//! A request has a **logical name**, a [`Path`] such as `/svc/web`: labels of bytes. The characters
+//! `0-9 A-Z a-z _ : . # $ % -` stand for themselves, any other byte is written `\x` and two hexadecimal digits.
 //!
 //! # Tables
 //!
-//! A [`Dtab`] is a list of dentries `prefix => destination`, separated by `;`. [`Dtab::lookup`] takes every dentry whose prefix the
-//! name starts with, **the last one first**, and puts what is behind the prefix behind each name of the destination. There is no rule
-//! of the longest prefix; order alone decides.
+//! A [`Dtab`] is a list of dentries `prefix => destination`, separated by `;`. [`Dtab::lookup`] takes every dentry
+//! whose prefix the name starts with, **the last one first**, and puts what is behind the prefix behind each name of
+//! the destination. There is no rule of the longest prefix; order alone decides.
 //!
 //! ```
 //! use serin_config::dtab::Dtab;
@@ -22,7 +22,8 @@
 //! # Ok::<(), serin_config::dtab::SyntaxErrors>(())
 //! ```
 //!
-//! In a prefix `*` matches exactly one label. A `#` where white space could stand starts a comment; glued to a label it belongs to it.
+//! In a prefix `*` matches exactly one label. A `#` where white space could stand starts a comment; glued to a label it
+//! belongs to it.
 //!
 //! # Trees
 //!
@@ -46,9 +47,10 @@
 //!
 //! # Binding and picking
 //!
-//! [`bind`] looks a name up again and again, until each leaf is something a namer knows (`/#/…`) or a built-in name (`/$/…`). It is
-//! bounded in depth, in nodes and in bytes ([`Limits`]). The bound tree keeps its alternatives and unions, and each union its
-//! [`SplitId`], so [`pick`] can choose for one request with the weights and the health of that moment, without binding again.
+//! [`bind`] looks a name up again and again, until each leaf is something a namer knows (`/#/…`) or a built-in name
+//! (`/$/…`). It is bounded in depth, in nodes and in bytes ([`Limits`]). The bound tree keeps its alternatives and
+//! unions, and each union its [`SplitId`], so [`pick`] can choose for one request with the weights and the health of
+//! that moment, without binding again.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -77,8 +79,9 @@
 //!
 //! # Limits
 //!
-//! A path that is read: [`Path::LABELS_MAX`] labels and [`Path::BYTES_MAX`] bytes. A tree that is read: [`TREE_NODES_MAX`] nodes and
-//! [`NESTING_MAX`] open parentheses. A dtab has no limit of its own in a configuration; from headers see [`override_dtab`].
+//! A path that is read: [`Path::LABELS_MAX`] labels and [`Path::BYTES_MAX`] bytes. A tree that is read:
+//! [`TREE_NODES_MAX`] nodes and [`NESTING_MAX`] open parentheses. A dtab has no limit of its own in a configuration;
+//! from headers see [`override_dtab`].
 
 mod context;
 mod delegate;
@@ -168,8 +171,9 @@ impl Dtab {
         Dtab(self.0.iter().chain(&later.0).cloned().collect())
     }
 
-    /// One step: the destinations of all dentries that match, latest first, with the rest of the path behind each of their leaves.
-    /// No match is `~`, one is its tree, more are an alternation. Reads every dentry; [`Table`] has an index.
+    /// One step: the destinations of all dentries that match, latest first, with the rest of the path behind each of
+    /// their leaves. No match is `~`, one is its tree, more are an alternation. Reads every dentry; [`Table`] has an
+    /// index.
     pub fn lookup(&self, path: &Path) -> NameTree<Path> {
         let matching = self.0.iter().rev().filter(|dentry| dentry.prefix.matches(path));
         alternatives(matching.map(|dentry| dentry.apply(path)).collect())

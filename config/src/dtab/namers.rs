@@ -43,7 +43,8 @@ pub enum Builtin {
 /// | `io.buoyant.http.subdomainOfPfx/<domain>/<pfx>/<sub>.<domain>` | `/<pfx>/<sub>` |
 /// | `io.buoyant.http.domainToPath/c.b.a`, `….domainToPathPfx/<pfx>/c.b.a` | `/a/b/c`, `/<pfx>/a/b/c` |
 ///
-/// Labels behind these follow. What does not fit is Neg, except `inet` without a port and names that do not exist: those are
+/// Labels behind these follow. What does not fit is Neg, except `inet` without a port and names that do not exist:
+/// those are
 /// [`Builtin::Unknown`].
 pub fn builtin(path: &Path) -> Builtin {
     let labels: Vec<&[u8]> = path.labels().collect();
@@ -76,7 +77,8 @@ pub fn builtin(path: &Path) -> Builtin {
         None => Builtin::Neg,
         Some(Found::Bound(used)) => Builtin::Bound { id_len: KIND_LABELS + used },
         Some(Found::Labels { labels: made, prefixed }) => match Path::from_labels(made) {
-            // The prefix is the second label from the end of what was read: everything behind it is the rest of the name.
+            // The prefix is the second label from the end of what was read: everything behind it is the rest of the
+            // name.
             Some(path) => Builtin::Rewrite { path, head: prefixed.then(|| head_index(name)) },
             None => Builtin::Neg,
         },

@@ -11,8 +11,8 @@ use super::parse;
 
 /// A logical or concrete name: a sequence of non-empty byte strings, its labels.
 ///
-/// Cloning, [`skip`](Path::skip) and [`take`](Path::take) share one buffer. Labels may hold any byte, also `/` and NUL; two paths
-/// are equal when their labels are, byte for byte. The order is that of the labels.
+/// Cloning, [`skip`](Path::skip) and [`take`](Path::take) share one buffer. Labels may hold any byte, also `/` and NUL;
+/// two paths are equal when their labels are, byte for byte. The order is that of the labels.
 ///
 /// ```
 /// use serin_config::dtab::Path;
@@ -62,7 +62,8 @@ impl Path {
         parse::path(text)
     }
 
-    /// A path of these labels; `None` for an empty label, more than [`Path::LABELS_MAX`] labels or [`Path::BYTES_MAX`] bytes.
+    /// A path of these labels; `None` for an empty label, more than [`Path::LABELS_MAX`] labels or [`Path::BYTES_MAX`]
+    /// bytes.
     pub fn from_labels<I>(labels: I) -> Option<Path>
     where
         I: IntoIterator,
@@ -324,8 +325,9 @@ fn show(labels: Labels<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Labels back to back, each between two copies of its length (little endian), so that they can be walked from both ends. The
-/// bytes between `start` and `end` are equal exactly when the labels are, and a run of labels is a prefix of another exactly when its bytes are.
+/// Labels back to back, each between two copies of its length (little endian), so that they can be walked from both
+/// ends. The bytes between `start` and `end` are equal exactly when the labels are, and a run of labels is a prefix of
+/// another exactly when its bytes are.
 #[derive(Clone, Default)]
 struct Encoded {
     buffer: Arc<[u8]>,

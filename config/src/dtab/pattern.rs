@@ -8,7 +8,8 @@ use super::path::show_label;
 
 /// A pattern over the printed labels of a name. It matches a name that starts with it; `/` matches every name.
 ///
-/// A segment is literal, `*` (any one label), or text with captures `{name}`. A capture takes as much as it can, earlier ones first.
+/// A segment is literal, `*` (any one label), or text with captures `{name}`. A capture takes as much as it can,
+/// earlier ones first.
 ///
 /// ```
 /// use serin_config::dtab::Pattern;
@@ -181,7 +182,8 @@ fn segment(text: &str) -> Result<Segment, PatternError> {
     Ok(Segment::Text { head, captures })
 }
 
-/// Places the literal texts from the right, each as far right as it goes: then every capture is as long as it can be, earlier ones first.
+/// Places the literal texts from the right, each as far right as it goes: then every capture is as long as it can be,
+/// earlier ones first.
 fn take(head: &str, captures: &[(String, String)], label: &str, taken: &mut BTreeMap<String, String>) -> Option<()> {
     let mut rest = label.strip_prefix(head)?;
     let mut values = Vec::with_capacity(captures.len());

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::path::encode_label;
 use super::{Dentry, Dtab, Elem, NameTree, Path, Prefix, alternatives};
 
-/// A dtab with an index: a lookup costs one probe for each length and pattern of `*` among the prefixes, however many dentries there are.
+/// A dtab with an index: a lookup costs one probe for each length and pattern of `*` among the prefixes, however many
+/// dentries there are.
 #[derive(Clone, Debug)]
 pub struct Table {
     dtab: Arc<Dtab>,

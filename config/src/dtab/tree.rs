@@ -55,7 +55,8 @@ pub struct Union<T> {
 pub struct Branch<T> {
     /// As written.
     pub weight: Weight,
-    /// The place in the union as written, from 0. It survives simplification, so a weight can be looked up by split and index.
+    /// The place in the union as written, from 0. It survives simplification, so a weight can be looked up by split and
+    /// index.
     pub index: u16,
     /// What gets the share.
     pub tree: NameTree<T>,
@@ -134,9 +135,9 @@ impl FromStr for NameTree<Path> {
 impl<T> NameTree<T> {
     /// The same meaning in its smallest form; a fixpoint.
     ///
-    /// An alternation loses its `~` and everything behind its first `!`; a union loses its `~` and `!`, and the other weights stay as
-    /// they are. What is left with one child becomes that child, except a union with a [`SplitId`]: its weights may still change.
-    /// What is left with none is `~`.
+    /// An alternation loses its `~` and everything behind its first `!`; a union loses its `~` and `!`, and the other
+    /// weights stay as they are. What is left with one child becomes that child, except a union with a [`SplitId`]: its
+    /// weights may still change. What is left with none is `~`.
     #[must_use]
     pub fn simplified(self) -> NameTree<T> {
         match self {
@@ -219,8 +220,8 @@ impl<T> NameTree<T> {
         }
     }
 
-    /// The leaves it stands for: of an alternation those of the first child that is not Neg, of a union those of all children.
-    /// `None` if there is nothing: `!` and `~`. `$` stands for no leaf.
+    /// The leaves it stands for: of an alternation those of the first child that is not Neg, of a union those of all
+    /// children. `None` if there is nothing: `!` and `~`. `$` stands for no leaf.
     pub fn eval(&self) -> Option<Vec<&T>> {
         match self.value() {
             Value::Set(leaves) => Some(leaves),

@@ -189,7 +189,7 @@ fn draws_deeper_than_the_limit_are_drawn_but_not_told() {
 #[test]
 fn unions_larger_than_the_kept_states_are_drawn_all_the_same() {
     let many = |n: usize| (0..n).map(|n| format!("/a{n}")).collect::<Vec<_>>().join(" & ");
-    for n in [super::ARMS_KEPT, super::ARMS_KEPT + 1, 60] {
+    for n in [super::arms::ARMS_KEPT, super::arms::ARMS_KEPT + 1, 60] {
         check_grid(&NameTree::parse(&format!("{} & /u", many(n - 1))).unwrap(), &(), &Rules::default());
     }
 }

@@ -81,7 +81,7 @@ fn so_many_mistakes_are_told() {
 fn a_dtab_of_a_configuration_has_no_limit() {
     let mut text = String::new();
     for n in 0..100_000 {
-        write!(text, "/svc/s{n} => /#/a/{n} ;\n").unwrap();
+        writeln!(text, "/svc/s{n} => /#/a/{n} ;").unwrap();
     }
     let table = Table::new(Arc::new(text.parse().unwrap()));
     assert_eq!(table.lookup(&"/svc/s99999/x".parse().unwrap()).to_string(), "/#/a/99999/x");
