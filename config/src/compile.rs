@@ -59,14 +59,14 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
     let (admin, admin_span) = admin(cx, &mut fields);
     let workers = fields.scalar(cx, "workers", |text| units::whole(text, 1..=WORKERS_MAX, "4"));
     let clusters = names::clusters(cx, &mut fields);
-    let namers = names::namers(cx, &mut fields);
+    let (namers, all_namers) = names::namers(cx, &mut fields);
     let egress = egress(cx, &mut fields);
     let drain = drain(cx, &mut fields);
     telemetry(cx, &mut fields);
     let why = "Serin sends nothing home";
     fields.unneeded(cx, &[("usage", why)]);
     fields.not_built(cx, NOT_BUILT);
-    let known = dtabs::Known::new(&clusters, &namers);
+    let known = dtabs::Known::new(&clusters, &namers, all_namers);
     let routers = router::routers(cx, &mut fields, &known);
     check_addresses(cx, &routers.listeners, admin.address, admin_span);
     fields.finish(cx);

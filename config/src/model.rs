@@ -237,7 +237,7 @@ pub enum Trust {
 /// Towards upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Which HTTP is spoken.
+    /// Which HTTP is spoken. Default `auto`; `h2` in a router with `protocol: h2`, whose upstreams speak nothing else.
     pub protocol: Protocol,
     /// `None`: 5 s on edge listeners, 1 s on mesh listeners.
     pub connect_timeout: Option<Duration>,

@@ -63,12 +63,23 @@ impl Watcher {
     ) -> io::Result<Watcher> {
         // One waiting signal says all there is to say, so the channel needs one place.
         let (wake, woken) = sync_channel(1);
-        let (stop, stopped) = sync_channel(1);
         let events = notifier(wake.clone());
+        Watcher::start(file.into(), folders, look_again, events, (wake, woken), POLL)
+    }
+
+    fn start(
+        file: PathBuf,
+        folders: Vec<PathBuf>,
+        look_again: impl Fn() + Send + 'static,
+        events: notify::Result<RecommendedWatcher>,
+        (wake, woken): (SyncSender<()>, Receiver<()>),
+        poll: Duration,
+    ) -> io::Result<Watcher> {
+        let (stop, stopped) = sync_channel(1);
         let degraded = events.as_ref().err().map(ToString::to_string);
-        let mut watched = Watched { events: events.ok(), file: file.into(), folders, armed: Vec::new() };
+        let mut watched = Watched { events: events.ok(), file, folders, armed: Vec::new() };
         watched.rearm();
-        let run = move || run(&mut watched, &woken, &stopped, &look_again);
+        let run = move || run(&mut watched, &woken, &stopped, poll, &look_again);
         let thread = std::thread::Builder::new().name("serin-watch".to_owned()).spawn(run)?;
         Ok(Watcher { stop: Some(stop), wake, thread: Some(thread), degraded })
     }
@@ -84,7 +95,9 @@ impl Drop for Watcher {
         self.stop = None;
         // A full channel already wakes the thread.
         let _ = self.wake.try_send(());
-        if let Some(thread) = self.thread.take() {
+        let own = std::thread::current().id();
+        // Dropped by its own callback, the thread ends behind it; it cannot wait for itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != own) {
             // It only fails if the callback panicked, which has been reported where it happened.
             let _ = thread.join();
         }
@@ -101,9 +114,9 @@ fn notifier(wake: SyncSender<()>) -> notify::Result<RecommendedWatcher> {
     notify::recommended_watcher(handler)
 }
 
-fn run(watched: &mut Watched, woken: &Receiver<()>, stopped: &Receiver<Stop>, look_again: &impl Fn()) {
+fn run(watched: &mut Watched, woken: &Receiver<()>, stopped: &Receiver<Stop>, poll: Duration, look_again: &impl Fn()) {
     loop {
-        let news = woken.recv_timeout(POLL);
+        let news = woken.recv_timeout(poll);
         if news.is_ok() {
             // Rounds instead of a clock: each lasts at least QUIET, a round without events ends it.
             for _ in 0..QUIET_ROUNDS_MAX {

@@ -319,3 +319,17 @@ fn diagnostics_end_at_their_limit_and_errors_go_before_warnings() {
     assert_eq!((beyond.len(), beyond.omitted()), (DIAGNOSTICS_MAX, 5));
     assert!(beyond.iter().all(|diagnostic| diagnostic.severity == Severity::Error));
 }
+
+#[test]
+fn one_mistake_is_said_once() {
+    let text = "namers: [{kind: io.l5d.k8s}]\nrouters:\n- servers: [{port: 1}]\n  dtab: /a => /#/io.l5d.k8s/x\n";
+    check_refused(text, &[("config/not-built", "1:17")]);
+    let text = "clusters: {a: 5}\nrouters:\n- servers: [{port: x}, {port: y}]\n  dtab: /a => /#/clusters/a\n";
+    check_refused(
+        text,
+        &[("config/wrong-value", "1:15"), ("config/wrong-value", "3:20"), ("config/wrong-value", "3:31")],
+    );
+    check_refused("admin: {port: x}\nrouters: [{servers: [{port: 9990}]}]\n", &[("config/wrong-value", "1:15")]);
+    let text = "routers:\n- servers: [{port: 1}]\n  dtab: /a = /b\n  splits: [{path: /a}]\n";
+    check_refused(text, &[("dtab/syntax", "3:13")]);
+}

@@ -21,13 +21,15 @@ pub(crate) struct Known<'a> {
     /// In file order, for messages that do not change from run to run.
     cluster_names: Vec<&'a str>,
     namers: Vec<&'a Path>,
+    /// No namer was refused. Otherwise its names would be called unknown too, in every dentry: one mistake is said once.
+    all_namers: bool,
 }
 
 impl<'a> Known<'a> {
-    pub(super) fn new(clusters: &'a [Cluster], namers: &'a [Namer]) -> Known<'a> {
+    pub(super) fn new(clusters: &'a [Cluster], namers: &'a [Namer], all_namers: bool) -> Known<'a> {
         let cluster_names: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let clusters = cluster_names.iter().copied().collect();
-        Known { clusters, cluster_names, namers: namers.iter().map(|namer| &namer.prefix).collect() }
+        Known { clusters, cluster_names, namers: namers.iter().map(|namer| &namer.prefix).collect(), all_namers }
     }
 }
 
@@ -142,7 +144,7 @@ fn leaf_problem(leaf: &Path, known: &Known<'_>, rewrites: Rewrites) -> Option<(&
         return Some(("dtab/unknown-cluster", format!("there is no cluster `{}`", shown(&name)), Some(help)));
     }
     let answers = |prefix: &Path| under.starts_with(prefix) || prefix.starts_with(&under);
-    if known.namers.iter().any(|prefix| answers(prefix)) {
+    if !known.all_namers || known.namers.iter().any(|prefix| answers(prefix)) {
         return None;
     }
     let prefixes: Vec<String> = known.namers.iter().map(|prefix| format!("/#{prefix}")).collect();

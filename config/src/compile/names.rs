@@ -44,16 +44,18 @@ fn cluster(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<Cluster> {
         let message = format!("a cluster's name is {allowed}; this is `{}`", crate::raw::shown(&name));
         cx.push(Diagnostic::error("config/cluster-name", entry.key_span, message));
     }
-    let mut fields = Fields::open(cx, &name, &entry.value, "{endpoints: [\"127.0.0.1:8081\"]}")?;
-    fields.span = entry.key_span;
-    let help = "write `endpoints: [\"127.0.0.1:8081\"]`, or `endpoints: []` for none";
-    let written = fields.require(cx, "endpoints", "a cluster", help);
-    let endpoints = written.map_or_else(Vec::new, |entry| endpoints(cx, &entry.value));
-    fields.finish(cx);
+    let mut endpoints = Vec::new();
+    if let Some(mut fields) = Fields::open(cx, &name, &entry.value, "{endpoints: [\"127.0.0.1:8081\"]}") {
+        fields.span = entry.key_span;
+        let help = "write `endpoints: [\"127.0.0.1:8081\"]`, or `endpoints: []` for none";
+        let written = fields.require(cx, "endpoints", "a cluster", help);
+        endpoints = written.map_or_else(Vec::new, |entry| read_endpoints(cx, &entry.value));
+        fields.finish(cx);
+    }
     named.then_some(Cluster { name, endpoints })
 }
 
-fn endpoints(cx: &Cx<'_>, list: &Node<'_>) -> Vec<HostPort> {
+fn read_endpoints(cx: &Cx<'_>, list: &Node<'_>) -> Vec<HostPort> {
     let items = cx.list("endpoints", list, "[\"127.0.0.1:8081\"]");
     let mut first: HashMap<HostPort, Span> = HashMap::with_capacity(items.len());
     let mut endpoints = Vec::with_capacity(items.len());
@@ -70,10 +72,13 @@ fn endpoints(cx: &Cx<'_>, list: &Node<'_>) -> Vec<HostPort> {
     endpoints
 }
 
-pub(super) fn namers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Vec<Namer> {
-    let Some(entry) = fields.take(cx, "namers") else { return Vec::new() };
+/// The namers, and whether none was refused.
+pub(super) fn namers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Vec<Namer>, bool) {
+    let Some(entry) = fields.take(cx, "namers") else { return (Vec::new(), true) };
     let items = cx.list("namers", &entry.value, "[{kind: io.l5d.fs, rootDir: disco}]");
-    items.iter().filter_map(|item| namer(cx, item)).collect()
+    let namers: Vec<Namer> = items.iter().filter_map(|item| namer(cx, item)).collect();
+    let all = namers.len() == items.len();
+    (namers, all)
 }
 
 fn namer(cx: &Cx<'_>, item: &Node<'_>) -> Option<Namer> {

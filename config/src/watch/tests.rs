@@ -159,6 +159,39 @@ fn reading_the_file_is_no_news() {
 }
 
 #[test]
+fn without_events_the_poll_still_looks() {
+    let dir = dir_with("file", "old");
+    let (tell, looks) = mpsc::channel();
+    let look = move || {
+        let _ = tell.send(());
+    };
+    let no_events = Err(notify::Error::generic("no watches left"));
+    let file = dir.path().join("file");
+    let watcher = Watcher::start(file, Vec::new(), look, no_events, sync_channel(1), Duration::from_millis(5)).unwrap();
+    assert_eq!(watcher.degraded(), Some("no watches left"));
+    fs::write(dir.path().join("file"), "new").unwrap();
+    wait_until(&looks, || fs::read_to_string(dir.path().join("file")).is_ok_and(|text| text == "new"));
+}
+
+#[test]
+fn a_flood_of_events_does_not_put_off_the_look() {
+    let dir = dir_with("file", "old");
+    let (_watcher, looks) = watch(dir.path().join("file"), Vec::new());
+    let looked = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !looked.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::write(dir.path().join("file"), "new").unwrap();
+                std::thread::yield_now();
+            }
+        });
+        let look = looks.recv_timeout(DEADLINE);
+        looked.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(look, Ok(()));
+    });
+}
+
+#[test]
 fn dropping_the_watcher_ends_its_thread() {
     let dir = dir_with("file", "old");
     let (watcher, looks) = watch(dir.path().join("file"), Vec::new());
