@@ -90,11 +90,7 @@ impl Bindings {
     pub fn new(caps: &Caps) -> Self {
         let idle_ms = u64::try_from(caps.idle.as_millis()).unwrap_or(u64::MAX);
         let cache = |max| Cache { entries: RefCell::default(), max, idle_ms };
-        Self {
-            plain: cache(caps.names_max.get()),
-            overridden: cache(OVERRIDDEN_MAX),
-            unbound: cache(UNBOUND_MAX),
-        }
+        Self { plain: cache(caps.names_max.get()), overridden: cache(OVERRIDDEN_MAX), unbound: cache(UNBOUND_MAX) }
     }
 
     /// The binding of a plain name, if it is known.

@@ -1,6 +1,7 @@
 //! Bodies in both directions: an enum, so that none is boxed and none is buffered whole.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use serin_metrics::Class;
 
 use crate::classify;
-use crate::conn::Active;
+use crate::conn::{Active, Link};
 use crate::error::ProxyError;
 use crate::forward::{UpH1, UpH2};
 use crate::grpc;
@@ -34,7 +35,7 @@ pub enum Kind {
     /// It came whole with its head, or we made it.
     Full(Bytes),
     /// A downstream HTTP/1.1 request.
-    Hyper(Incoming),
+    Hyper(HyperBody),
     /// A downstream HTTP/2 request.
     H2(H2Body),
     /// The rest of an upstream HTTP/1.1 response.
@@ -107,7 +108,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Hyper(body) => body.is_end_stream(),
+            Kind::Hyper(body) => body.incoming.is_end_stream(),
             Kind::H2(body) => body.recv.is_end_stream(),
             Kind::UpH1(body) => body.is_end(),
             Kind::UpH2(body) => body.is_end(),
@@ -119,7 +120,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(0),
             Kind::Full(bytes) => Some(bytes.len() as u64),
-            Kind::Hyper(body) => body.size_hint().exact(),
+            Kind::Hyper(body) => body.incoming.size_hint().exact(),
             Kind::H2(body) => body.recv.is_end_stream().then_some(0),
             Kind::UpH1(body) => body.length(),
             Kind::UpH2(body) => body.is_end().then_some(0),
@@ -224,15 +225,42 @@ impl hyper::body::Body for Body {
     }
 }
 
-fn poll_hyper(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+/// A downstream HTTP/1.1 body. Dropped before its end, it tells its connection.
+#[derive(Debug)]
+pub struct HyperBody {
+    incoming: Incoming,
+    link: Rc<Link>,
+    done: bool,
+}
+
+impl HyperBody {
+    /// A body that comes on this connection.
+    pub fn new(body: Incoming, link: &Rc<Link>) -> Self {
+        Self { incoming: body, link: Rc::clone(link), done: false }
+    }
+}
+
+impl Drop for HyperBody {
+    fn drop(&mut self) {
+        if !self.done && !self.incoming.is_end_stream() {
+            self.link.note_unread();
+        }
+    }
+}
+
+fn poll_hyper(body: &mut HyperBody, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
     loop {
-        let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else { return Poll::Ready(None) };
+        let Some(frame) = ready!(Pin::new(&mut body.incoming).poll_frame(cx)) else {
+            body.done = true;
+            return Poll::Ready(None);
+        };
         let Ok(frame) = frame else { return Poll::Ready(Some(Err(BodyError::Downstream(None)))) };
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
             Err(frame) => {
                 if let Ok(mut fields) = frame.into_trailers() {
+                    body.done = true;
                     hygiene::clean_trailers(&mut fields);
                     return Poll::Ready(Some(Ok(Piece::Trailers(fields))));
                 }

@@ -68,11 +68,9 @@ impl ProxyError {
             Self::BindingFailed(_) | Self::UpstreamClosed | Self::UpstreamProtocol(_) | Self::UpstreamReset(_) => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::Cancelled
-            | Self::ConnectRefused
-            | Self::NoEndpoint(_)
-            | Self::Overloaded
-            | Self::TooManyNames => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Cancelled | Self::ConnectRefused | Self::NoEndpoint(_) | Self::Overloaded | Self::TooManyNames => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::AttemptTimeout | Self::BindingTimeout | Self::ConnectTimeout | Self::Timeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -148,6 +146,11 @@ impl ProxyError {
                 | Self::MethodRefused
                 | Self::UriTooLong
         )
+    }
+
+    /// Does it put in doubt where the next request on the same connection begins.
+    pub fn is_framing(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::DownstreamBody | Self::HeadersTooLarge | Self::UriTooLong)
     }
 
     /// One sentence without names, addresses or upstream details: fit for anybody.

@@ -100,6 +100,7 @@ impl InFlight {
         let slot = &mut slots[key as usize];
         debug_assert!(!slot.live, "a free slot is in use");
         slot.live = true;
+        worker.shard.worker().requests_active.inc();
         slot.started_us = now_us;
         Ticket { worker: Rc::clone(worker), key, done: false }
     }
@@ -209,6 +210,7 @@ impl Ticket {
             std::mem::take(slot)
         });
         in_flight.free.borrow_mut().push(self.key);
+        self.worker.shard.worker().requests_active.dec();
         if let Some(series) = slot.series {
             series.record(class, now_us.saturating_sub(slot.started_us));
         }

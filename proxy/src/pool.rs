@@ -26,6 +26,10 @@ use crate::outlier::{Outlier, Pass};
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
 
+mod conn;
+
+pub use conn::Conn;
+
 /// Idle HTTP/1.1 connections kept for one endpoint by one worker.
 const IDLE_MAX: usize = 1024;
 /// An idle connection older than this is closed: shorter than the keep-alive of usual origins.
@@ -141,10 +145,8 @@ impl LocalCluster {
         let kept = |address: &Address| {
             before.iter().find(|e| e.address == address.socket && e.weight == address.weight).cloned()
         };
-        let after: Rc<[_]> = addresses
-            .iter()
-            .map(|address| kept(address).unwrap_or_else(|| self.endpoint(worker, address)))
-            .collect();
+        let after: Rc<[_]> =
+            addresses.iter().map(|address| kept(address).unwrap_or_else(|| self.endpoint(worker, address))).collect();
         for gone in before.iter().filter(|e| !after.iter().any(|kept| Rc::ptr_eq(kept, e))) {
             gone.retire();
         }
@@ -231,7 +233,7 @@ impl Drop for H2Place {
 
 #[derive(Debug)]
 struct Idle {
-    io: TcpStream,
+    conn: Conn,
     since_us: u64,
 }
 
@@ -247,26 +249,28 @@ impl Endpoint {
 
     /// An idle HTTP/1.1 connection. tokio's readiness flags say without a system call whether it was closed or sent
     /// something unasked; such a one is dropped.
-    pub fn checkout(&self) -> Option<TcpStream> {
+    pub fn checkout(&self) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { io, .. }) = idle.pop() {
-            if io.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
-                return Some(io);
+        while let Some(Idle { mut conn, .. }) = idle.pop() {
+            conn.set_idle(false);
+            if conn.io.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+                return Some(conn);
             }
         }
         None
     }
 
     /// Keeps a connection whose exchange is complete in both directions.
-    pub fn give_back(&self, io: TcpStream) {
+    pub fn give_back(&self, mut conn: Conn) {
         let mut idle = self.idle.borrow_mut();
         if !self.retired.get() && idle.len() < IDLE_MAX {
-            idle.push(Idle { io, since_us: clock::now_us() });
+            conn.set_idle(true);
+            idle.push(Idle { conn, since_us: clock::now_us() });
         }
     }
 
     /// A fresh connection.
-    pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<TcpStream, Fault> {
+    pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
         if self.own {
             return Err(Fault::upstream(Replay::Never, ProxyError::Loop));
         }
@@ -282,7 +286,7 @@ impl Endpoint {
         cells.upstream_connects_ok.inc();
         // without it small messages may wait for the peer's delayed acknowledgement
         let _best_effort = io.set_nodelay(true);
-        Ok(io)
+        Ok(Conn::new(io, &worker.shard))
     }
 
     /// A handle to an HTTP/2 connection with a free stream.
@@ -297,8 +301,8 @@ impl Endpoint {
         if self.h2.borrow().len() >= H2_CONNECTIONS_MAX {
             return self.least_h2();
         }
-        let io = self.dial(worker, timeout).await?;
-        let handshake = handshake(Rc::clone(self), io);
+        let conn = self.dial(worker, timeout).await?;
+        let handshake = handshake(Rc::clone(self), conn);
         match tokio::time::timeout(timeout, handshake).await {
             Ok(made) => made.map(|made| made.lease()).map_err(|_| closed()),
             Err(_) => Err(Fault::upstream(Replay::Always, ProxyError::ConnectTimeout)),
@@ -312,9 +316,8 @@ impl Endpoint {
 
     /// Forgets HTTP/2 connections that take no more streams.
     pub fn drop_dead_h2(&self) {
-        let alive = |h2: &mut H2| {
-            !matches!(h2.send.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
-        };
+        let alive =
+            |h2: &mut H2| !matches!(h2.send.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
         self.h2.borrow_mut().retain_mut(alive);
     }
 
@@ -369,14 +372,14 @@ impl Endpoint {
 
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
 /// are opened than it allows.
-async fn handshake(endpoint: Rc<Endpoint>, io: TcpStream) -> Result<H2, h2::Error> {
+async fn handshake(endpoint: Rc<Endpoint>, conn: Conn) -> Result<H2, h2::Error> {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(H2_WINDOW)
         .initial_connection_window_size(H2_WINDOW)
         .max_header_list_size(H2_HEADER_LIST_MAX)
         .enable_push(false);
-    let (send, mut connection) = builder.handshake::<_, Bytes>(io).await?;
+    let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;
     let ping = connection.ping_pong();
     let task = {
         let endpoint = Rc::downgrade(&endpoint);

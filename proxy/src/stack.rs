@@ -10,7 +10,9 @@ use tower::{Service, ServiceBuilder, service_fn};
 use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::forward;
-use crate::layers::{admit::Admit, deadline::Deadline, hygiene::Hygiene, observe::Observe, respond::Respond, route::Routing};
+use crate::layers::{
+    admit::Admit, deadline::Deadline, hygiene::Hygiene, observe::Observe, respond::Respond, route::Routing,
+};
 use crate::worker::Worker;
 
 /// What a request passes on this worker. Nothing in it is boxed and its futures never leave their core.

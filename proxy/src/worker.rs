@@ -159,7 +159,13 @@ impl Worker {
     }
 
     /// A bound name's endpoints on this worker; kept over snapshots, so a reload drops no connection.
-    pub fn cluster(&self, id: &Path, made: bool, router: usize, source: SocketAddr) -> Result<Rc<LocalCluster>, String> {
+    pub fn cluster(
+        &self,
+        id: &Path,
+        made: bool,
+        router: usize,
+        source: SocketAddr,
+    ) -> Result<Rc<LocalCluster>, String> {
         let now_ms = clock::now_ms();
         let shared = self.endpoints.get(id, made, Some(source.ip()), now_ms).map_err(|error| error.to_string())?;
         let client = self.current().snapshot.structure.config.routers[router].client.clone();

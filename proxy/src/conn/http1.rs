@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
@@ -15,18 +16,23 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::link::{Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
-use crate::body::{Body, Kind};
+use crate::body::{Body, HyperBody, Kind};
 use crate::layers::hygiene::FIELDS_MAX;
 use crate::worker::Worker;
 
 /// hyper's read buffer. Larger than any head we accept: so it is we who say 414 or 431 for a head that is only a little
 /// too large.
 const BUFFER_MAX: usize = 80 << 10;
+
+/// How long, and for how much, an upload that nobody wants any more is read away after the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_OCTETS: usize = 16 << 20;
+const LINGER_BUFFER: usize = 16 << 10;
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -96,8 +102,25 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
     if timed_out && !parts.read_buf.is_empty() {
         let _told_or_not = socket.write_all(TIMED_OUT).await;
     }
-    let _closed_anyway = socket.shutdown().await;
+    if socket.shutdown().await.is_ok() && link.has_unread() {
+        linger(socket).await;
+    }
     None
+}
+
+/// Closing with octets unread resets the connection, and the reset may overtake the answer: read them away first.
+async fn linger(mut socket: Socket) {
+    let mut sink = vec![0; LINGER_BUFFER];
+    let drained = async {
+        let mut left = LINGER_OCTETS;
+        while let Ok(count @ 1..) = socket.read(&mut sink).await {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _in_time_or_not = tokio::time::timeout(LINGER, drained).await;
 }
 
 async fn respond<S: Stack>(
@@ -107,7 +130,9 @@ async fn respond<S: Stack>(
     mut stack: S,
 ) -> Result<Response<Body>, Infallible> {
     let active = link.begin();
-    let request = request.map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(body)) });
+    let request = request.map(|body| {
+        if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, &link))) }
+    });
     let mut response = stack.call(exchange(&worker, &link, request)).await?;
     if link.is_spent() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -87,9 +87,8 @@ async fn stream<S: Stack>(
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return;
     }
-    let request = request.map(|body| {
-        if body.is_end_stream() { Body::default() } else { Body::new(Kind::H2(H2Body::new(body))) }
-    });
+    let request =
+        request.map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::H2(H2Body::new(body))) });
     let mut answer = pin!(stack.call(exchange(&worker, &link, request)));
     drop(stack);
     let response = poll_fn(|cx| {

@@ -45,6 +45,7 @@ pub struct Link {
     octets_used: Cell<u64>,
     /// When a sweep first saw an unfinished head; 0: none.
     head_since_us: Cell<u64>,
+    unread: Cell<bool>,
     ask: Cell<Ask>,
     waker: RefCell<Option<Waker>>,
 }
@@ -77,6 +78,7 @@ impl Link {
             octets: Cell::new(0),
             octets_used: Cell::new(0),
             head_since_us: Cell::new(0),
+            unread: Cell::new(false),
             ask: Cell::default(),
             waker: RefCell::default(),
         })
@@ -110,6 +112,21 @@ impl Link {
     /// Octets came in.
     pub fn note_read(&self, count: usize) {
         self.octets.set(self.octets.get() + count as u64);
+    }
+
+    /// The request under way is its last one.
+    pub fn spend(&self) {
+        self.served.set(REQUESTS_MAX);
+    }
+
+    /// The caller's body was not read to its end: what is left of it is still to come.
+    pub fn note_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// Did [`Link::note_unread`] happen.
+    pub fn has_unread(&self) -> bool {
+        self.unread.get()
     }
 
     /// Has it carried as many requests as it may.

@@ -108,8 +108,8 @@ pub async fn forward(worker: Rc<Worker>, mut exchange: Exchange) -> Result<Respo
             connection_reused: reused,
             retries,
         };
-        let again = retry::may_replay(fault.replay, &attempt).is_ok()
-            && cluster.budget.borrow_mut().withdraw(clock::now_ms());
+        let again =
+            retry::may_replay(fault.replay, &attempt).is_ok() && cluster.budget.borrow_mut().withdraw(clock::now_ms());
         if !again {
             return Err(fault.error);
         }
@@ -150,15 +150,15 @@ async fn attempt(
         *reused = endpoint.has_h2();
         return up_h2::exchange(worker, endpoint, connect_timeout, call, source).await;
     }
-    let io = match endpoint.checkout() {
-        Some(io) => {
+    let conn = match endpoint.checkout() {
+        Some(conn) => {
             *reused = true;
-            io
+            conn
         }
         None => endpoint.dial(worker, connect_timeout).await?,
     };
     call.start_attempt(worker);
-    up_h1::exchange(worker, endpoint, io, call, source).await
+    up_h1::exchange(worker, endpoint, conn, call, source).await
 }
 
 fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {

@@ -15,7 +15,7 @@ use crate::body::{Body, BodyError, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::h1::{self, BodyLength, Chunk, ChunkedDecoder, Framing, RequestHead, ResponseHead};
 use crate::inflight::Deadline;
-use crate::pool::Endpoint;
+use crate::pool::{Conn, Endpoint};
 use crate::retry::Replay;
 use crate::worker::Worker;
 
@@ -26,7 +26,7 @@ const INTERIM_MAX: u32 = 8;
 pub(crate) async fn exchange(
     worker: &Rc<Worker>,
     endpoint: &Rc<Endpoint>,
-    mut io: TcpStream,
+    mut conn: Conn,
     call: &Call<'_>,
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
@@ -46,12 +46,12 @@ pub(crate) async fn exchange(
     let mut buf = Bytes::new();
     let mut interim = 0;
     let head = poll_fn(|cx| {
-        ready_or_go(poll_upload(worker, &mut io, &mut upload, source, cx))?;
+        ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, cx))?;
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }
         loop {
-            let got = match ready!(worker.poll_read(&mut io, cx)) {
+            let got = match ready!(worker.poll_read(&mut conn.io, cx)) {
                 Ok(got) if !got.is_empty() => got,
                 Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty()))),
             };
@@ -71,7 +71,7 @@ pub(crate) async fn exchange(
     .await?;
     let rest = buf.split_off(head.used);
     let upload = upload.map(|upload| Box::new((upload, std::mem::replace(source, Source::new(Body::default())))));
-    Ok(response(worker, endpoint, io, head, rest, upload))
+    Ok(response(worker, endpoint, conn, head, rest, upload))
 }
 
 fn framing(call: &Call<'_>, source: &Source) -> Framing {
@@ -143,7 +143,7 @@ fn protocol(what: &str) -> Fault {
 fn response(
     worker: &Rc<Worker>,
     endpoint: &Rc<Endpoint>,
-    io: TcpStream,
+    conn: Conn,
     head: ResponseHead,
     rest: Bytes,
     upload: Option<Box<(Upload, Source)>>,
@@ -159,14 +159,14 @@ fn response(
     if let Some(whole) = whole {
         // the connection is free before the caller has read a byte
         if head.keep && upload.is_none() && whole == rest.len() {
-            endpoint.give_back(io);
+            endpoint.give_back(conn);
         }
         return response.map(|()| Body::full(rest.slice(..whole)));
     }
     let rest_of = UpH1 {
         worker: Rc::clone(worker),
         endpoint: Rc::clone(endpoint),
-        io: Some(io),
+        conn: Some(conn),
         buf: rest,
         end: match head.body {
             BodyLength::Known(left) => End::After(left),
@@ -185,7 +185,7 @@ pub struct UpH1 {
     worker: Rc<Worker>,
     endpoint: Rc<Endpoint>,
     /// `None`: the body is over.
-    io: Option<TcpStream>,
+    conn: Option<Conn>,
     buf: Bytes,
     end: End,
     keep: bool,
@@ -202,7 +202,7 @@ enum End {
 impl UpH1 {
     /// Nothing more comes.
     pub fn is_end(&self) -> bool {
-        self.io.is_none()
+        self.conn.is_none()
     }
 
     /// Octets to come, if known.
@@ -216,9 +216,9 @@ impl UpH1 {
 
     /// Goes on with the request body, which the origin may still want.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        let (Some(io), Some(sending)) = (&mut self.io, &mut self.upload) else { return };
+        let (Some(conn), Some(sending)) = (&mut self.conn, &mut self.upload) else { return };
         let (upload, source) = &mut **sending;
-        match upload.poll(io, source, cx) {
+        match upload.poll(&mut conn.io, source, cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload = None,
             Poll::Ready(Err(_)) => {
@@ -232,7 +232,7 @@ impl UpH1 {
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         self.poll_upload(cx);
         loop {
-            let Some(io) = &mut self.io else { return Poll::Ready(None) };
+            let Some(conn) = &mut self.conn else { return Poll::Ready(None) };
             if let End::Chunked(decoder) = &mut self.end {
                 match decoder.decode(&mut self.buf) {
                     Ok(Chunk::Data(data)) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
@@ -246,11 +246,11 @@ impl UpH1 {
             } else if !self.buf.is_empty() {
                 return Poll::Ready(Some(Ok(Piece::Data(self.take_data()))));
             }
-            match ready!(self.worker.poll_read(io, cx)) {
+            match ready!(self.worker.poll_read(&mut conn.io, cx)) {
                 Ok(got) if !got.is_empty() => self.buf = got,
                 // only a body that ends with its connection may end so
                 Ok(_) if matches!(self.end, End::Close) => {
-                    self.io = None;
+                    self.conn = None;
                     return Poll::Ready(None);
                 }
                 Ok(_) | Err(_) => return self.broken(),
@@ -275,19 +275,19 @@ impl UpH1 {
 
     /// Octets behind the end, or a request that is not sent yet, make the connection useless.
     fn finish(&mut self) {
-        let done = self.io.take();
+        let done = self.conn.take();
         if self.keep
             && self.buf.is_empty()
             && self.upload.is_none()
-            && let Some(io) = done
+            && let Some(conn) = done
         {
-            self.endpoint.give_back(io);
+            self.endpoint.give_back(conn);
         }
         self.upload = None;
     }
 
     fn broken(&mut self) -> Poll<Option<Result<Piece, BodyError>>> {
-        self.io = None;
+        self.conn = None;
         self.upload = None;
         Poll::Ready(Some(Err(BodyError::Upstream(None))))
     }

@@ -109,9 +109,7 @@ fn fault(endpoint: &Endpoint, error: &h2::Error) -> Fault {
         }
         // a stream above the last one that the origin promised to look at
         Some(Reason::NO_ERROR) if error.is_go_away() => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
-        Some(reason) if error.is_reset() => {
-            Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into()))
-        }
+        Some(reason) if error.is_reset() => Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into())),
         Some(_) => Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())),
         None => Fault::upstream(Replay::IfConnectionWasReused, ProxyError::UpstreamClosed),
     }

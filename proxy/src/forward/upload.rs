@@ -55,7 +55,12 @@ impl Upload {
     }
 
     /// Writes what can be written. Ready when all of it is.
-    pub(crate) fn poll(&mut self, io: &mut TcpStream, source: &mut Source, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+    pub(crate) fn poll(
+        &mut self,
+        io: &mut TcpStream,
+        source: &mut Source,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), UploadError>> {
         loop {
             let starved = !self.ended && self.data.is_empty() && self.poll_fill(source, cx)?.is_pending();
             if self.written < self.out.len() || !self.data.is_empty() {

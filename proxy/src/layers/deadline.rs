@@ -68,7 +68,9 @@ fn limit_us(exchange: &mut Exchange) -> Option<u64> {
     let sent = exchange.parts.headers.get(grpc::TIMEOUT).and_then(|value| grpc::parse_timeout(value.as_bytes()));
     match (service_us, sent.map(micros)) {
         (Some(service_us), sent_us) if sent_us.is_none_or(|sent_us| service_us < sent_us) => {
-            if let Ok(value) = HeaderValue::from_bytes(grpc::format_timeout(Duration::from_micros(service_us)).as_bytes()) {
+            if let Ok(value) =
+                HeaderValue::from_bytes(grpc::format_timeout(Duration::from_micros(service_us)).as_bytes())
+            {
                 exchange.parts.headers.insert(grpc::TIMEOUT, value);
             }
             Some(service_us)

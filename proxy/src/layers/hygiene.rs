@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use http::header::{
     CONNECTION, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, Version, request};
 use serin_config::model::{Exposure, Trust};
 use tower::Service;
 
@@ -63,6 +63,9 @@ where
 
 fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     let found = look(&exchange.parts.headers, exchange.parts.uri.path_and_query().map_or(0, |t| t.as_str().len()))?;
+    if found.hop {
+        check_coding(&exchange.parts)?;
+    }
     check_method(&exchange.parts.method, &mut exchange.parts.headers, &found)?;
     check_host(exchange, &found)?;
     let server = &exchange.server().server;
@@ -138,6 +141,17 @@ fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
     if size > HEAD_MAX { Err(ProxyError::HeadersTooLarge) } else { Ok(found) }
 }
 
+/// `chunked`, once: any other coding would have to be undone by somebody, and not everybody agrees by whom (RFC 9112
+/// section 6.1).
+fn check_coding(parts: &request::Parts) -> Result<(), ProxyError> {
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _) => Err(ProxyError::BadRequest("transfer-encoding is not chunked, once")),
+    }
+}
+
 fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
     if *method == Method::CONNECT || *method == Method::TRACE {
         return Err(ProxyError::MethodRefused);
@@ -172,7 +186,8 @@ fn check_host(exchange: &mut Exchange, found: &Found) -> Result<(), ProxyError> 
                 return Err(ProxyError::BadRequest("the authority is malformed"));
             }
             if found.hosts == 1 {
-                let differs = parts.headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes());
+                let differs =
+                    parts.headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes());
                 if differs && parts.version == Version::HTTP_2 {
                     return Err(ProxyError::BadRequest("Host and :authority differ"));
                 }
@@ -269,7 +284,10 @@ fn is_forwarding(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name.as_bytes().first() {
         Some(b'x') => {
-            name.starts_with("x-forwarded-") || name.starts_with("x_forwarded_") || name == "x-real-ip" || name == "x_real_ip"
+            name.starts_with("x-forwarded-")
+                || name.starts_with("x_forwarded_")
+                || name == "x-real-ip"
+                || name == "x_real_ip"
         }
         Some(b'f') => name == "forwarded",
         _ => false,
@@ -294,18 +312,8 @@ pub fn strip_response_context(headers: &mut HeaderMap) {
 /// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped.
 pub fn clean_trailers(fields: &mut HeaderMap) {
     use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, SET_COOKIE};
-    const DROPPED: [HeaderName; 10] = [
-        AUTHORIZATION,
-        CONNECTION,
-        CONTENT_LENGTH,
-        COOKIE,
-        HOST,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
+    const DROPPED: [HeaderName; 10] =
+        [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     let dropped = |name: &HeaderName| {
         DROPPED.contains(name) || is_context(name) || is_forwarding(name) || is_old_hop_by_hop(name)
     };

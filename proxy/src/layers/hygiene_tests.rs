@@ -1,10 +1,7 @@
 use super::*;
 
 fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    fields
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-        .collect()
+    fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
 fn check_hosts(valid: bool, hosts: &[&str]) {

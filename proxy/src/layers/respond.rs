@@ -13,6 +13,7 @@ use tower::Service;
 
 use super::hygiene;
 use crate::body::Body;
+use crate::conn::Link;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::grpc;
@@ -59,6 +60,7 @@ where
             handle: exchange.handle,
             router: exchange.server().router,
             local: Rc::clone(&exchange.local),
+            link: Rc::clone(&exchange.link),
         };
         RespondFuture { inner: self.inner.call(exchange), reader, worker: Rc::clone(&self.worker) }
     }
@@ -71,6 +73,7 @@ struct Reader {
     handle: Option<Handle>,
     router: usize,
     local: Rc<Local>,
+    link: Rc<Link>,
 }
 
 impl Reader {
@@ -83,6 +86,9 @@ impl Reader {
         let label = &self.local.snapshot.structure.routers[self.router].label;
         worker.shard.failures(label, error.label()).inc();
         tracing::debug!(router = %label, reason = error.label(), "{error}");
+        if error.is_framing() {
+            self.link.spend();
+        }
         let may_see = self.may_see(worker);
         if self.grpc { grpc_answer(error, may_see) } else { http_answer(error, may_see) }
     }
@@ -95,43 +101,43 @@ impl Reader {
 }
 
 fn marker(error: &ProxyError, may_see: bool) -> HeaderValue {
-        let mut text = if may_see { error.to_string() } else { error.label().to_owned() };
-        text.retain(|c| c.is_ascii_graphic() || c == ' ');
-        text.truncate(L5D_ERR_MAX);
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(error.label()))
-    }
+    let mut text = if may_see { error.to_string() } else { error.label().to_owned() };
+    text.retain(|c| c.is_ascii_graphic() || c == ' ');
+    text.truncate(L5D_ERR_MAX);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(error.label()))
+}
 
-    fn http_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
-        let text = if may_see { format!("{error}\n") } else { format!("{}\n", error.public()) };
-        let mut response = Response::new(Body::full(text));
-        *response.status_mut() = error.status();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(L5D_ERR, marker(error, may_see));
-        if *error == ProxyError::Overloaded {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if *error == ProxyError::MethodRefused {
-            headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        }
-        response
+fn http_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
+    let text = if may_see { format!("{error}\n") } else { format!("{}\n", error.public()) };
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(L5D_ERR, marker(error, may_see));
+    if *error == ProxyError::Overloaded {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    if *error == ProxyError::MethodRefused {
+        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    response
+}
 
-    /// Trailers-only: what a gRPC client understands (the gRPC protocol over HTTP/2, "Responses").
-    fn grpc_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
-        let text = if may_see { error.to_string() } else { error.public().to_owned() };
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(grpc::STATUS, HeaderValue::from(error.grpc_status()));
-        if let Ok(message) = HeaderValue::from_str(&grpc::encode_message(&text)) {
-            headers.insert(grpc::MESSAGE, message);
-        }
-        headers.insert(L5D_ERR, marker(error, may_see));
-        response
+/// Trailers-only: what a gRPC client understands (the gRPC protocol over HTTP/2, "Responses").
+fn grpc_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
+    let text = if may_see { error.to_string() } else { error.public().to_owned() };
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(grpc::STATUS, HeaderValue::from(error.grpc_status()));
+    if let Ok(message) = HeaderValue::from_str(&grpc::encode_message(&text)) {
+        headers.insert(grpc::MESSAGE, message);
     }
+    headers.insert(L5D_ERR, marker(error, may_see));
+    response
+}
 
 pin_project! {
     /// The future of [`Respond`].

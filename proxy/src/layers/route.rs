@@ -170,7 +170,9 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
             }
         }
     };
-    tokio::time::timeout(timeout.max(Duration::from_millis(1)), waiting).await.unwrap_or(Err(ProxyError::BindingTimeout))
+    tokio::time::timeout(timeout.max(Duration::from_millis(1)), waiting)
+        .await
+        .unwrap_or(Err(ProxyError::BindingTimeout))
 }
 
 /// A name that a namer does not know yet comes with the next structure, and the request moves to it. A listener that is
@@ -205,7 +207,8 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
         return Err(ProxyError::BadRequest("the request names no service"));
     }
     let rules = &structure.routers[router].overrides;
-    let matched: Vec<u16> = (0_u16..).zip(rules).filter(|(_, rule)| router::matches(&rule.when, &parts)).map(|(i, _)| i).collect();
+    let matched: Vec<u16> =
+        (0_u16..).zip(rules).filter(|(_, rule)| router::matches(&rule.when, &parts)).map(|(i, _)| i).collect();
     let sends = exchange.trusted
         && (exchange.parts.headers.contains_key(CTX_DTAB) || exchange.parts.headers.contains_key(USER_DTAB));
     let bindings = &local.shape.routers[router].bindings;
@@ -220,7 +223,11 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     worker.give_scratch(token);
     let (binding, hit) = found?;
     let cells = worker.shard.worker();
-    if hit { cells.binding_cache_hits.inc() } else { cells.binding_cache_misses.inc() }
+    if hit {
+        cells.binding_cache_hits.inc()
+    } else {
+        cells.binding_cache_misses.inc()
+    }
     Ok(binding)
 }
 
