@@ -1,0 +1,358 @@
+//! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serin_config::model;
+use serin_config::model::{
+    Exposure, Failover, Host, HostRule, Identifier, NamerKind, OnUnhealthy, Protocol, StickyKey, Trust,
+};
+
+/// The file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Config {
+    admin: Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
+    clusters: BTreeMap<String, Cluster>,
+    namers: Vec<Namer>,
+    egress: Egress,
+    drain: Drain,
+    routers: Vec<Router>,
+}
+
+#[derive(Debug, Serialize)]
+struct Address {
+    ip: String,
+    port: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct Cluster {
+    endpoints: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Namer {
+    kind: &'static str,
+    prefix: String,
+    root_dir: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Egress {
+    allow: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Drain {
+    delay_ms: u64,
+    deadline_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Router {
+    label: String,
+    protocol: &'static str,
+    dst_prefix: String,
+    identifier: IdentifierJson,
+    dtab: String,
+    overrides: Vec<Rule>,
+    splits: Vec<Split>,
+    failover: &'static str,
+    on_unhealthy: &'static str,
+    servers: Vec<Server>,
+    client: Client,
+    service: Service,
+    binding_timeout_ms: u64,
+    binding_cache: BindingCache,
+}
+
+#[derive(Debug, Serialize)]
+struct IdentifierJson {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<String>,
+    host: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Rule {
+    when: When,
+    dtab: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct When {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    cookie: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    header: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    method: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_prefix: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    source: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Split {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stickiness: Option<Stickiness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_unhealthy: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Stickiness {
+    Cookie(String),
+    Header(String),
+    Source(&'static str),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Server {
+    ip: String,
+    port: u16,
+    exposure: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clear_context: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted_sources: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_concurrent_requests: Option<u32>,
+    max_call_depth: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Client {
+    protocol: &'static str,
+    load_balancer: Kind,
+    failure_accrual: Accrual,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_attempt_timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Accrual {
+    None(Kind),
+    Consecutive { kind: &'static str, failures: u32, backoff: Backoff },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Backoff {
+    kind: &'static str,
+    min_ms: u64,
+    max_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Service {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BindingCache {
+    paths: usize,
+    idle_ttl_secs: u64,
+}
+
+impl From<&model::Config> for Config {
+    fn from(config: &model::Config) -> Self {
+        let cluster = |cluster: &model::Cluster| {
+            let endpoints = cluster.endpoints.iter().map(host_port).collect();
+            (cluster.name.clone(), Cluster { endpoints })
+        };
+        Self {
+            admin: address(config.admin.address),
+            workers: config.workers.map(std::num::NonZero::get),
+            clusters: config.clusters.iter().map(cluster).collect(),
+            namers: config.namers.iter().map(namer).collect(),
+            egress: Egress { allow: texts(&config.egress.allow) },
+            drain: Drain { delay_ms: ms(config.drain.delay), deadline_ms: ms(config.drain.deadline) },
+            routers: config.routers.iter().map(router).collect(),
+        }
+    }
+}
+
+fn router(router: &model::Router) -> Router {
+    let rule = |rule: &model::OverrideRule| Rule { when: when(&rule.when), dtab: rule.dtab.to_string() };
+    let Identifier::HeaderToken { header, host } = &router.identifier;
+    Router {
+        label: router.label.clone(),
+        protocol: "http",
+        dst_prefix: router.dst_prefix.to_string(),
+        identifier: IdentifierJson { kind: "io.l5d.header.token", header: header.clone(), host: host_rule(*host) },
+        dtab: router.dtab.to_string(),
+        overrides: router.overrides.iter().map(rule).collect(),
+        splits: router.splits.iter().map(split).collect(),
+        failover: match router.failover {
+            Failover::Health => "health",
+            Failover::Names => "names",
+        },
+        on_unhealthy: on_unhealthy(router.on_unhealthy),
+        servers: router.servers.iter().map(server).collect(),
+        client: client(&router.client),
+        service: Service { total_timeout_ms: router.service.total_timeout.map(ms) },
+        binding_timeout_ms: ms(router.binding.timeout),
+        binding_cache: BindingCache {
+            paths: router.binding.names_max.get(),
+            idle_ttl_secs: router.binding.idle.as_secs(),
+        },
+    }
+}
+
+fn namer(namer: &model::Namer) -> Namer {
+    let NamerKind::Fs { root_dir } = &namer.kind;
+    Namer { kind: "io.l5d.fs", prefix: namer.prefix.to_string(), root_dir: root_dir.display().to_string() }
+}
+
+fn when(when: &model::When) -> When {
+    When {
+        cookie: when.cookies.iter().cloned().collect(),
+        header: when.headers.iter().cloned().collect(),
+        method: when.methods.clone(),
+        path_prefix: when.path_prefix.clone(),
+        source: texts(&when.sources),
+    }
+}
+
+fn split(rule: &model::SplitRule) -> Split {
+    let stickiness = rule.stickiness.as_ref().map(|key| match key {
+        StickyKey::Cookie(name) => Stickiness::Cookie(name.clone()),
+        StickyKey::Header(name) => Stickiness::Header(name.clone()),
+        StickyKey::Source => Stickiness::Source("address"),
+    });
+    Split { path: rule.path.clone(), stickiness, on_unhealthy: rule.on_unhealthy.map(on_unhealthy) }
+}
+
+fn server(server: &model::Server) -> Server {
+    let (clear_context, trusted_sources) = match &server.trust {
+        Trust::Nobody => (Some(true), None),
+        Trust::Everybody => (Some(false), None),
+        Trust::Sources(networks) => (None, Some(texts(networks))),
+    };
+    let Address { ip, port } = address(server.address);
+    Server {
+        ip,
+        port,
+        exposure: match server.exposure {
+            Exposure::Edge => "edge",
+            Exposure::Mesh => "mesh",
+        },
+        clear_context,
+        trusted_sources,
+        max_concurrent_requests: server.requests_max.map(std::num::NonZero::get),
+        max_call_depth: server.call_depth_max,
+    }
+}
+
+fn client(client: &model::Client) -> Client {
+    let accrual = |accrual: &model::Accrual| {
+        let (min_ms, max_ms) = (ms(accrual.backoff.0), ms(accrual.backoff.1));
+        let backoff = Backoff { kind: "jittered", min_ms, max_ms };
+        Accrual::Consecutive { kind: "io.l5d.consecutiveFailures", failures: accrual.failures.get(), backoff }
+    };
+    Client {
+        protocol: match client.protocol {
+            Protocol::Auto => "auto",
+            Protocol::Http1 => "http1",
+            Protocol::H2 => "h2",
+        },
+        load_balancer: Kind { kind: "p2c" },
+        failure_accrual: client.accrual.as_ref().map_or(Accrual::None(Kind { kind: "none" }), accrual),
+        connect_timeout_ms: client.connect_timeout.map(ms),
+        request_attempt_timeout_ms: client.attempt_timeout.map(ms),
+    }
+}
+
+fn host_port(endpoint: &model::HostPort) -> String {
+    match &endpoint.host {
+        Host::Ip(ip) => std::net::SocketAddr::new(*ip, endpoint.port).to_string(),
+        Host::Name(name) => format!("{name}:{}", endpoint.port),
+    }
+}
+
+fn host_rule(rule: HostRule) -> &'static str {
+    match rule {
+        HostRule::Normalized => "normalized",
+        HostRule::Verbatim => "verbatim",
+    }
+}
+
+fn on_unhealthy(rule: OnUnhealthy) -> &'static str {
+    match rule {
+        OnUnhealthy::Fail => "fail",
+        OnUnhealthy::Redistribute => "redistribute",
+    }
+}
+
+fn address(address: std::net::SocketAddr) -> Address {
+    Address { ip: address.ip().to_string(), port: address.port() }
+}
+
+fn texts(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serin_config::source::Source;
+
+    /// What is shown, read again, means the same.
+    #[track_caller]
+    fn check_round_trip(text: &str) {
+        let config = model::Config::parse(&Source::new("t", text)).unwrap().0;
+        let json = serde_json::to_string(&Config::from(&config)).unwrap();
+        let again = match model::Config::parse(&Source::new("json", &*json)) {
+            Ok((again, _)) => again,
+            Err(mistakes) => panic!("{mistakes}\n{json}"),
+        };
+        assert_eq!(again, config, "{json}");
+    }
+
+    #[test]
+    fn the_effective_configuration_is_a_configuration() {
+        check_round_trip("routers: [{protocol: http, dtab: /svc => /$/inet/127.1/80}]\n");
+        check_round_trip(
+            "clusters: {a: {endpoints: ['127.0.0.1:1', 'x.test:2', '[::1]:3']}, b: {endpoints: []}}\n\
+             egress: {allow: [127.0.0.0/8]}\ndrain: {delayMs: 5, deadlineMs: 6}\nworkers: 3\nrouters:\n\
+             - protocol: http\n  label: out\n  failover: names\n  onUnhealthy: fail\n  identifier: {kind: io.l5d.header.token, \
+             header: x-name, host: verbatim}\n  dtab: /svc/x => 1 * /#/clusters/a & 2 * /#/clusters/b\n  overrides:\n  - {when: \
+             {cookie: {k: v}, header: {x-a: b}, method: GET, pathPrefix: /p, source: 10.0.0.0/8}, dtab: /svc => /#/clusters/b}\n  \
+             splits: [{path: /svc/x, stickiness: {source: address}, onUnhealthy: redistribute}]\n  servers: [{port: 1, ip: ::1, \
+             exposure: mesh, clearContext: true, maxConcurrentRequests: 7, maxCallDepth: 8}]\n  client: {protocol: h2, \
+             connectTimeoutMs: 9, requestAttemptTimeoutMs: 10, failureAccrual: {kind: none}}\n  service: {totalTimeoutMs: 11}\n  \
+             bindingTimeoutMs: 12\n  bindingCache: {paths: 13, idleTtlSecs: 14}\n",
+        );
+    }
+}

@@ -1,0 +1,409 @@
+//! Why a request goes where it goes: the same code as the data plane, with every step told.
+//!
+//! Used offline by `serin explain`, live by `/api/v1/explain`; both print this JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::header::{COOKIE, HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Method};
+use serde::Serialize;
+use serin_config::dtab::{
+    self, Bound, Dtab, Layer, Layers, LeafState, Limits, NameTree, Outcome, Path, Rules, SplitId, Step,
+};
+use serin_config::model::Router;
+
+use crate::endpoints::{Addresses, Cluster};
+use crate::layers::route::{CTX_DTAB, USER_DTAB};
+use crate::router::{self, Parts, PeerKey};
+use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, Structure};
+use crate::sticky;
+
+/// What is asked about.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Label of the router; `None` if there is only one.
+    pub router: Option<String>,
+    /// The logical name itself, instead of a request that is identified.
+    pub path: Option<Path>,
+    /// The method.
+    pub method: Method,
+    /// Path of the request target.
+    pub uri_path: String,
+    /// All fields, `Host` among them.
+    pub headers: HeaderMap,
+    /// Who sends it.
+    pub source: IpAddr,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { router: None, path: None, method: Method::GET, uri_path: "/".into(), headers: HeaderMap::new(), source }
+    }
+}
+
+/// A question that means nothing, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AskError(String);
+
+impl AskError {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Ask {
+    /// From `key=value` pairs, as a query string has them: `router`, `path`, `host`, `method`, `uri`, `source`, `cookie`,
+    /// `dtab` (a user's override) and `header` (`Name: value`); the last three may come several times.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that cannot be one.
+    pub fn from_pairs(pairs: &[(String, String)]) -> Result<Self, AskError> {
+        let mut ask = Self::default();
+        for (key, value) in pairs {
+            match key.as_str() {
+                "router" => ask.router = Some(value.clone()),
+                "path" => ask.set_path(value)?,
+                "host" => ask.add_header(HOST, value)?,
+                "method" => ask.set_method(value)?,
+                "uri" => ask.set_uri(value),
+                "source" => ask.set_source(value)?,
+                "cookie" => ask.add_header(COOKIE, value)?,
+                "dtab" => ask.add_header(USER_DTAB, value)?,
+                "header" => ask.add_line(value)?,
+                _ => {
+                    return Err(AskError::new(format!(
+                        "`{key}` is no key here: use router, path, host, method, uri, source, cookie, header or dtab"
+                    )));
+                }
+            }
+        }
+        Ok(ask)
+    }
+
+    /// Sets the logical name.
+    ///
+    /// # Errors
+    /// It is no path.
+    pub fn set_path(&mut self, text: &str) -> Result<(), AskError> {
+        let parsed = Path::parse(text);
+        self.path = Some(parsed.map_err(|errors| AskError::new(format!("path {}", errors.in_text(text))))?);
+        Ok(())
+    }
+
+    /// Sets the method.
+    ///
+    /// # Errors
+    /// It is no token.
+    pub fn set_method(&mut self, text: &str) -> Result<(), AskError> {
+        self.method = text.parse().map_err(|_| AskError::new(format!("`{text}` is no method")))?;
+        Ok(())
+    }
+
+    /// Sets the target; what follows a `?` plays no part in routing.
+    pub fn set_uri(&mut self, text: &str) {
+        self.uri_path = text.split_once('?').map_or(text, |(path, _)| path).to_owned();
+    }
+
+    /// Sets the peer's address.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn set_source(&mut self, text: &str) -> Result<(), AskError> {
+        self.source = text.parse().map_err(|_| AskError::new(format!("`{text}` is no IP address")))?;
+        Ok(())
+    }
+
+    /// Adds a field written as `Name: value`.
+    ///
+    /// # Errors
+    /// It is not written so.
+    pub fn add_line(&mut self, line: &str) -> Result<(), AskError> {
+        let parts = line.split_once(':').map(|(name, value)| (name.trim().parse::<HeaderName>(), value.trim()));
+        let Some((Ok(name), value)) = parts else {
+            return Err(AskError::new(format!("`{line}` is no header: write 'Name: value'")));
+        };
+        self.add_header(name, value)
+    }
+
+    fn add_header(&mut self, name: HeaderName, value: &str) -> Result<(), AskError> {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| AskError::new(format!("the value of {name} holds a character that no header may")))?;
+        if self.headers.try_append(name, value).is_err() {
+            return Err(AskError::new("these are too many headers"));
+        }
+        Ok(())
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            method: &self.method,
+            host: self.headers.get(HOST).map(HeaderValue::as_bytes),
+            path: &self.uri_path,
+            headers: &self.headers,
+            peer: SocketAddr::new(self.source, 0),
+        }
+    }
+}
+
+/// What an answer is found in.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The tables.
+    pub structure: &'a Structure,
+    /// The weights.
+    pub weights: &'a SplitWeights,
+    /// Index of the router.
+    pub router: usize,
+    /// Can this bound name serve.
+    pub usable: &'a dyn Fn(&Path) -> bool,
+}
+
+impl std::fmt::Debug for World<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Label of the router.
+    pub router: String,
+    /// The logical name.
+    pub path: String,
+    /// Override rules that match, in the order they apply.
+    pub rules: Vec<MatchedRule>,
+    /// The override the request carries, printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// Each lookup, in the order it is made.
+    pub steps: Vec<ExplainedStep>,
+    /// There were more steps than are kept.
+    pub truncated: bool,
+    /// The bound tree, printed.
+    pub tree: String,
+    /// Bound name to its share of such requests, from 0 to 1. `$`, `!` and `~` stand for ends without a name, `error` and
+    /// `pending` for names that could not be bound.
+    pub traffic: BTreeMap<String, f64>,
+    /// Where this very request goes, if chance plays no part in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goes_to: Option<String>,
+    /// What else should be known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// An override rule that matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MatchedRule {
+    /// Its place under `overrides`, from 1.
+    pub rule: usize,
+    /// What it adds, printed.
+    pub dtab: String,
+}
+
+/// One lookup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedStep {
+    /// Lookups before it on its way.
+    pub depth: u16,
+    /// What was looked up.
+    pub path: String,
+    /// What answered; absent if a namer did, or nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dentry: Option<ExplainedDentry>,
+    /// What came out.
+    pub result: String,
+}
+
+/// The dentry of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedDentry {
+    /// `dtab`, `overrides[n]` or `request`.
+    pub from: String,
+    /// Its prefix.
+    pub prefix: String,
+    /// Its destination.
+    pub dst: String,
+}
+
+/// Can a cluster serve, as far as its addresses tell. One that is still asked for gets the benefit of the doubt.
+pub fn may_serve(cluster: &Cluster) -> bool {
+    match &cluster.addresses().load().addresses {
+        Addresses::Bound(addresses) => !addresses.is_empty(),
+        Addresses::Failed(_) | Addresses::Neg => false,
+        Addresses::Pending => true,
+    }
+}
+
+/// Names, binds and draws as a worker does. The sender counts as trusted.
+///
+/// # Errors
+/// The request names nothing, or carries an override that does not parse.
+pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
+    let (Some(model), Some(router)) =
+        (world.structure.config.routers.get(world.router), world.structure.routers.get(world.router))
+    else {
+        return Err(AskError::new("there is no such router"));
+    };
+    let path = named(model, ask)?;
+    let matched: Vec<usize> = (0..router.overrides.len())
+        .filter(|&index| router::matches(&router.overrides[index].when, &ask.parts()))
+        .collect();
+    let written: Vec<&Dtab> = matched.iter().map(|&index| &router.overrides[index].dtab).collect();
+    let values = |name| ask.headers.get_all(name).iter().map(|value| value.as_bytes());
+    let sent =
+        dtab::override_dtab(values(CTX_DTAB), values(USER_DTAB)).map_err(|error| AskError::new(error.to_string()))?;
+    let sent_list: Vec<&Dtab> = sent.iter().collect();
+    let layers = Layers { base: &router.table, written: &written, sent: &sent_list };
+    let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, &path, &Limits::default());
+    let ends = Ends { world, model, ask };
+    let (traffic, mut notes) = ends.traffic(&tree);
+    notes.extend(made_by_request(&tree));
+    Ok(Explanation {
+        router: router.label.to_string(),
+        path: path.to_string(),
+        rules: rules(router, &matched),
+        sent: sent.as_ref().map(ToString::to_string),
+        steps: trace.steps.into_iter().map(|step| explained(step, &matched)).collect(),
+        truncated: trace.truncated,
+        tree: tree.map(&mut shown).to_string(),
+        goes_to: ends.certain(&tree, &traffic),
+        traffic,
+        notes: notes.into_iter().collect(),
+    })
+}
+
+/// The name that is asked for, or the one the request has.
+fn named(model: &Router, ask: &Ask) -> Result<Path, AskError> {
+    if let Some(path) = &ask.path {
+        return Ok(path.clone());
+    }
+    let mut token = Vec::new();
+    router::identify(&model.identifier, &ask.parts(), &mut token).ok_or_else(|| {
+        AskError::new(
+            "the request names no service: give --path /svc/name or the header that names it, such as 'Host: name'",
+        )
+    })?;
+    router::name(&model.dst_prefix, &token).ok_or_else(|| AskError::new("the name is longer than a path may be"))
+}
+
+fn rules(router: &RouterStructure, matched: &[usize]) -> Vec<MatchedRule> {
+    let rule = |&index: &usize| MatchedRule { rule: index + 1, dtab: router.overrides[index].dtab.to_string() };
+    matched.iter().map(rule).collect()
+}
+
+fn explained(step: Step, matched: &[usize]) -> ExplainedStep {
+    let from = |layer| match layer {
+        Layer::Base => "dtab".to_owned(),
+        Layer::Sent(_) => "request".to_owned(),
+        Layer::Written(nth) => format!("overrides[{}]", matched.get(nth).map_or(0, |index| index + 1)),
+    };
+    let dentry =
+        step.dentry.map(|used| ExplainedDentry { from: from(used.layer), prefix: used.prefix, dst: used.destination });
+    ExplainedStep { depth: step.depth, path: step.path, dentry, result: step.outcome }
+}
+
+/// Where trees end, for one request.
+struct Ends<'a> {
+    world: &'a World<'a>,
+    model: &'a Router,
+    ask: &'a Ask,
+}
+
+impl Ends<'_> {
+    fn traffic(&self, tree: &NameTree<Bound>) -> (BTreeMap<String, f64>, BTreeSet<String>) {
+        let (mut traffic, mut notes) = (BTreeMap::new(), BTreeSet::new());
+        let unhealthy = |split: Option<SplitId>| {
+            split.and_then(|split| self.info(split)).map_or(self.model.on_unhealthy, |info| info.on_unhealthy)
+        };
+        let rules = Rules { failover: self.model.failover, on_unhealthy: &unhealthy };
+        for (outcome, share) in dtab::shares(tree, self.world.weights, &|bound: &Bound| self.state(bound), &rules) {
+            if let Outcome::Unusable(Bound::Name { id, .. }) = outcome {
+                notes.insert(format!("{id} has no endpoint that can serve"));
+            }
+            if let Outcome::Error(Bound::Error(error)) = outcome {
+                notes.insert(error.to_string());
+            }
+            *traffic.entry(end(&outcome)).or_insert(0.0) += share;
+        }
+        (traffic, notes)
+    }
+
+    /// Where the request goes if every draw on its way hashes a key it carries, or there is only one way.
+    fn certain(&self, tree: &NameTree<Bound>, traffic: &BTreeMap<String, f64>) -> Option<String> {
+        let mut ends = traffic.iter().filter(|(_, share)| **share > 0.0);
+        if let (Some((only, _)), None) = (ends.next(), ends.next()) {
+            return Some(only.clone());
+        }
+        let peer = PeerKey::from(self.ask.source);
+        let mut chance = false;
+        let mut draw = |split: Option<SplitId>| {
+            let info = split.and_then(|split| self.info(split));
+            let keyed = info.and_then(|info| {
+                let key = router::sticky_key(info.sticky.as_ref()?, &self.ask.headers, &peer)?;
+                Some(sticky::draw(info.name.as_bytes(), key))
+            });
+            chance |= keyed.is_none();
+            keyed.unwrap_or(0)
+        };
+        let unhealthy = |split: Option<SplitId>| {
+            split.and_then(|split| self.info(split)).map_or(self.model.on_unhealthy, |info| info.on_unhealthy)
+        };
+        let rules = Rules { failover: self.model.failover, on_unhealthy: &unhealthy };
+        let picked = dtab::pick(tree, &mut draw, self.world.weights, &|bound: &Bound| self.state(bound), &rules);
+        let end = end(&picked.outcome);
+        (!chance).then_some(end)
+    }
+
+    fn info(&self, split: SplitId) -> Option<&SplitInfo> {
+        self.world.structure.splits.get(usize::try_from(split.0).ok()?)
+    }
+
+    fn state(&self, bound: &Bound) -> LeafState {
+        match bound {
+            Bound::Error(_) => LeafState::Error,
+            Bound::Name { id, .. } if (self.world.usable)(id) => LeafState::Usable,
+            Bound::Name { .. } => LeafState::Unusable,
+            Bound::Pending => LeafState::Pending,
+        }
+    }
+}
+
+fn end(outcome: &Outcome<'_, Bound>) -> String {
+    match outcome {
+        Outcome::Empty => "$".to_owned(),
+        Outcome::Fail => "!".to_owned(),
+        Outcome::Neg => "~".to_owned(),
+        Outcome::Leaf(bound) | Outcome::Unusable(bound) | Outcome::Error(bound) | Outcome::Pending(bound) => {
+            match bound {
+                Bound::Error(_) => "error".to_owned(),
+                Bound::Name { id, .. } => id.to_string(),
+                Bound::Pending => "pending".to_owned(),
+            }
+        }
+    }
+}
+
+fn shown(bound: &Bound) -> String {
+    match bound {
+        Bound::Error(_) => "(error)".to_owned(),
+        Bound::Name { id, residual, .. } if residual.is_empty() => id.to_string(),
+        Bound::Name { id, residual, .. } => format!("{id} (rest: {residual})"),
+        Bound::Pending => "(pending)".to_owned(),
+    }
+}
+
+/// Names that the request made reach less than names that the file wrote.
+fn made_by_request(tree: &NameTree<Bound>) -> Option<String> {
+    let made = tree.leaves().into_iter().find_map(|bound| match bound {
+        Bound::Name { id, written: false, .. } if id.label(0) == Some(b"$") => Some(id),
+        _ => None,
+    });
+    made.map(|id| {
+        format!("{id} comes from the request: it reaches loopback and link-local addresses only by egress.allow")
+    })
+}

@@ -1,0 +1,209 @@
+//! The pages and what they show.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serin_config::dtab::{Dtab, Path, Table};
+use serin_metrics::{Format, Metrics};
+
+use super::delegation::{self, Addr};
+use super::{BODY_BYTES_MAX, config_json, explanation};
+use crate::clock;
+use crate::endpoints::{Addresses, Cluster, EndpointTable};
+use crate::snapshot::World;
+use crate::world::Status;
+
+/// Where pages look.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) world: Arc<World>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) endpoints: Arc<EndpointTable>,
+    pub(super) status: Arc<ArcSwap<Status>>,
+}
+
+const INDEX: &str = "\
+/livez                               this process turns its loop
+/readyz                              send requests here? with ?verbose: each check, and a rejected file
+/metrics                             counters, classic text or OpenMetrics by Accept
+/admin/metrics/prometheus            the same
+/admin/ping                          pong
+/config.json                         the configuration in force, defaults filled in
+/bound-names.json                    the names that namers have
+/delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
+/api/v1/explain?router=&path=        one request, step by step; or host=, method=, uri=, source=, cookie=, header=, dtab=
+";
+
+/// All pages.
+pub(super) fn router(sources: Sources) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/admin/metrics/prometheus", get(metrics))
+        .route("/admin/ping", get(async || "pong"))
+        .route("/config.json", get(config))
+        .route("/bound-names.json", get(bound_names))
+        .route("/delegator.json", get(delegator).post(delegator_post))
+        .route("/api/v1/explain", get(explain))
+        .fallback(async || (StatusCode::NOT_FOUND, "no such page: see /\n"))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(sources)
+}
+
+async fn index(State(sources): State<Sources>) -> String {
+    let (_, status) = ready_text(&sources, true);
+    format!("serin {}\n\n{status}\n{INDEX}", env!("CARGO_PKG_VERSION"))
+}
+
+#[derive(Deserialize)]
+struct Verbose {
+    verbose: Option<String>,
+}
+
+async fn readyz(State(sources): State<Sources>, Query(query): Query<Verbose>) -> (StatusCode, String) {
+    ready_text(&sources, query.verbose.is_some())
+}
+
+fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
+    let status = sources.status.load_full();
+    let ready = status.is_ready();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if ready { "ready".to_owned() } else { format!("not ready: {}", status.stage.as_str()) };
+    if !verbose {
+        return (code, format!("{word}\n"));
+    }
+    let snapshot = sources.world.load();
+    let mut text = String::new();
+    // writing to a string cannot fail
+    for server in &snapshot.structure.servers {
+        let router = snapshot.structure.routers.get(server.router).map_or("", |router| &router.label);
+        let _ = writeln!(text, "[+] listening: {router} on {}", server.listener.address);
+    }
+    let _ = writeln!(text, "[+] configuration in force: revision {}, snapshot {}", status.revision, snapshot.version);
+    match &status.rejected {
+        None => text.push_str("[+] the file as last read is in force\n"),
+        Some(why) => {
+            let _ = writeln!(text, "[-] the file as last read is rejected, the last good one serves:\n{why}");
+        }
+    }
+    let mark = if ready { '+' } else { '-' };
+    let _ = writeln!(text, "[{mark}] {}\n{word}", status.stage.as_str());
+    (code, text)
+}
+
+async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::from_accept(accept);
+    let clusters = sources.endpoints.list();
+    let counted = clusters.iter().map(|cluster| (cluster.id.to_string(), count(cluster))).collect::<Vec<_>>();
+    sources.metrics.control().replace_endpoints(counted.iter().map(|(id, count)| (id.as_str(), *count)));
+    ([(CONTENT_TYPE, format.content_type())], sources.metrics.encode(format, clock::now_ms())).into_response()
+}
+
+fn count(cluster: &Cluster) -> u64 {
+    match &cluster.addresses().load().addresses {
+        Addresses::Bound(addresses) => addresses.len() as u64,
+        Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => 0,
+    }
+}
+
+async fn config(State(sources): State<Sources>) -> Response {
+    let config = Arc::clone(&sources.status.load().config);
+    Json(config_json::Config::from(&*config)).into_response()
+}
+
+async fn bound_names(State(sources): State<Sources>) -> Json<Vec<String>> {
+    let clusters = sources.endpoints.list();
+    let gone = |cluster: &Cluster| matches!(cluster.addresses().load().addresses, Addresses::Neg);
+    let enumerable = |cluster: &Cluster| cluster.id.label(0) == Some(b"#");
+    let names = clusters.iter().filter(|cluster| enumerable(cluster) && !gone(cluster));
+    Json(names.map(|cluster| cluster.id.to_string()).collect())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct DelegatorQuery {
+    namespace: Option<String>,
+    path: Option<String>,
+    dtab: Option<String>,
+}
+
+async fn delegator(State(sources): State<Sources>, Query(query): Query<DelegatorQuery>) -> Response {
+    delegate(&sources, &query)
+}
+
+async fn delegator_post(State(sources): State<Sources>, Json(query): Json<DelegatorQuery>) -> Response {
+    delegate(&sources, &query)
+}
+
+/// A dtab in the query is the whole dtab, as the playground of Linkerd sends it; without one it is the router's.
+fn delegate(sources: &Sources, query: &DelegatorQuery) -> Response {
+    let snapshot = sources.world.load();
+    let routers = &snapshot.structure.routers;
+    let router = match &query.namespace {
+        None => None,
+        Some(label) => match routers.iter().find(|router| *router.label == **label) {
+            Some(router) => Some(router),
+            None => return (StatusCode::NOT_FOUND, unknown_router(label, &snapshot.structure)).into_response(),
+        },
+    };
+    let Ok(path) = Path::parse(query.path.as_deref().unwrap_or("/")) else {
+        return (StatusCode::BAD_REQUEST, "`path` is no path: write /svc/name\n").into_response();
+    };
+    let sent = match query.dtab.as_deref().map(|text| (text, Dtab::parse(text))) {
+        None => None,
+        Some((_, Ok(dtab))) => Some(Table::new(Arc::new(dtab))),
+        Some((text, Err(errors))) => {
+            return (StatusCode::BAD_REQUEST, format!("dtab: {}\n", errors.in_text(text))).into_response();
+        }
+    };
+    let empty = Table::new(Arc::default());
+    let table = sent.as_ref().or(router.map(|router| &router.table)).unwrap_or(&empty);
+    let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
+    let addr = |id: &Path| clusters.get(id).map_or(Addr::Pending, |cluster| Addr::of(cluster));
+    match delegation::tree(table, &*snapshot.structure.names, &path, &addr) {
+        Ok(tree) => Json(tree).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+fn unknown_router(label: &str, structure: &crate::snapshot::Structure) -> String {
+    let known: Vec<_> = structure.routers.iter().map(|router| &*router.label).collect();
+    format!("no router is called `{label}`: there are {}\n", known.join(", "))
+}
+
+/// `key=value` pairs, some of which may come several times.
+async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String, String)>>) -> Response {
+    let snapshot = sources.world.load();
+    let structure = &snapshot.structure;
+    let ask = match explanation::Ask::from_pairs(&pairs) {
+        Ok(ask) => ask,
+        Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    };
+    let label = ask.router.as_deref();
+    let found = match label {
+        None => (structure.routers.len() == 1).then_some(0),
+        Some(label) => structure.routers.iter().position(|router| *router.label == *label),
+    };
+    let Some(index) = found else {
+        return (StatusCode::NOT_FOUND, unknown_router(label.unwrap_or_default(), structure)).into_response();
+    };
+    let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
+    let usable = |id: &Path| clusters.get(id).is_none_or(|cluster| explanation::may_serve(cluster));
+    let world = explanation::World { structure, weights: &snapshot.weights, router: index, usable: &usable };
+    match explanation::explain(&world, &ask) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    }
+}

@@ -1,0 +1,125 @@
+//! PURE: a configuration, its listeners and what the namers know become the structure and the weights of a snapshot.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use serin_config::dtab::{SplitShape, Table, Weight};
+use serin_config::model::{Config, Router, SplitRule};
+
+use crate::listener::Listener;
+use crate::resolve::NameTable;
+use crate::snapshot::{RouterStructure, ServerStructure, Snapshot, SplitInfo, SplitWeights, Structure};
+
+/// Requests in flight on one listener, over all workers, where the file sets no `maxConcurrentRequests`.
+pub const REQUESTS_MAX: u32 = 10_000;
+
+/// What a snapshot is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The file.
+    pub config: &'a Arc<Config>,
+    /// One listener for each server of each router, in the order of the file.
+    pub listeners: &'a [Arc<Listener>],
+    /// The admin listener: never dialled.
+    pub admin: std::net::SocketAddr,
+    /// What the namers know.
+    pub names: &'a Arc<NameTable>,
+    /// Workers that share each listener's limits.
+    pub workers: usize,
+    /// The snapshot in force.
+    pub previous: Option<&'a Snapshot>,
+}
+
+/// Builds what [`crate::snapshot::World::publish`] wants.
+///
+/// Weights that were set while the process runs live as long as the configuration they were set on: another set of
+/// names keeps them, another file starts with its own.
+pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
+    let mut splits = Vec::new();
+    let mut written = Vec::new();
+    let routers = parts.config.routers.iter().map(|router| router_structure(router, &mut splits, &mut written));
+    let routers: Vec<_> = routers.collect();
+    debug_assert_eq!(splits.len(), written.len(), "every split has weights");
+    let servers = servers(parts);
+    let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]).collect();
+    let weights = weights(parts, written);
+    let names = Arc::clone(parts.names);
+    let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, own };
+    (Arc::new(structure), weights)
+}
+
+/// The part of its split's requests that each branch is meant to get, from 0 to 1. All are 0 if all weights are.
+pub fn shares(weights: &[Weight]) -> Vec<f64> {
+    let sum: f64 = weights.iter().map(|weight| weight.get()).sum();
+    weights.iter().map(|weight| if sum > 0.0 { weight.get() / sum } else { 0.0 }).collect()
+}
+
+fn router_structure(router: &Router, splits: &mut Vec<SplitInfo>, written: &mut Vec<Arc<[Weight]>>) -> RouterStructure {
+    let mut dtab = router.dtab.clone();
+    let mut naming = Naming::new(router);
+    let first = u32::try_from(splits.len()).unwrap_or(u32::MAX);
+    for shape in dtab.assign_splits(first) {
+        debug_assert_eq!(shape.id.0 as usize, splits.len(), "split ids are places in the list");
+        written.push(shape.weights.as_slice().into());
+        splits.push(naming.info(shape));
+    }
+    let table = Table::new(Arc::new(dtab));
+    RouterStructure { label: naming.label, table, overrides: router.overrides.clone() }
+}
+
+/// Gives the splits of one router their names and rules.
+struct Naming<'a> {
+    router: &'a Router,
+    label: Arc<str>,
+    rules: HashMap<&'a str, &'a SplitRule>,
+    /// Unions met so far of each prefix: it may stand in several dentries, and a dentry may have several unions.
+    unions_of: HashMap<String, u32>,
+}
+
+impl<'a> Naming<'a> {
+    fn new(router: &'a Router) -> Self {
+        let rules = router.splits.iter().map(|rule| (rule.path.as_str(), rule)).collect();
+        Self { router, label: router.label.as_str().into(), rules, unions_of: HashMap::new() }
+    }
+
+    fn info(&mut self, shape: SplitShape) -> SplitInfo {
+        let prefix = shape.prefix.to_string();
+        let rule = self.rules.get(prefix.as_str());
+        let sticky = rule.and_then(|rule| rule.stickiness.clone());
+        let on_unhealthy = rule.and_then(|rule| rule.on_unhealthy).unwrap_or(self.router.on_unhealthy);
+        let nth = self.unions_of.entry(prefix.clone()).and_modify(|n| *n += 1).or_insert(1);
+        let name = if *nth == 1 { prefix } else { format!("{prefix}#{nth}") };
+        let branches = shape.arms.into_iter().map(Arc::from).collect();
+        SplitInfo { router: Arc::clone(&self.label), name: name.into(), branches, sticky, on_unhealthy }
+    }
+}
+
+fn servers(parts: &Parts<'_>) -> Vec<ServerStructure> {
+    let routers = parts.config.routers.iter().enumerate();
+    let servers = routers.flat_map(|(router, config)| config.servers.iter().map(move |server| (router, server)));
+    let paired = servers.zip(parts.listeners).map(|((router, server), listener)| ServerStructure {
+        listener: Arc::clone(listener),
+        router,
+        server: server.clone(),
+        requests_max: requests_max(server.requests_max, parts.workers),
+    });
+    paired.collect()
+}
+
+/// One worker's part of a total, rounded up: never 0.
+fn requests_max(total: Option<NonZeroU32>, workers: usize) -> u32 {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+    total.map_or(REQUESTS_MAX, NonZeroU32::get).div_ceil(workers)
+}
+
+fn weights(parts: &Parts<'_>, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {
+    match parts.previous {
+        Some(previous) if Arc::ptr_eq(&previous.structure.config, parts.config) => Arc::clone(&previous.weights),
+        Some(previous) => Arc::new(SplitWeights { epoch: previous.weights.epoch + 1, weights: written }),
+        None => Arc::new(SplitWeights { epoch: 1, weights: written }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Arguments in, exit code out: 0 ok, 1 failed, 2 not understood.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{demo, logging};
+
+mod dtab;
+mod explain;
+mod run;
+mod shares;
+mod validate;
+
+/// A proxy that routes HTTP/1.1, HTTP/2 and gRPC by dtabs, splits by weight, and reloads while it runs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "serin",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  serin demo                          see it work, in ten seconds\n  serin run serin.yaml                serve a file, and follow its changes\n  serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%\n  serin validate serin.yaml           every mistake, with line and caret\n  serin explain serin.yaml -H 'Host: world'\n\nVariables: SERIN_ADMIN=ip:port, SERIN_TOKEN, SERIN_DNS=ip:port, SERIN_LOG=filter, SERIN_LOG_FORMAT=auto|text|json"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration, and follow its changes. The default
+    Run(RunArgs),
+    /// Two versions of a service, a proxy and real requests: see a split, an override and a reload
+    Demo(DemoArgs),
+    /// Check files: every mistake with its line, a caret and advice
+    Validate(ValidateArgs),
+    /// Tell step by step where a request would go, from a file
+    Explain(Box<ExplainArgs>),
+    /// Work with dtabs
+    Dtab {
+        #[command(subcommand)]
+        command: DtabCommand,
+    },
+    /// Print the version
+    Version {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The configuration; `-` reads it from standard input, once [default: serin.yaml]
+    file: Option<PathBuf>,
+    /// Serve without a file: send this share of all requests there. Shares that are not given are even
+    #[arg(long, value_name = "NAME=URL[@PERCENT]", conflicts_with = "file")]
+    to: Vec<String>,
+    /// Where to listen [default: 127.0.0.1:4140]
+    #[arg(long, value_name = "ADDR", requires = "to")]
+    listen: Option<std::net::SocketAddr>,
+    /// Print the file that says the same, and end
+    #[arg(long, requires = "to")]
+    print_config: bool,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Leave it running, and print what to try
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// Configurations; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How to print what is found
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  serin explain serin.yaml -H 'Host: world'\n  serin explain serin.yaml --router outgoing --path /svc/world -o json\n  serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'"
+)]
+struct ExplainArgs {
+    /// The configuration; `-` is standard input
+    file: PathBuf,
+    /// Label of the router; not needed if there is only one
+    #[arg(long, value_name = "LABEL")]
+    router: Option<String>,
+    /// The logical name, instead of a request that is identified
+    #[arg(long, value_name = "/svc/NAME")]
+    path: Option<String>,
+    /// A header of the request; may come several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Method of the request
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// Target of the request
+    #[arg(long, default_value = "/", value_name = "/PATH")]
+    uri: String,
+    /// Address the request comes from
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    source: String,
+    /// How to print the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum DtabCommand {
+    /// Print a dtab with its arrows under each other; comments stay
+    Fmt {
+        /// The dtab [default: standard input]
+        file: Option<PathBuf>,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // prints help, version and usage errors by itself and then ends with 0 or 2
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(DemoArgs { keep }) => match logging::init("error") {
+            Ok(()) => ExitCode::from(demo::run(keep)),
+            Err(error) => usage(&error),
+        },
+        Command::Validate(args) => validate::validate(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Dtab { command: DtabCommand::Fmt { file } } => dtab::format(file.as_deref()),
+        Command::Version { output } => version(output),
+    }
+}
+
+fn version(output: Output) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    print(&match output {
+        Output::Text => format!("serin {version}\n"),
+        Output::Json => format!("{}\n", serde_json::json!({"name": "serin", "version": version})),
+    })
+}
+
+/// Results go to standard output. A reader that has gone away is no failure of ours.
+fn print(text: &str) -> ExitCode {
+    let _reader_has_gone = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// It was understood, and it failed.
+fn failed(error: &dyn Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// It was not understood.
+fn usage(error: &dyn Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,150 @@
+//! `serin explain`: where a request would go, from the file alone, by the code that routes.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serin_config::diagnostic::render;
+
+use super::run::source;
+use super::{ExplainArgs, Output, failed, print, usage};
+use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, World};
+use crate::assemble::{self, Parts};
+use crate::control;
+use crate::endpoints::EndpointTable;
+use crate::resolve::{DnsConfig, Resolver};
+
+pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
+    let ask = match ask(args) {
+        Ok(ask) => ask,
+        Err(error) => return usage(&error),
+    };
+    let read = source(&args.file).and_then(|from| Ok(control::text(&from, control::load(&from)?)));
+    let text = match read {
+        Ok(text) => text,
+        Err(error) => return failed(&error),
+    };
+    let loaded = match control::parse(&text) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            eprintln!("{}", render(&mistakes, &text, false).trim_end());
+            return ExitCode::FAILURE;
+        }
+    };
+    match answer(&loaded, &ask) {
+        Ok(explanation) => print(&match args.output {
+            Output::Text => story(&explanation),
+            // plain data: it always has a JSON form
+            Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation).unwrap_or_default()),
+        }),
+        Err(error) => failed(&error),
+    }
+}
+
+fn ask(args: &ExplainArgs) -> Result<Ask, AskError> {
+    let mut ask = Ask { router: args.router.clone(), ..Ask::default() };
+    args.path.as_deref().map_or(Ok(()), |path| ask.set_path(path))?;
+    ask.set_method(&args.method)?;
+    ask.set_uri(&args.uri);
+    ask.set_source(&args.source)?;
+    args.headers.iter().try_for_each(|line| ask.add_line(line))?;
+    Ok(ask)
+}
+
+/// Addresses are not looked at: every bound name counts as able to serve.
+fn answer(loaded: &control::Loaded, ask: &Ask) -> Result<Explanation, String> {
+    let config = &loaded.config;
+    let labels: Vec<&str> = config.routers.iter().map(|router| router.label.as_str()).collect();
+    let known = labels.join(", ");
+    let router = match &ask.router {
+        Some(label) => labels
+            .iter()
+            .position(|known| known == label)
+            .ok_or_else(|| format!("no router is called `{label}`: there are {known}")),
+        None if labels.len() == 1 => Ok(0),
+        None => Err(format!("which router? --router takes one of {known}")),
+    }?;
+    let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
+    let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let parts = Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None };
+    let (structure, weights) = assemble::assemble(&parts);
+    let world = World { structure: &structure, weights: &weights, router, usable: &|_| true };
+    explanation::explain(&world, ask).map_err(|error| error.to_string())
+}
+
+/// For people.
+fn story(explanation: &Explanation) -> String {
+    let mut text = format!("{}  in router {}\n", explanation.path, explanation.router);
+    // writing to a string cannot fail
+    for rule in &explanation.rules {
+        let _ = writeln!(text, "  overrides[{}] matches and adds  {}", rule.rule, rule.dtab);
+    }
+    if let Some(sent) = &explanation.sent {
+        let _ = writeln!(text, "  the request adds  {sent}");
+    }
+    text.push('\n');
+    steps(&mut text, &explanation.steps);
+    if explanation.truncated {
+        text.push_str("  … and so on: only the first steps are kept\n");
+    }
+    text.push_str("\ntraffic\n");
+    let mut traffic: Vec<(&String, &f64)> = explanation.traffic.iter().collect();
+    traffic.sort_by(|a, b| b.1.total_cmp(a.1));
+    for (end, share) in traffic {
+        let here = if explanation.goes_to.as_ref() == Some(end) && explanation.traffic.len() > 1 {
+            "   ← this request"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "  {:>9} %  {}{here}", percent(*share), meaning(end));
+    }
+    for note in &explanation.notes {
+        let _ = writeln!(text, "\nnote: {note}");
+    }
+    text
+}
+
+/// One line a lookup: what, by which dentry, what came out. Columns line up, and what leads on is indented.
+fn steps(text: &mut String, steps: &[ExplainedStep]) {
+    let lines: Vec<[String; 3]> = steps.iter().map(line).collect();
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).min(COLUMN_MAX);
+    let (first, second) = (width(0), width(1));
+    for [what, by, out] in &lines {
+        let _ = writeln!(text, "  {what:first$}   {by:second$}   {out}");
+    }
+}
+
+fn line(step: &ExplainedStep) -> [String; 3] {
+    let indent = "  ".repeat(usize::from(step.depth).min(INDENT_MAX));
+    let by = match &step.dentry {
+        Some(dentry) if dentry.from == "dtab" => format!("{} => {}", dentry.prefix, dentry.dst),
+        Some(dentry) => format!("{} => {}   ({})", dentry.prefix, dentry.dst, dentry.from),
+        None => "no dentry".to_owned(),
+    };
+    [format!("{indent}{}", step.path), by, format!("→ {}", step.result)]
+}
+
+/// A column may be wider for one line, not for all.
+const COLUMN_MAX: usize = 60;
+/// Levels of indentation that still read well.
+const INDENT_MAX: usize = 10;
+
+/// At most four decimals: what weights resolve.
+fn percent(share: f64) -> String {
+    let text = format!("{:.4}", share * 100.0);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn meaning(end: &str) -> String {
+    match end {
+        "$" => "$  nobody, on purpose: 503".to_owned(),
+        "!" => "!  refused, on purpose: 404".to_owned(),
+        "~" => "~  no route: 404".to_owned(),
+        "error" => "could not be bound: 502".to_owned(),
+        "pending" => "waits for a namer".to_owned(),
+        name => name.to_owned(),
+    }
+}

@@ -1,0 +1,284 @@
+//! Taking another configuration into force, and telling of it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serin_config::diagnostic::render;
+use serin_config::dtab::{SplitId, Weight};
+use serin_config::model::{Config, NamerKind};
+use serin_config::source::Source;
+use serin_config::watch::Watcher;
+use serin_metrics::{Metrics, Reload, SplitWeights as SplitGauge};
+use tokio::sync::Notify;
+
+use super::engine::Engine;
+use super::reading::{self, Loaded};
+use super::setup::{seconds, watched_file, worker_count};
+use super::sockets;
+use crate::assemble::{self, Parts};
+use crate::clock;
+use crate::listener::Listener;
+use crate::resolve::NameTable;
+use crate::snapshot::{SplitWeights, World};
+use crate::world::{Event, Note, Stage};
+
+/// The sockets in force.
+pub(super) struct Sockets {
+    /// In the order of the servers in the file.
+    pub(super) listeners: Vec<Arc<Listener>>,
+    /// As configured.
+    pub(super) admin_wanted: SocketAddr,
+    /// As bound.
+    pub(super) admin_address: SocketAddr,
+}
+
+/// The watched file and folders.
+#[derive(Default)]
+pub(super) struct Folders {
+    watcher: Option<Watcher>,
+    roots: Vec<PathBuf>,
+    touched: Arc<Notify>,
+}
+
+impl Folders {
+    /// Completes when something moved since the last time. Cancel safe.
+    pub(super) async fn touched(&self) {
+        self.touched.notified().await;
+    }
+}
+
+impl Engine {
+    /// Starts to watch, or watches other folders than before.
+    pub(super) fn watch(&mut self) {
+        let roots = fs_roots(&self.control.status().config);
+        if self.folders.watcher.is_some() && self.folders.roots == roots {
+            return;
+        }
+        let file = watched_file(&self.source);
+        let Some(first) = file.or(roots.first().map(PathBuf::as_path)).map(PathBuf::from) else { return };
+        let touched = Arc::clone(&self.folders.touched);
+        match Watcher::new(first, roots.clone(), move || touched.notify_one()) {
+            Ok(watcher) => {
+                if let Some(why) = watcher.degraded() {
+                    tracing::warn!(why, "the system sends no file events: changes are noticed every few seconds");
+                }
+                (self.folders.watcher, self.folders.roots) = (Some(watcher), roots);
+            }
+            Err(error) => tracing::warn!(%error, "cannot watch for changes: send SIGHUP after an edit"),
+        }
+    }
+
+    /// Reads the file. Equal bytes are no event unless somebody asked, or the bytes before them were refused.
+    pub(super) fn read(&mut self, forced: bool) -> Option<Event> {
+        if watched_file(&self.source).is_none() {
+            if forced {
+                tracing::info!("the configuration came from no file: there is nothing to read again");
+            }
+            return None;
+        }
+        let bytes = match reading::load(&self.source) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(&error.to_string(), forced),
+        };
+        if !forced && self.refused.as_ref() == Some(&bytes) {
+            return None;
+        }
+        if !forced && self.serving == bytes {
+            return self.refused.take().map(|_| Event::Unchanged);
+        }
+        let source = reading::text(&self.source, bytes.clone());
+        // refused until it is in force: that clears it
+        self.refused = Some(bytes);
+        match reading::parse_or_text(&source) {
+            Ok(loaded) => {
+                log_warnings(&loaded, &source);
+                Some(Event::Accepted { config: loaded.config, revision: loaded.revision })
+            }
+            Err(text) => Some(Event::Rejected(text)),
+        }
+    }
+
+    /// A file may be gone for a moment while it is replaced; it is told once.
+    fn unreadable(&mut self, why: &str, forced: bool) -> Option<Event> {
+        let told = self.control.status().rejected.as_deref() == Some(why);
+        if told && !forced {
+            return None;
+        }
+        // whatever is read next is news
+        self.refused = Some(Vec::new());
+        Some(Event::Rejected(why.into()))
+    }
+
+    /// Binds what is new, then assembles and publishes. On an error nothing has changed.
+    pub(super) fn apply(&mut self, config: Arc<Config>, revision: Arc<str>) -> Event {
+        let (listeners, admin) = match self.bind(&config) {
+            Ok(bound) => bound,
+            Err(error) => return Event::Rejected(error.to_string().into()),
+        };
+        let before = Arc::clone(&self.control.status().config);
+        if let Some((wanted, address, socket)) = admin {
+            self.admin.replace(socket);
+            (self.sockets.admin_wanted, self.sockets.admin_address) = (wanted, address);
+            tracing::info!(%address, "admin listening");
+        }
+        let old = std::mem::replace(&mut self.sockets.listeners, listeners);
+        let names = self.resolver.configure(&config.clusters, &config.namers, &config.egress);
+        self.publish(&config, &names);
+        self.log_listeners(&old);
+        self.serving = self.refused.take().unwrap_or_default();
+        log_difference(&before, &config, &revision);
+        if worker_count(&config) != self.workers.len() {
+            tracing::warn!(running = self.workers.len(), "`workers` changes with the next start of the process");
+        }
+        Event::Applied { config, revision }
+    }
+
+    /// The structure again, over other names.
+    pub(super) fn publish_names(&mut self, names: &Arc<NameTable>) {
+        let config = Arc::clone(&self.facts.world.load().structure.config);
+        self.publish(&config, names);
+        tracing::info!("names changed");
+    }
+
+    /// Weights alone: costs the same for any table.
+    pub(super) fn publish_weights(&mut self, split: SplitId, weights: Arc<[Weight]>) {
+        let snapshot = self.facts.world.load();
+        let mut all = SplitWeights::clone(&snapshot.weights);
+        let info = snapshot.structure.splits.get(split.0 as usize);
+        let (Some(info), Some(slot)) = (info, all.weights.get_mut(split.0 as usize)) else {
+            return self.note(&Note::WeightsRefused);
+        };
+        if slot.len() != weights.len() {
+            return self.note(&Note::WeightsRefused);
+        }
+        *slot = weights;
+        all.epoch += 1;
+        let shares = assemble::shares(slot);
+        let named: Vec<_> = info.branches.iter().map(|branch| &**branch).zip(shares).collect();
+        let version = self.facts.world.publish_weights(all);
+        let control = self.facts.metrics.control();
+        control.set_split_weights(&info.router, &info.name, &named);
+        control.set_snapshot_version(version);
+    }
+
+    /// Into metrics and log.
+    pub(super) fn note(&self, note: &Note) {
+        let now = seconds(clock::unix_ms());
+        let control = self.facts.metrics.control();
+        match note {
+            Note::Applied => control.reload(Reload::Applied, now),
+            Note::Unchanged => {
+                control.reload(Reload::Unchanged, now);
+                tracing::info!("configuration is again the one that serves");
+            }
+            Note::Rejected(why) => {
+                control.reload(Reload::Rejected, now);
+                tracing::error!("configuration rejected, the last good one keeps serving\n{why}");
+            }
+            Note::Entered(Stage::Over) => tracing::info!("stopped"),
+            Note::Entered(Stage::Cutting) => tracing::warn!("cutting what still runs"),
+            Note::Entered(stage) => tracing::info!(stage = stage.as_str(), "stopping"),
+            Note::WeightsRefused => tracing::warn!("weights refused: no such split, or not one for each branch"),
+        }
+    }
+
+    /// The lines people and scripts wait for.
+    pub(super) fn log_ready(&self) {
+        for (router, address) in &self.facts.addresses {
+            tracing::info!(router, %address, "listening");
+        }
+        tracing::info!(address = %self.facts.admin, "admin listening");
+        let revision = &*self.control.status().revision;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = self.workers.len(), revision, "ready");
+    }
+
+    /// Everything that can fail, before anything changes.
+    #[expect(clippy::type_complexity, reason = "taken apart at its only caller")]
+    fn bind(
+        &self,
+        config: &Config,
+    ) -> std::io::Result<(Vec<Arc<Listener>>, Option<(SocketAddr, SocketAddr, TcpListener)>)> {
+        let wanted = self.admin_override.unwrap_or(config.admin.address);
+        let admin = if wanted == self.sockets.admin_wanted {
+            None
+        } else {
+            let socket = sockets::admin(wanted)?;
+            Some((wanted, socket.local_addr()?, socket))
+        };
+        let listeners = sockets::listeners(config, &self.sockets.listeners, self.workers.len())?;
+        Ok((listeners, admin))
+    }
+
+    /// Which listeners came, and which went.
+    fn log_listeners(&self, old: &[Arc<Listener>]) {
+        let snapshot = self.facts.world.load();
+        let has = |list: &[Arc<Listener>], id: u64| list.iter().any(|listener| listener.id == id);
+        for (server, (router, address)) in snapshot.structure.servers.iter().zip(addresses(&self.facts.world)) {
+            if !has(old, server.listener.id) {
+                tracing::info!(router, %address, "listening");
+            }
+        }
+        for gone in old.iter().filter(|listener| !has(&self.sockets.listeners, listener.id)) {
+            tracing::info!(address = %gone.address, "listener removed: it serves what has reached it, then closes");
+        }
+    }
+
+    fn publish(&self, config: &Arc<Config>, names: &Arc<NameTable>) {
+        let previous = self.facts.world.load();
+        let (structure, weights) = assemble::assemble(&Parts {
+            config,
+            listeners: &self.sockets.listeners,
+            admin: self.sockets.admin_address,
+            names,
+            workers: self.workers.len(),
+            previous: Some(&previous),
+        });
+        self.facts.world.publish(structure, weights);
+        report_snapshot(&self.facts.metrics, &self.facts.world);
+    }
+}
+
+/// Router label and bound address of each listener, in the order of the file.
+pub(super) fn addresses(world: &World) -> Vec<(String, SocketAddr)> {
+    let snapshot = world.load();
+    let structure = &snapshot.structure;
+    let label = |router: usize| structure.routers.get(router).map_or_else(String::new, |r| r.label.to_string());
+    structure.servers.iter().map(|server| (label(server.router), server.listener.address)).collect()
+}
+
+/// Version and weights of the newest snapshot into metrics.
+pub(super) fn report_snapshot(metrics: &Metrics, world: &World) {
+    let snapshot = world.load();
+    let splits = snapshot.structure.splits.iter().zip(&snapshot.weights.weights);
+    let gauges = splits.map(|(info, weights)| SplitGauge {
+        router: Arc::clone(&info.router),
+        split: Arc::clone(&info.name),
+        shares: info.branches.iter().cloned().zip(assemble::shares(weights)).collect(),
+    });
+    metrics.control().replace_split_weights(&gauges.collect::<Vec<_>>());
+    metrics.control().set_snapshot_version(snapshot.version);
+}
+
+/// One log line for all warnings of a file.
+pub(super) fn log_warnings(loaded: &Loaded, source: &Source) {
+    if !loaded.warnings.is_empty() {
+        let text = render(&loaded.warnings, source, false);
+        tracing::warn!("the configuration is accepted with warnings\n{}", text.trim_end());
+    }
+}
+
+fn log_difference(before: &Config, now: &Config, revision: &str) {
+    let changes = serin_config::diff::diff(before, now);
+    let more = changes.omitted;
+    let changes = changes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    tracing::info!(revision, changes, more, "configuration applied");
+}
+
+/// The folders that address files are read from.
+fn fs_roots(config: &Config) -> Vec<PathBuf> {
+    let roots = config.namers.iter().map(|namer| match &namer.kind {
+        NamerKind::Fs { root_dir } => root_dir.clone(),
+    });
+    roots.collect()
+}

@@ -1,0 +1,108 @@
+//! From nothing to a running proxy: everything that can fail, in the order that leaves nothing behind.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use serin_config::model::Config;
+use serin_metrics::{Metrics, Reload, SERIES_MAX, WORKERS_MAX};
+
+use super::engine::{Engine, Facts};
+use super::reading::{self, Loaded};
+use super::reload::{self, Sockets};
+use super::{ConfigSource, StartOptions, StartupError, sockets};
+use crate::admin::{self, AdminSeed};
+use crate::assemble::{self, Parts};
+use crate::endpoints::EndpointTable;
+use crate::resolve::Resolver;
+use crate::snapshot::{Snapshot, World};
+use crate::worker::{self, WorkerSeed};
+use crate::{clock, world};
+
+/// Reads, binds, assembles and spawns.
+pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
+    let bytes = reading::load(&options.source)?;
+    let source = reading::text(&options.source, bytes.clone());
+    let loaded = reading::parse_or_text(&source).map_err(|text| StartupError::Config(text.to_string()))?;
+    reload::log_warnings(&loaded, &source);
+    let Loaded { config, revision, .. } = loaded;
+    let workers = worker_count(&config);
+
+    let listen = |error: std::io::Error| StartupError::Listen(error.to_string());
+    let listeners = sockets::listeners(&config, &[], workers).map_err(listen)?;
+    let admin_wanted = options.admin.unwrap_or(config.admin.address);
+    let admin_socket = sockets::admin(admin_wanted).map_err(listen)?;
+    let admin_address = admin_socket.local_addr().map_err(listen)?;
+
+    let metrics = Metrics::new(workers, SERIES_MAX);
+    let endpoints = Arc::new(EndpointTable::default());
+    let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
+    let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
+    let parts =
+        Parts { config: &config, listeners: &listeners, admin: admin_address, names: &names, workers, previous: None };
+    let (structure, weights) = assemble::assemble(&parts);
+    let world = World::new(Snapshot { version: 1, structure, weights });
+    let control = world::Control::new(config, revision);
+    let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
+
+    let handles = spawn_workers(workers, &world, &metrics, &endpoints)?;
+    let seed = AdminSeed {
+        listener: admin_socket,
+        world: Arc::clone(&world),
+        metrics: Arc::clone(&metrics),
+        endpoints: Arc::clone(&endpoints),
+        status: Arc::clone(&status),
+        token: options.token.clone(),
+    };
+    let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
+    let sockets = Sockets { listeners, admin_wanted, admin_address };
+    let addresses = reload::addresses(&world);
+    let facts = Facts { addresses, admin: admin_address, world, metrics, endpoints, status };
+    let Facts { world, metrics, .. } = &facts;
+    reload::report_snapshot(metrics, world);
+    metrics.control().reload(Reload::Applied, seconds(clock::unix_ms()));
+    Ok(Engine::new(options, bytes, control, facts, resolver, sockets, admin, handles))
+}
+
+/// Unix time in seconds, as gauges want it.
+pub(super) fn seconds(unix_ms: u64) -> f64 {
+    unix_ms as f64 / 1000.0
+}
+
+/// One worker for each core this process may use, unless the file says otherwise.
+pub(super) fn worker_count(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    config.workers.map_or_else(cores, NonZeroUsize::get).min(WORKERS_MAX)
+}
+
+fn spawn_workers(
+    workers: usize,
+    world: &Arc<World>,
+    metrics: &Arc<Metrics>,
+    endpoints: &Arc<EndpointTable>,
+) -> Result<Vec<JoinHandle<()>>, StartupError> {
+    let spawn = |index| {
+        worker::spawn(WorkerSeed {
+            index,
+            workers,
+            world: Arc::clone(world),
+            metrics: Arc::clone(metrics),
+            endpoints: Arc::clone(endpoints),
+        })
+    };
+    let handles: Result<_, _> = (0..workers).map(spawn).collect();
+    // those that already run end with the process: a start that fails here is the end of it
+    handles.map_err(|cause| {
+        world.enter(crate::snapshot::Phase::Cut);
+        StartupError::System { what: "a thread for a worker", cause }
+    })
+}
+
+/// Does the source have a file to watch?
+pub(super) fn watched_file(source: &ConfigSource) -> Option<&std::path::Path> {
+    match source {
+        ConfigSource::File(path) => Some(path),
+        ConfigSource::Text { .. } => None,
+    }
+}

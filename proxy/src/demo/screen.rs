@@ -1,0 +1,119 @@
+//! What the demo looks like: moving bars where somebody watches, plain lines otherwise.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use console::{Term, style};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::OVERRIDE;
+use super::tally::Tally;
+
+/// Characters of a full bar.
+const BAR: u32 = 40;
+
+pub(super) struct Screen {
+    watched: bool,
+}
+
+/// One bar for each version.
+pub(super) struct Bars {
+    total: u32,
+    moving: Option<[ProgressBar; 2]>,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Self { watched: Term::stdout().features().is_attended() }
+    }
+
+    /// Does a person watch a terminal?
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    pub(super) fn headline(&self, text: &str) {
+        println!("\n{}\n", style(text).bold());
+    }
+
+    pub(super) fn fact(&self, name: &str, value: &str) {
+        println!("  {name:<10}{}", style(value).cyan());
+    }
+
+    pub(super) fn step(&self, number: u32, title: &str, text: &str) {
+        println!("\n{} {}  {text}", style(number).bold().yellow(), style(title).bold());
+    }
+
+    pub(super) fn quote(&self, text: &str) {
+        println!("  {}", style(text).cyan());
+    }
+
+    pub(super) fn held(&self, text: &str) {
+        println!("  {} {text}", style("✓").green().bold());
+    }
+
+    pub(super) fn done(&self) {
+        println!("\n{}", style("All of it held.").bold());
+        println!("Leave it running and play: {}", style("serin demo --keep").cyan());
+    }
+
+    /// What to try while it runs.
+    pub(super) fn keep(&self, proxy: SocketAddr, admin: SocketAddr, file: &Path) {
+        println!("\n{}  Try, in another terminal:\n", style("It runs until Ctrl-C.").bold());
+        let lines = [
+            format!("curl -H 'Host: world' http://{proxy}/"),
+            format!("curl -H 'Host: world' -H 'l5d-dtab: {OVERRIDE}' http://{proxy}/"),
+            format!("http_proxy=http://{proxy} curl http://world/"),
+            format!("curl -i -H 'Host: world' http://{proxy}/status/503"),
+            format!("curl 'http://{admin}/readyz?verbose'"),
+            format!("curl 'http://{admin}/api/v1/explain?host=world'"),
+            format!("serin explain {} -H 'Host: world'", file.display()),
+            format!("$EDITOR {}     # change the weights, save, ask again", file.display()),
+        ];
+        lines.iter().for_each(|line| println!("  {}", style(line).cyan()));
+        println!();
+    }
+
+    pub(super) fn bars(&self, total: u32) -> Bars {
+        // a template without placeholders that could be wrong; should it be refused all the same, the default bar moves
+        let template = ProgressStyle::with_template("  {prefix:<10}{bar:40.green/black.bright} {msg}");
+        let look = template.map_or_else(|_| ProgressStyle::default_bar(), |look| look.progress_chars("━━╌"));
+        let moving = self.watched.then(|| {
+            let both = MultiProgress::new();
+            ["world-v1", "world-v2"].map(|name| {
+                let bar = both.add(ProgressBar::new(u64::from(total)).with_style(look.clone()).with_prefix(name));
+                bar.tick();
+                bar
+            })
+        });
+        Bars { total, moving }
+    }
+}
+
+impl Bars {
+    pub(super) fn show(&self, tally: &Tally) {
+        let Some(bars) = &self.moving else { return };
+        for (bar, count) in bars.iter().zip([tally.v1, tally.v2]) {
+            bar.set_position(u64::from(count));
+            bar.set_message(share(count, tally.sum()));
+        }
+    }
+
+    pub(super) fn finish(&self, tally: &Tally) {
+        self.show(tally);
+        match &self.moving {
+            Some(bars) => bars.iter().for_each(ProgressBar::abandon),
+            None => {
+                for (name, count) in [("world-v1", tally.v1), ("world-v2", tally.v2)] {
+                    let filled = count * BAR / self.total.max(1);
+                    let bar: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
+                    println!("  {name:<10}{bar} {}", share(count, tally.sum()));
+                }
+            }
+        }
+    }
+}
+
+fn share(count: u32, sum: u32) -> String {
+    format!("{count:>5}  {:>5.1} %", f64::from(count) * 100.0 / f64::from(sum.max(1)))
+}

@@ -1,0 +1,93 @@
+//! The small HTTP service of the demo: says its name, answers any status, takes its time.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+/// Longest `/delay/<seconds>`.
+const DELAY_S_MAX: f64 = 60.0;
+/// After `accept` failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A running service.
+pub(super) struct Service {
+    pub(super) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Service {
+    pub(super) fn stop(self) {
+        let Self { stop, thread, .. } = self;
+        drop(stop);
+        // a service that panicked has already failed the demo
+        let _panicked = thread.join();
+    }
+}
+
+/// Starts `name` on a free port of loopback.
+pub(super) fn start(name: &'static str) -> io::Result<Service> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+        LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = serve(listener, name) => {}
+                // closed, never sent
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok(Service { address, stop, thread })
+}
+
+async fn serve(listener: TcpListener, name: &'static str) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+            Ok::<_, Infallible>(answer(name, request.uri().path()).await)
+        });
+        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        tokio::task::spawn_local(async move {
+            let _peer_went_away = connection.await;
+        });
+    }
+}
+
+async fn answer(name: &str, path: &str) -> Response<Full<Bytes>> {
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let (status, text) = match (parts.next(), parts.next()) {
+        (Some("status"), Some(code)) => match code.parse().map(StatusCode::from_u16) {
+            Ok(Ok(status)) if status.as_u16() >= 200 => (status, format!("{} from {name}\n", status.as_u16())),
+            _ => (StatusCode::BAD_REQUEST, "a status is a number from 200 to 999\n".to_owned()),
+        },
+        (Some("delay"), Some(seconds)) => match seconds.parse::<f64>() {
+            Ok(seconds) if (0.0..=DELAY_S_MAX).contains(&seconds) => {
+                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+                (StatusCode::OK, format!("hello from {name} after {seconds} s\n"))
+            }
+            _ => (StatusCode::BAD_REQUEST, format!("a delay is a number of seconds from 0 to {DELAY_S_MAX}\n")),
+        },
+        _ => (StatusCode::OK, format!("hello from {name}\n")),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+}
