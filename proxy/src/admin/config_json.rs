@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_is_a_configuration() {
-        check_round_trip("routers: [{protocol: http, dtab: /svc => /$/inet/127.1/80}]\n");
+        check_round_trip("routers: [{protocol: http, servers: [{port: 1}], dtab: /svc => /$/inet/127.1/80}]\n");
         check_round_trip(
             "clusters: {a: {endpoints: ['127.0.0.1:1', 'x.test:2', '[::1]:3']}, b: {endpoints: []}}\n\
              egress: {allow: [127.0.0.0/8]}\ndrain: {delayMs: 5, deadlineMs: 6}\nworkers: 3\nrouters:\n\

@@ -79,7 +79,7 @@ fn every_page_of_the_index_answers() {
     stand.check("/config.json", 200, "\"dstPrefix\":\"/svc\"");
     stand.check("/bound-names.json", 200, "[\"/#/clusters/a\",\"/#/clusters/b\"]");
     stand.check("/delegator.json?namespace=out&path=/svc/x", 200, "\"type\":\"union\"");
-    stand.check("/delegator.json?path=/svc/x&dtab=/svc=>/%23/clusters/a", 200, "\"ip\":\"127.0.0.1\"");
+    stand.check("/delegator.json?path=/svc/x&dtab=/svc=%3E/%23/clusters/a", 200, "\"ip\":\"127.0.0.1\"");
     stand.check("/api/v1/explain?path=/svc/x", 200, "\"/#/clusters/a\":1.0");
     stand.check("/nothing", 404, "no such page");
     stand.handle.stop();

@@ -112,10 +112,12 @@ fn endpoint(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
     let authority = uri.authority()?;
     let bare = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
-    let plain = !authority.as_str().contains('@') && !authority.host().is_empty() && !authority.as_str().ends_with(':');
-    let port = uri.port_u16().unwrap_or(80);
-    let no_other_port = authority.port().is_none_or(|port| port.as_str().parse::<u16>().is_ok_and(|port| port > 0));
-    (bare && plain && no_other_port).then(|| format!("{}:{port}", authority.host()))
+    // also refuses what stands before an `@`
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => 80,
+        port => port.strip_prefix(':')?.parse::<u16>().ok().filter(|port| *port > 0)?,
+    };
+    (bare && !authority.host().is_empty()).then(|| format!("{}:{port}", authority.host()))
 }
 
 /// Reads `5`, `5%`, `0.0001%`: exactly, without floating point.

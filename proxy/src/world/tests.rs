@@ -5,8 +5,9 @@ use serin_config::source::Source;
 const DELAYED: &str = "drain: {delayMs: 5}\n";
 
 fn config(head: &str) -> Arc<Config> {
-    let text =
-        format!("{head}clusters: {{a: {{endpoints: []}}}}\nrouters: [{{protocol: http, dtab: /svc => /#/clusters}}]\n");
+    let text = format!(
+        "{head}clusters: {{a: {{endpoints: []}}}}\nrouters: [{{protocol: http, servers: [{{port: 1}}], dtab: /svc => /#/clusters}}]\n"
+    );
     Arc::new(Config::parse(&Source::new("t", text)).unwrap().0)
 }
 
