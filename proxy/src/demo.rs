@@ -198,7 +198,7 @@ fn override_one(screen: &Screen, stand: &Stand) -> Result<(), DemoError> {
             tally.v2
         )));
     }
-    screen.held(&format!("{OVERRIDDEN} of {OVERRIDDEN} answered by world-v2, nobody else was touched"));
+    screen.held(&format!("{OVERRIDDEN} of {OVERRIDDEN} answered by world-v2"));
     Ok(())
 }
 

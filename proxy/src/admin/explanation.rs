@@ -169,6 +169,7 @@ impl std::fmt::Debug for World<'_> {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// Label of the router.
     pub router: String,
@@ -407,3 +408,6 @@ fn made_by_request(tree: &NameTree<Bound>) -> Option<String> {
         format!("{id} comes from the request: it reaches loopback and link-local addresses only by egress.allow")
     })
 }
+
+#[cfg(test)]
+mod tests;

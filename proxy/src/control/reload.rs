@@ -271,7 +271,10 @@ pub(super) fn log_warnings(loaded: &Loaded, source: &Source) {
 fn log_difference(before: &Config, now: &Config, revision: &str) {
     let changes = serin_config::diff::diff(before, now);
     let more = changes.omitted;
-    let changes = changes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let changes = match changes.is_empty() {
+        true => "none".to_owned(),
+        false => changes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    };
     tracing::info!(revision, changes, more, "configuration applied");
 }
 
