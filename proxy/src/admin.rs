@@ -1,7 +1,8 @@
 //! The admin server: on a thread and a listener of its own, so that it answers while the workers are busy.
 //!
 //! From loopback everything may be read. Other peers get `/livez`, `/readyz` and `/metrics`; the rest wants the token.
-//! A request whose `Host` is a name we do not go by is refused: a web page must not read this through a victim's browser.
+//! A request whose `Host` is a name we do not go by is refused: no web page shall read this through a
+//! visitor's browser.
 
 use std::convert::Infallible;
 use std::io;

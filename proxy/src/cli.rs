@@ -15,13 +15,34 @@ mod run;
 mod shares;
 mod validate;
 
+const EXAMPLES: &str = "\
+Examples:
+  serin demo                       see it work, in ten seconds
+  serin run serin.yaml             serve a file, and follow its changes
+  serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
+  serin validate serin.yaml        every mistake, with line and caret
+  serin explain serin.yaml -H 'Host: world'
+
+Variables:
+  SERIN_ADMIN=ip:port              admin address, instead of the file's
+  SERIN_TOKEN=secret               opens all admin pages to peers that are not on loopback
+  SERIN_DNS=ip:port                DNS server, instead of the system's
+  SERIN_LOG=filter                 info, debug, warn,serin=debug
+  SERIN_LOG_FORMAT=auto|text|json  auto is text on a terminal";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  serin explain serin.yaml -H 'Host: world'
+  serin explain serin.yaml --router outgoing --path /svc/world -o json
+  serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'";
+
 /// A proxy that routes HTTP/1.1, HTTP/2 and gRPC by dtabs, splits by weight, and reloads while it runs.
 #[derive(Debug, Parser)]
 #[command(
     name = "serin",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  serin demo                          see it work, in ten seconds\n  serin run serin.yaml                serve a file, and follow its changes\n  serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%\n  serin validate serin.yaml           every mistake, with line and caret\n  serin explain serin.yaml -H 'Host: world'\n\nVariables: SERIN_ADMIN=ip:port, SERIN_TOKEN, SERIN_DNS=ip:port, SERIN_LOG=filter, SERIN_LOG_FORMAT=auto|text|json"
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -87,7 +108,7 @@ struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  serin explain serin.yaml -H 'Host: world'\n  serin explain serin.yaml --router outgoing --path /svc/world -o json\n  serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'"
+    after_help = EXPLAIN_EXAMPLES
 )]
 struct ExplainArgs {
     /// The configuration; `-` is standard input

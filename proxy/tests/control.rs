@@ -178,3 +178,19 @@ fn a_stop_first_ends_readiness_and_a_second_one_cuts() {
     assert!(TcpStream::connect(stand.running.addresses[0].1).is_ok(), "it still accepts");
     stand.check_end();
 }
+
+#[test]
+fn a_folder_that_a_reload_brings_is_watched() {
+    let stand = stand(&file("{port: 0}", 3));
+    let disco = stand.folder.path().join("disco");
+    std::fs::create_dir(&disco).unwrap();
+    let namers = format!("namers: [{{kind: io.l5d.fs, rootDir: {}}}]\n", disco.display());
+    stand.write(&format!("{namers}{}", file("{port: 0}", 3)));
+    stand.eventually("the namer", |running| running.world.version() == 2);
+    std::fs::write(disco.join("web"), "127.0.0.1 80\n").unwrap();
+    stand.eventually("its name", |running| {
+        running.endpoints.list().iter().any(|cluster| cluster.id.to_string() == "/#/io.l5d.fs/web")
+    });
+    stand.eventually("a structure with it", |running| running.world.version() == 3);
+    stand.check_end();
+}

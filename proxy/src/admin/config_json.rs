@@ -328,6 +328,30 @@ mod tests {
     use super::*;
     use serin_config::source::Source;
 
+    const FULL: &str = "\
+clusters: {a: {endpoints: ['127.0.0.1:1', 'x.test:2', '[::1]:3']}, b: {endpoints: []}}
+egress: {allow: [127.0.0.0/8]}
+drain: {delayMs: 5, deadlineMs: 6}
+workers: 3
+routers:
+- protocol: http
+  label: out
+  failover: names
+  onUnhealthy: fail
+  identifier: {kind: io.l5d.header.token, header: x-name, host: verbatim}
+  dtab: /svc/x => 1 * /#/clusters/a & 2 * /#/clusters/b
+  overrides:
+  - when: {cookie: {k: v}, header: {x-a: b}, method: GET, pathPrefix: /p, source: 10.0.0.0/8}
+    dtab: /svc => /#/clusters/b
+  splits: [{path: /svc/x, stickiness: {source: address}, onUnhealthy: redistribute}]
+  servers:
+  - {port: 1, ip: ::1, exposure: mesh, clearContext: true, maxConcurrentRequests: 7, maxCallDepth: 8}
+  client: {protocol: h2, connectTimeoutMs: 9, requestAttemptTimeoutMs: 10, failureAccrual: {kind: none}}
+  service: {totalTimeoutMs: 11}
+  bindingTimeoutMs: 12
+  bindingCache: {paths: 13, idleTtlSecs: 14}
+";
+
     /// What is shown, read again, means the same.
     #[track_caller]
     fn check_round_trip(text: &str) {
@@ -343,16 +367,6 @@ mod tests {
     #[test]
     fn the_effective_configuration_is_a_configuration() {
         check_round_trip("routers: [{protocol: http, servers: [{port: 1}], dtab: /svc => /$/inet/127.1/80}]\n");
-        check_round_trip(
-            "clusters: {a: {endpoints: ['127.0.0.1:1', 'x.test:2', '[::1]:3']}, b: {endpoints: []}}\n\
-             egress: {allow: [127.0.0.0/8]}\ndrain: {delayMs: 5, deadlineMs: 6}\nworkers: 3\nrouters:\n\
-             - protocol: http\n  label: out\n  failover: names\n  onUnhealthy: fail\n  identifier: {kind: io.l5d.header.token, \
-             header: x-name, host: verbatim}\n  dtab: /svc/x => 1 * /#/clusters/a & 2 * /#/clusters/b\n  overrides:\n  - {when: \
-             {cookie: {k: v}, header: {x-a: b}, method: GET, pathPrefix: /p, source: 10.0.0.0/8}, dtab: /svc => /#/clusters/b}\n  \
-             splits: [{path: /svc/x, stickiness: {source: address}, onUnhealthy: redistribute}]\n  servers: [{port: 1, ip: ::1, \
-             exposure: mesh, clearContext: true, maxConcurrentRequests: 7, maxCallDepth: 8}]\n  client: {protocol: h2, \
-             connectTimeoutMs: 9, requestAttemptTimeoutMs: 10, failureAccrual: {kind: none}}\n  service: {totalTimeoutMs: 11}\n  \
-             bindingTimeoutMs: 12\n  bindingCache: {paths: 13, idleTtlSecs: 14}\n",
-        );
+        check_round_trip(FULL);
     }
 }

@@ -55,8 +55,8 @@ impl AskError {
 }
 
 impl Ask {
-    /// From `key=value` pairs, as a query string has them: `router`, `path`, `host`, `method`, `uri`, `source`, `cookie`,
-    /// `dtab` (a user's override) and `header` (`Name: value`); the last three may come several times.
+    /// From `key=value` pairs, as a query string has them: `router`, `path`, `host`, `method`, `uri`, `source`,
+    /// `cookie`, `dtab` (a user's override) and `header` (`Name: value`); the last three may come several times.
     ///
     /// # Errors
     /// An unknown key, or a value that cannot be one.
@@ -186,8 +186,8 @@ pub struct Explanation {
     pub truncated: bool,
     /// The bound tree, printed.
     pub tree: String,
-    /// Bound name to its share of such requests, from 0 to 1. `$`, `!` and `~` stand for ends without a name, `error` and
-    /// `pending` for names that could not be bound.
+    /// Bound name to its share of such requests, from 0 to 1. `$`, `!` and `~` stand for ends without a name, `error`
+    /// and `pending` for names that could not be bound.
     pub traffic: BTreeMap<String, f64>,
     /// Where this very request goes, if chance plays no part in it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -62,8 +62,8 @@ impl Refusal {
 
 /// May this visit go on to a page?
 ///
-/// The token opens everything; no page of a browser can send it. Without it, a peer on loopback is let in if it calls us
-/// by an address or as `localhost`, and other peers only to the open pages.
+/// The token opens everything; no page of a browser can send it. Without it, a peer on loopback is let in if it calls
+/// us by an address or as `localhost`, and other peers only to the open pages.
 pub(super) fn check(visit: &Visit<'_>, token: Option<&str>) -> Result<(), Refusal> {
     if visit.hosts > 1 || (visit.needs_host && visit.host.is_none()) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "a request needs exactly one Host"));
@@ -80,9 +80,7 @@ pub(super) fn check(visit: &Visit<'_>, token: Option<&str>) -> Result<(), Refusa
     if !visit.peer.is_loopback() {
         let why = match token {
             _ if open => return Ok(()),
-            Some(_) => {
-                "from here only /livez, /readyz and /metrics are open; the rest wants Authorization: Bearer <token>"
-            }
+            Some(_) => "from here only /livez, /readyz and /metrics are open without Authorization: Bearer <token>",
             None => "from here only /livez, /readyz and /metrics are open; set SERIN_TOKEN and send it to see the rest",
         };
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, why));

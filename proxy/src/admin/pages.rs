@@ -40,7 +40,7 @@ const INDEX: &str = "\
 /config.json                         the configuration in force, defaults filled in
 /bound-names.json                    the names that namers have
 /delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
-/api/v1/explain?router=&path=        one request, step by step; or host=, method=, uri=, source=, cookie=, header=, dtab=
+/api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
 ";
 
 /// All pages.

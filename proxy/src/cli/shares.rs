@@ -34,7 +34,7 @@ pub(super) enum SharesError {
     Percent(String),
     #[error("the shares sum to {0}%, which is more than 100%")]
     TooMuch(String),
-    #[error("the shares sum to {0}%, and nobody is left to get the rest: leave one share out, or make them 100%")]
+    #[error("the shares sum to {0}% and nobody gets the rest: leave one share out, or make them 100%")]
     TooLittle(String),
     #[error("these are more than {TARGETS_MAX} targets")]
     TooMany,
@@ -42,8 +42,8 @@ pub(super) enum SharesError {
     Url(String),
 }
 
-/// Reads all `--to` arguments. Targets without a share get what is left, evenly; parts per million that cannot be divided
-/// go to the first of them, one each.
+/// Reads all `--to` arguments. Targets without a share get what is left, evenly; parts per million that cannot be
+/// divided go to the first of them, one each.
 pub(super) fn parse(arguments: &[String]) -> Result<Vec<Target>, SharesError> {
     if arguments.len() > TARGETS_MAX {
         return Err(SharesError::TooMany);
@@ -87,7 +87,8 @@ pub(super) fn config(targets: &[Target], listen: SocketAddr) -> String {
     let (ip, port) = (listen.ip(), listen.port());
     let _ = write!(
         text,
-        "routers:\n- protocol: http\n  label: http\n  servers: [{{ip: \"{ip}\", port: {port}}}]\n  dtab: |\n    /svc => {arms} ;\n"
+        "routers:\n- protocol: http\n  label: http\n  servers: [{{ip: \"{ip}\", port: {port}}}]\n  dtab: |\n    \
+         /svc => {arms} ;\n"
     );
     text
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serin_config::diagnostic::render;
 use serin_config::dtab::{SplitId, Weight};
-use serin_config::model::{Config, NamerKind};
+use serin_config::model::Config;
 use serin_config::source::Source;
 use serin_config::watch::Watcher;
 use serin_metrics::{Metrics, Reload, SplitWeights as SplitGauge};
@@ -51,7 +51,7 @@ impl Folders {
 impl Engine {
     /// Starts to watch, or watches other folders than before.
     pub(super) fn watch(&mut self) {
-        let roots = fs_roots(&self.control.status().config);
+        let roots = self.resolver.folders();
         if self.folders.watcher.is_some() && self.folders.roots == roots {
             return;
         }
@@ -64,6 +64,8 @@ impl Engine {
                     tracing::warn!(why, "the system sends no file events: changes are noticed every few seconds");
                 }
                 (self.folders.watcher, self.folders.roots) = (Some(watcher), roots);
+                // what changed after it was read and before it was watched
+                self.folders.touched.notify_one();
             }
             Err(error) => tracing::warn!(%error, "cannot watch for changes: send SIGHUP after an edit"),
         }
@@ -127,6 +129,7 @@ impl Engine {
         self.publish(&config, &names);
         self.log_listeners(&old);
         self.serving = self.refused.take().unwrap_or_default();
+        self.watch();
         log_difference(&before, &config, &revision);
         if worker_count(&config) != self.workers.len() {
             tracing::warn!(running = self.workers.len(), "`workers` changes with the next start of the process");
@@ -276,12 +279,4 @@ fn log_difference(before: &Config, now: &Config, revision: &str) {
         false => changes.list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     };
     tracing::info!(revision, changes, more, "configuration applied");
-}
-
-/// The folders that address files are read from.
-fn fs_roots(config: &Config) -> Vec<PathBuf> {
-    let roots = config.namers.iter().map(|namer| match &namer.kind {
-        NamerKind::Fs { root_dir } => root_dir.clone(),
-    });
-    roots.collect()
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use console::{Term, style};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::OVERRIDE;
 use super::tally::Tally;
@@ -79,7 +79,7 @@ impl Screen {
         let template = ProgressStyle::with_template("  {prefix:<10}{bar:40.green/black.bright} {msg}");
         let look = template.map_or_else(|_| ProgressStyle::default_bar(), |look| look.progress_chars("━━╌"));
         let moving = self.watched.then(|| {
-            let both = MultiProgress::new();
+            let both = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
             ["world-v1", "world-v2"].map(|name| {
                 let bar = both.add(ProgressBar::new(u64::from(total)).with_style(look.clone()).with_prefix(name));
                 bar.tick();
@@ -102,7 +102,11 @@ impl Bars {
     pub(super) fn finish(&self, tally: &Tally) {
         self.show(tally);
         match &self.moving {
-            Some(bars) => bars.iter().for_each(ProgressBar::abandon),
+            Some(bars) => {
+                bars.iter().for_each(ProgressBar::abandon);
+                // the cursor stands behind the last bar
+                println!();
+            }
             None => {
                 for (name, count) in [("world-v1", tally.v1), ("world-v2", tally.v2)] {
                     let filled = count * BAR / self.total.max(1);

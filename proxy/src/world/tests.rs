@@ -6,7 +6,8 @@ const DELAYED: &str = "drain: {delayMs: 5}\n";
 
 fn config(head: &str) -> Arc<Config> {
     let text = format!(
-        "{head}clusters: {{a: {{endpoints: []}}}}\nrouters: [{{protocol: http, servers: [{{port: 1}}], dtab: /svc => /#/clusters}}]\n"
+        "{head}clusters: {{a: {{endpoints: []}}}}\n\
+         routers: [{{protocol: http, servers: [{{port: 1}}], dtab: /svc => /#/clusters}}]\n"
     );
     Arc::new(Config::parse(&Source::new("t", text)).unwrap().0)
 }
