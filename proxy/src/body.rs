@@ -98,8 +98,8 @@ impl Body {
     }
 
     /// A response body whose connection is busy until it is dropped.
-    pub fn holding(mut self, active: Active) -> Self {
-        self.active = Some(active);
+    pub fn holding(mut self, active: Option<Active>) -> Self {
+        self.active = active;
         self
     }
 

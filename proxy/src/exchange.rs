@@ -35,8 +35,10 @@ pub struct Exchange {
     pub trusted: bool,
     /// Where it goes; set by routing.
     pub route: Option<Route>,
-    /// What hygiene wants added on the way out.
-    pub extra: Extra,
+    /// Does it carry context fields of a peer that is obeyed; set by hygiene.
+    pub context: bool,
+    /// Are `X-Forwarded-*` set from the connection on the way out: edge listeners.
+    pub forwarded: bool,
 }
 
 /// Where a request goes.
@@ -46,13 +48,6 @@ pub struct Route {
     pub binding: Rc<Binding>,
     /// The drawn leaf.
     pub leaf: Rc<Leaf>,
-}
-
-/// Fields that are written behind the caller's own.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Extra {
-    /// `X-Forwarded-*` set from the connection: edge listeners.
-    pub forwarded: bool,
 }
 
 impl Exchange {

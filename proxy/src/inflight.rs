@@ -85,6 +85,8 @@ struct Slot {
     /// 0: none.
     attempt_us: u64,
     total_us: u64,
+    /// Set by the tick, so that a request reads no clock to learn that it has time left.
+    passed: Option<Deadline>,
     waker: Option<Waker>,
 }
 
@@ -128,7 +130,8 @@ impl InFlight {
 
     fn wake_expired(&self, now_us: u64) {
         for slot in self.slots.borrow_mut().iter_mut() {
-            if expired(slot, now_us).is_some()
+            slot.passed = expired(slot, now_us);
+            if slot.passed.is_some()
                 && let Some(waker) = slot.waker.take()
             {
                 waker.wake();
@@ -275,6 +278,7 @@ impl InFlight {
                 Deadline::Attempt => slot.attempt_us = at_us,
                 Deadline::Total => slot.total_us = at_us,
             }
+            slot.passed = None;
             self.recount(before, timed(slot));
         });
     }
@@ -285,11 +289,10 @@ impl InFlight {
             if !timed(slot) {
                 return None;
             }
-            let passed = expired(slot, clock::now_us());
-            if passed.is_none() && !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if slot.passed.is_none() && !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 slot.waker = Some(cx.waker().clone());
             }
-            passed
+            slot.passed
         })
     }
 }

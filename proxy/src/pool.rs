@@ -54,6 +54,8 @@ pub struct LocalCluster {
     pub answer: Option<StatusCode>,
     seen: Cell<Option<u64>>,
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
+    /// All weights are equal, so that nobody looks at them.
+    even: Cell<bool>,
     /// Endpoints that an outlier verdict keeps out; while it is 0 nobody looks at the clock.
     ejected: Rc<Cell<u32>>,
 }
@@ -68,6 +70,7 @@ impl LocalCluster {
             budget: RefCell::new(Budget::new(retry::BUDGET_PERCENT, retry::reserve_of_worker(workers))),
             seen: Cell::new(None),
             endpoints: RefCell::new(Rc::new([])),
+            even: Cell::new(true),
             ejected: Rc::default(),
         })
     }
@@ -101,16 +104,19 @@ impl LocalCluster {
             return Some(only.lease());
         }
         let now_ms = if self.ejected.get() == 0 { 0 } else { clock::now_ms() };
-        let load = |usable: bool, endpoint: &Endpoint| Load {
-            in_flight: endpoint.in_flight.get(),
-            weight: endpoint.weight,
-            usable: usable && avoid != Some(endpoint.address),
+        let load = |index: usize| {
+            let endpoint = &endpoints[index];
+            let usable = endpoint.admitted(now_ms) && avoid != Some(endpoint.address);
+            Load { in_flight: endpoint.in_flight.get(), weight: endpoint.weight, usable }
         };
-        let admitted = |index: usize| load(endpoints[index].admitted(now_ms), &endpoints[index]);
-        let any = |index: usize| load(true, &endpoints[index]);
         let (len, draw) = (endpoints.len(), worker.random());
-        let index = balance::pick(admitted, len, draw).or_else(|| balance::pick(any, len, draw))?;
-        endpoints.get(index).map(Endpoint::lease)
+        let index = if self.even.get() { balance::pick_even(load, len, draw) } else { balance::pick(load, len, draw) };
+        // all are out, or the only one left has just failed this request: the one that comes back first
+        let chosen = match index {
+            Some(index) => endpoints.get(index),
+            None => endpoints.iter().min_by_key(|endpoint| endpoint.outlier.borrow().out_until_ms()),
+        };
+        chosen.map(Endpoint::lease)
     }
 
     /// Why there is nobody: for the error of who asked.
@@ -150,6 +156,7 @@ impl LocalCluster {
         for gone in before.iter().filter(|e| !after.iter().any(|kept| Rc::ptr_eq(kept, e))) {
             gone.retire();
         }
+        self.even.set(after.windows(2).all(|pair| pair[0].weight == pair[1].weight));
         *self.endpoints.borrow_mut() = after;
     }
 
@@ -269,7 +276,7 @@ impl Endpoint {
         }
     }
 
-    /// A fresh connection.
+    /// A fresh connection. Rare, and its future is large: the callers box it.
     pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
         if self.own {
             return Err(Fault::upstream(Replay::Never, ProxyError::Loop));
@@ -289,11 +296,13 @@ impl Endpoint {
         Ok(Conn::new(io, &worker.shard))
     }
 
-    /// A handle to an HTTP/2 connection with a free stream.
-    pub async fn h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
-        if let Some(free) = self.free_h2() {
-            return Ok(free);
-        }
+    /// A free stream on a connection that stands.
+    pub fn free_h2(&self) -> Option<H2Lease> {
+        self.h2.borrow().iter().find(|h2| h2.has_room()).map(H2::lease)
+    }
+
+    /// A free stream, on a new connection if need be. Rare, and its future is large: the callers box it.
+    pub async fn open_h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
         let _dialling = self.dialling.lock().await;
         if let Some(free) = self.free_h2() {
             return Ok(free);
@@ -340,11 +349,6 @@ impl Endpoint {
             let ejected = self.ejected.get();
             self.ejected.set(if out { ejected + 1 } else { ejected.saturating_sub(1) });
         }
-    }
-
-    fn free_h2(&self) -> Option<H2Lease> {
-        let connections = self.h2.borrow();
-        connections.iter().find(|h2| h2.has_room()).map(H2::lease)
     }
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {

@@ -15,10 +15,11 @@ use crate::layers::{
 };
 use crate::worker::Worker;
 
-/// What a request passes on this worker. Nothing in it is boxed and its futures never leave their core.
+/// What a request passes on this worker. One box at its end, none between the layers; its futures never leave their core.
 pub fn request_stack(
     worker: &Rc<Worker>,
-) -> impl Service<Exchange, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + Unpin + use<> {
+) -> impl Service<Exchange, Response = Response<Body>, Error = Infallible, Future: Unpin + 'static> + Clone + Unpin + use<>
+{
     let end = Rc::clone(worker);
     ServiceBuilder::new()
         .layer(layer_fn(with(worker, Observe::new))) // outermost: also counts answers we invent
@@ -27,7 +28,9 @@ pub fn request_stack(
         .layer(layer_fn(with(worker, Hygiene::new))) // nothing below sees a field it should not
         .layer(layer_fn(with(worker, Routing::new))) // a name, a binding, a draw
         .layer(layer_fn(with(worker, Deadline::new))) // what is left of the caller's patience
-        .service(service_fn(move |exchange| forward::forward(Rc::clone(&end), exchange))) // the only part with a socket
+        // the only part with a socket; boxed, so that the layers hand on a pointer instead of moving a large future
+        // six times, and so that hyper, which wants a future that can be moved, needs no box of its own
+        .service(service_fn(move |exchange| Box::pin(forward::forward(Rc::clone(&end), exchange))))
 }
 
 /// A layer that also wants the worker.

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::link::{Ask, Link};
+use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
 use crate::body::{Body, HyperBody, Kind};
@@ -64,8 +64,7 @@ async fn wait_for_octets(socket: &Socket, link: &Link) -> bool {
 async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
     let service = {
         let (link, worker, stack) = (Rc::clone(link), Rc::clone(worker), stack.clone());
-        // boxed: hyper keeps a place of the future's size for each connection, busy or not
-        service_fn(move |request| Box::pin(respond(request, Rc::clone(&link), Rc::clone(&worker), stack.clone())))
+        service_fn(move |request| answer(request, &link, &worker, stack.clone()))
     };
     let mut builder = http1::Builder::new();
     builder.auto_date_header(false).max_buf_size(BUFFER_MAX).max_headers(FIELDS_MAX + 1).half_close(false);
@@ -123,19 +122,33 @@ async fn linger(mut socket: Socket) {
     let _in_time_or_not = tokio::time::timeout(LINGER, drained).await;
 }
 
-async fn respond<S: Stack>(
-    request: Request<Incoming>,
+/// One request on its way. Not an async block: it can be moved, so hyper holds it without a box.
+struct Answer<F> {
+    future: F,
+    active: Option<Active>,
     link: Rc<Link>,
-    worker: Rc<Worker>,
-    mut stack: S,
-) -> Result<Response<Body>, Infallible> {
-    let active = link.begin();
-    let request = request.map(|body| {
-        if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, &link))) }
-    });
-    let mut response = stack.call(exchange(&worker, &link, request)).await?;
-    if link.is_spent() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for Answer<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = match ready!(Pin::new(&mut self.future).poll(cx)) {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        if self.link.is_spent() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let active = self.active.take();
+        Poll::Ready(Ok(response.map(|body| body.holding(active))))
     }
-    Ok(response.map(|body| body.holding(active)))
+}
+
+fn answer<S: Stack>(request: Request<Incoming>, link: &Rc<Link>, worker: &Worker, mut stack: S) -> Answer<S::Future> {
+    let active = Some(link.begin());
+    let request = request.map(|body| {
+        if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, link))) }
+    });
+    Answer { future: stack.call(exchange(worker, link, request)), active, link: Rc::clone(link) }
 }

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
+use http::HeaderValue;
+
 use crate::clock;
 use crate::local::Local;
 use crate::snapshot::Phase;
@@ -33,7 +35,7 @@ pub struct Link {
     /// Who it comes from.
     pub peer: SocketAddr,
     /// Its address as `X-Forwarded-For` has it.
-    pub peer_text: Box<[u8]>,
+    pub peer_text: HeaderValue,
     seen: RefCell<(Rc<Local>, usize)>,
     /// Requests and streams that are not over.
     active: Cell<u32>,
@@ -70,7 +72,9 @@ impl Link {
         Rc::new(Self {
             listener,
             peer,
-            peer_text: peer.ip().to_canonical().to_string().into_bytes().into(),
+            // an address has no octet that a field may not have
+            peer_text: HeaderValue::try_from(peer.ip().to_canonical().to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
             seen: RefCell::new(seen),
             active: Cell::new(0),
             served: Cell::new(0),

@@ -21,7 +21,7 @@ use socket::Socket;
 
 use crate::body::Body;
 use crate::clock;
-use crate::exchange::{Exchange, Extra};
+use crate::exchange::Exchange;
 use crate::grpc;
 use crate::worker::Worker;
 
@@ -30,12 +30,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The stack as a connection sees it.
 pub trait Stack:
-    Service<Exchange, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + Unpin + 'static
+    Service<Exchange, Response = Response<Body>, Error = Infallible, Future: Unpin + 'static> + Clone + Unpin + 'static
 {
 }
 
 impl<S> Stack for S where
-    S: Service<Exchange, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + Unpin + 'static
+    S: Service<Exchange, Response = Response<Body>, Error = Infallible, Future: Unpin + 'static>
+        + Clone
+        + Unpin
+        + 'static
 {
 }
 
@@ -100,6 +103,7 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         handle: None,
         trusted: false,
         route: None,
-        extra: Extra::default(),
+        context: false,
+        forwarded: false,
     }
 }

@@ -1,5 +1,6 @@
 //! Sends one request and hands back a response whose body streams. The only part of the stack that touches a socket.
 
+mod extra;
 mod pump;
 mod source;
 mod up_h1;
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{Response, Version, request};
+use http::{Response, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
 
@@ -26,6 +27,7 @@ use crate::inflight::{Deadline, Handle};
 use crate::pool::{Endpoint, LocalCluster};
 use crate::retry::{self, Attempt};
 use crate::worker::Worker;
+use extra::Extra;
 use source::Source;
 
 /// To connect, where the file says nothing: strangers' services are farther away than neighbours.
@@ -38,7 +40,7 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 struct Call<'a> {
     parts: &'a request::Parts,
     host: &'a [u8],
-    extra: &'a [(&'static str, &'a [u8])],
+    extra: Extra<'a>,
     /// `Content-Length` as sent.
     length: Option<u64>,
     handle: Handle,
@@ -72,11 +74,10 @@ pub async fn forward(worker: Rc<Worker>, mut exchange: Exchange) -> Result<Respo
         *response.status_mut() = status;
         return Ok(response);
     }
-    let extra = Extra::new(&exchange, binding.context.as_ref().map(|context| context.as_bytes()));
     let call = Call {
         parts: &exchange.parts,
         host: exchange.host().unwrap_or_default(),
-        extra: extra.fields(),
+        extra: Extra::new(&exchange, binding.context.as_ref()),
         length: length(&exchange.parts),
         handle,
         grpc: exchange.grpc,
@@ -155,7 +156,7 @@ async fn attempt(
             *reused = true;
             conn
         }
-        None => endpoint.dial(worker, connect_timeout).await?,
+        None => Box::pin(endpoint.dial(worker, connect_timeout)).await?,
     };
     call.start_attempt(worker);
     up_h1::exchange(worker, endpoint, conn, call, source).await
@@ -170,38 +171,4 @@ fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
 
 fn length(parts: &request::Parts) -> Option<u64> {
     parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Fields written behind the caller's own.
-struct Extra<'a> {
-    fields: [(&'static str, &'a [u8]); 5],
-    len: usize,
-}
-
-impl<'a> Extra<'a> {
-    fn new(exchange: &'a Exchange, context: Option<&'a [u8]>) -> Self {
-        let mut extra = Self { fields: [("", b"".as_slice()); 5], len: 0 };
-        if exchange.extra.forwarded {
-            extra.push("x-forwarded-for", &exchange.link.peer_text);
-            extra.push("x-forwarded-proto", b"http");
-            if let Some(host) = exchange.host() {
-                extra.push("x-forwarded-host", host);
-            }
-        }
-        let via: &[u8] = if exchange.parts.version == Version::HTTP_2 { b"2 serin" } else { b"1.1 serin" };
-        extra.push("via", via);
-        if let Some(context) = context {
-            extra.push("l5d-ctx-dtab", context);
-        }
-        extra
-    }
-
-    fn push(&mut self, name: &'static str, value: &'a [u8]) {
-        self.fields[self.len] = (name, value);
-        self.len += 1;
-    }
-
-    fn fields(&self) -> &[(&'static str, &'a [u8])] {
-        &self.fields[..self.len]
-    }
 }

@@ -33,12 +33,13 @@ pub(crate) async fn exchange(
     let framing = framing(call, source);
     let mut out = worker.take_out();
     let target = call.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let (extra, extra_len) = call.extra.fields();
     let head = RequestHead {
         method: &call.parts.method,
         target: if call.parts.uri.path() == "*" { "*" } else { target },
         host: call.host,
         headers: &call.parts.headers,
-        extra: call.extra,
+        extra: &extra[..extra_len],
         framing,
     };
     h1::encode_request(&mut out, &head);
@@ -55,7 +56,7 @@ pub(crate) async fn exchange(
                 Ok(got) if !got.is_empty() => got,
                 Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty()))),
             };
-            buf = join(&buf, got);
+            buf = join(std::mem::take(&mut buf), got);
             while let Some(head) = parse(worker, &buf, call)? {
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
@@ -113,14 +114,14 @@ fn ready_or_go(step: Poll<Result<(), Fault>>) -> Result<(), Fault> {
     }
 }
 
-fn join(buf: &Bytes, got: Bytes) -> Bytes {
+/// A head that comes in many reads is gathered in one buffer that grows, not copied anew for each.
+fn join(buf: Bytes, got: Bytes) -> Bytes {
     if buf.is_empty() {
         return got;
     }
-    let mut joined = BytesMut::with_capacity(buf.len() + got.len());
-    joined.extend_from_slice(buf);
-    joined.extend_from_slice(&got);
-    joined.freeze()
+    let mut gathered = buf.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    gathered.extend_from_slice(&got);
+    gathered.freeze()
 }
 
 fn parse(worker: &Worker, buf: &Bytes, call: &Call<'_>) -> Result<Option<ResponseHead>, Fault> {

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use h2::Reason;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
 
 use super::Call;
 use super::pump::{Pump, Stopped};
@@ -27,7 +28,10 @@ pub(crate) async fn exchange(
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
     let request = head(call)?;
-    let H2Lease { mut send, place } = endpoint.h2(worker, connect_timeout).await?;
+    let H2Lease { mut send, place } = match endpoint.free_h2() {
+        Some(free) => free,
+        None => Box::pin(endpoint.open_h2(worker, connect_timeout)).await?,
+    };
     poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
     call.start_attempt(worker);
     let end = source.is_end();
@@ -63,32 +67,37 @@ pub(crate) async fn exchange(
 
 /// The head as HTTP/2 wants it. The fields are cloned: a refused stream needs them once more.
 fn head(call: &Call<'_>) -> Result<Request<()>, Fault> {
-    let bad = |_| Fault::downstream(ProxyError::BadRequest("the target is malformed"));
     let parts = call.parts;
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.clone(),
-        None => call.host.try_into().map_err(|_| Fault::downstream(ProxyError::BadRequest("Host is malformed")))?,
-    };
-    let mut uri = Uri::builder().scheme("http").authority(authority);
-    uri = match parts.uri.path_and_query() {
-        Some(target) => uri.path_and_query(target.clone()),
-        None => uri.path_and_query("/"),
-    };
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = uri.build().map_err(bad)?;
+    *request.uri_mut() = uri(call)?;
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     headers.clone_from(&parts.headers);
     if parts.uri.authority().is_none() {
         headers.remove(http::header::HOST);
     }
-    for (name, value) in call.extra {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            headers.append(HeaderName::from_static(name), value);
-        }
-    }
+    call.extra.append_to(headers);
     Ok(request)
+}
+
+fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
+    let from = &call.parts.uri;
+    if from.scheme().is_some() && from.authority().is_some() {
+        return Ok(from.clone());
+    }
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = match from.authority() {
+        Some(authority) => Some(authority.clone()),
+        None => Some(Authority::try_from(call.host).map_err(|_| malformed("Host is malformed"))?),
+    };
+    uri.path_and_query = Some(from.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+    Uri::from_parts(uri).map_err(|_| malformed("the target is malformed"))
+}
+
+fn malformed(what: &'static str) -> Fault {
+    Fault::downstream(ProxyError::BadRequest(what))
 }
 
 /// The connection took no stream: nothing was sent.

@@ -94,7 +94,8 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     if let Some(handle) = exchange.handle {
         worker.in_flight.set_trusted(handle, trusted);
     }
-    exchange.extra.forwarded = edge;
+    exchange.context = found.context && trusted;
+    exchange.forwarded = edge;
     Ok(())
 }
 
@@ -204,7 +205,7 @@ fn is_host(host: &[u8]) -> bool {
         Some(at) if host.first() != Some(&b'[') || host[..at].last() == Some(&b']') => (&host[..at], &host[at + 1..]),
         _ => (host, b"".as_slice()),
     };
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let plain = |byte: &u8| IN_HOST[usize::from(*byte)];
     let name_ok = match name.strip_prefix(b"[").map(|rest| rest.strip_suffix(b"]")) {
         Some(Some(literal)) => {
             !literal.is_empty() && literal.iter().all(|b| b.is_ascii_hexdigit() || b":.vV%".contains(b) || plain(b))
@@ -214,6 +215,22 @@ fn is_host(host: &[u8]) -> bool {
     };
     name_ok && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
+
+/// Octets of a registered name (RFC 3986 section 3.2.2) but the comma, which would make a list of it.
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+            );
+        byte += 1;
+    }
+    table
+};
 
 /// Are the context fields of this request obeyed. A front on the same host is not the user, so networks of trust count
 /// only where nothing says that there is one.

@@ -209,8 +209,8 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     let rules = &structure.routers[router].overrides;
     let matched: Vec<u16> =
         (0_u16..).zip(rules).filter(|(_, rule)| router::matches(&rule.when, &parts)).map(|(i, _)| i).collect();
-    let sends = exchange.trusted
-        && (exchange.parts.headers.contains_key(CTX_DTAB) || exchange.parts.headers.contains_key(USER_DTAB));
+    let headers = &exchange.parts.headers;
+    let sends = exchange.context && (headers.contains_key(CTX_DTAB) || headers.contains_key(USER_DTAB));
     let bindings = &local.shape.routers[router].bindings;
     let found = if matched.is_empty() && !sends {
         match bindings.plain(&token, now_ms) {

@@ -1,0 +1,71 @@
+//! Fields written behind the caller's own.
+
+use http::header::VIA;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use crate::exchange::Exchange;
+use crate::layers::route::CTX_DTAB;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+/// Our pseudonym behind the version that the message came in (RFC 9110 section 7.6.3).
+const VIA_1: HeaderValue = HeaderValue::from_static("1.1 serin");
+const VIA_2: HeaderValue = HeaderValue::from_static("2 serin");
+
+/// At most so many fields.
+pub(super) const FIELDS_MAX: usize = 5;
+
+/// What is added, still in the form that costs least.
+#[derive(Clone, Copy)]
+pub(super) struct Extra<'a> {
+    /// The peer and the host it asked for: edge listeners only.
+    forwarded: Option<(&'a HeaderValue, &'a [u8])>,
+    /// The override that travels on.
+    context: Option<&'a HeaderValue>,
+    http2: bool,
+}
+
+impl<'a> Extra<'a> {
+    pub(super) fn new(exchange: &'a Exchange, context: Option<&'a HeaderValue>) -> Self {
+        let forwarded = exchange.forwarded.then(|| (&exchange.link.peer_text, exchange.host().unwrap_or_default()));
+        Self { forwarded, context, http2: exchange.parts.version == Version::HTTP_2 }
+    }
+
+    /// As bytes for HTTP/1.1. Unused places have an empty name.
+    pub(super) fn fields(&self) -> ([(&'static str, &'a [u8]); FIELDS_MAX], usize) {
+        let mut fields = [("", b"".as_slice()); FIELDS_MAX];
+        let via: &[u8] = if self.http2 { b"2 serin" } else { b"1.1 serin" };
+        fields[0] = ("via", via);
+        let mut len = 1;
+        let mut push = |field| {
+            fields[len] = field;
+            len += 1;
+        };
+        if let Some((peer, host)) = self.forwarded {
+            push(("x-forwarded-for", peer.as_bytes()));
+            push(("x-forwarded-proto", b"http"));
+            push(("x-forwarded-host", host));
+        }
+        if let Some(context) = self.context {
+            push(("l5d-ctx-dtab", context.as_bytes()));
+        }
+        (fields, len)
+    }
+
+    /// Into the head of an HTTP/2 request.
+    pub(super) fn append_to(&self, headers: &mut HeaderMap) {
+        headers.append(VIA, if self.http2 { VIA_2 } else { VIA_1 });
+        if let Some((peer, host)) = self.forwarded {
+            headers.append(FOR, peer.clone());
+            headers.append(PROTO, HTTP);
+            if let Ok(host) = HeaderValue::from_bytes(host) {
+                headers.append(HOST, host);
+            }
+        }
+        if let Some(context) = self.context {
+            headers.append(CTX_DTAB, context.clone());
+        }
+    }
+}
