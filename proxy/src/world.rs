@@ -20,6 +20,9 @@ use serin_config::model::Config;
 use crate::resolve::NameTable;
 use crate::snapshot::Phase;
 
+/// Time that names keep serving after a reload removed them: requests on the older snapshot are under way to them.
+pub const NAMES_GRACE: Duration = Duration::from_secs(1);
+
 /// Time that cut connections get to close before the process leaves without them.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -111,6 +114,8 @@ pub enum Timer {
     DelayOver,
     /// [`GRACE`] after cutting began.
     GraceOver,
+    /// [`NAMES_GRACE`] after a configuration came into force.
+    NamesOver,
 }
 
 /// What the control thread shall do. A list is done in its order.
@@ -143,6 +148,8 @@ pub enum Effect {
         /// Apply equal bytes too.
         forced: bool,
     },
+    /// Let go of names that the configuration before this one had.
+    RetireNames,
     /// Show this on the admin pages.
     Show(Status),
     /// Report [`Event::Timer`] then.
@@ -210,6 +217,7 @@ impl Control {
             (Stage::Serving, Event::Applied { config, revision }) => self.applied(config, revision),
             (Stage::Serving, Event::Rejected(why)) => self.rejected(why),
             (Stage::Serving, Event::Unchanged) => self.unchanged(),
+            (Stage::Serving, Event::Timer(Timer::NamesOver)) => vec![Effect::RetireNames],
             (Stage::Serving, Event::Signal(Signal::Stop)) => self.stop(),
             // who leaves takes no new configuration
             (
@@ -240,7 +248,7 @@ impl Control {
 
     fn applied(&mut self, config: Arc<Config>, revision: Arc<str>) -> Vec<Effect> {
         self.status = Status { config, revision, rejected: None, ..self.status };
-        vec![Effect::Note(Note::Applied), self.show()]
+        vec![Effect::Note(Note::Applied), self.show(), Effect::Wait(Timer::NamesOver, NAMES_GRACE)]
     }
 
     fn rejected(&mut self, why: Arc<str>) -> Vec<Effect> {

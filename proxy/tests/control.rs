@@ -1,6 +1,6 @@
 //! The control thread in this process: reloads, refusals, weights, the end.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serin::control::{self, ConfigSource, Running, StartOptions, StartupError};
+use serin::endpoints::Addresses;
 use serin::world::Stage;
 use serin_config::dtab::{SplitId, Weight};
 
@@ -192,5 +193,24 @@ fn a_folder_that_a_reload_brings_is_watched() {
         running.endpoints.list().iter().any(|cluster| cluster.id.to_string() == "/#/io.l5d.fs/web")
     });
     stand.eventually("a structure with it", |running| running.world.version() == 3);
+    stand.check_end();
+}
+
+#[test]
+fn a_name_that_a_reload_removes_serves_a_moment_longer() {
+    let stand = stand(&file("{port: 0}", 3).replace("a: {endpoints: []}", "a: {endpoints: ['127.0.0.1:9']}"));
+    let endpoints = |running: &Running| -> Vec<String> {
+        let clusters = running.endpoints.list();
+        let bound = clusters.iter().filter(|cluster| {
+            matches!(&cluster.addresses().load().addresses, Addresses::Bound(addresses) if !addresses.is_empty())
+        });
+        bound.map(|cluster| cluster.id.to_string()).collect()
+    };
+    stand.write(
+        &file("{port: 0}", 3).replace("a: {endpoints: []}", "c: {endpoints: ['127.0.0.1:9']}").replace("/a", "/c"),
+    );
+    stand.eventually("the new structure", |running| running.world.version() == 2);
+    assert_eq!(endpoints(&stand.running), ["/#/clusters/a", "/#/clusters/c"]);
+    stand.eventually("the old name is gone", |running| endpoints(running) == ["/#/clusters/c"]);
     stand.check_end();
 }

@@ -91,6 +91,8 @@ pub(super) struct Engine {
     pub(super) admin: AdminHandle,
     pub(super) workers: Vec<JoinHandle<()>>,
     pub(super) folders: Folders,
+    /// Names of an earlier configuration still serve.
+    pub(super) retiring: bool,
     timer: Option<(Timer, Pin<Box<Sleep>>)>,
     exit: Option<u8>,
 }
@@ -119,6 +121,7 @@ impl Engine {
             admin,
             workers,
             folders: Folders::default(),
+            retiring: false,
             timer: None,
             exit: None,
         }
@@ -169,6 +172,7 @@ impl Engine {
             Effect::PublishNames(names) => self.publish_names(&names),
             Effect::PublishWeights { split, weights } => self.publish_weights(split, weights),
             Effect::Read { forced } => return self.read(forced),
+            Effect::RetireNames => self.retire_names(),
             Effect::Show(status) => self.facts.status.store(Arc::new(status)),
             Effect::Wait(timer, delay) => self.timer = Some((timer, Box::pin(tokio::time::sleep(delay)))),
         }

@@ -1,12 +1,13 @@
 //! Taking another configuration into force, and telling of it.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serin_config::diagnostic::render;
 use serin_config::dtab::{SplitId, Weight};
-use serin_config::model::Config;
+use serin_config::model::{Cluster, Config, Namer};
 use serin_config::source::Source;
 use serin_config::watch::Watcher;
 use serin_metrics::{Metrics, Reload, SplitWeights as SplitGauge};
@@ -125,7 +126,10 @@ impl Engine {
             tracing::info!(%address, "admin listening");
         }
         let old = std::mem::replace(&mut self.sockets.listeners, listeners);
-        let names = self.resolver.configure(&config.clusters, &config.namers, &config.egress);
+        // requests that run on the older snapshot are under way to names this one may not have: those stay a moment
+        let (clusters, namers) = with_removed(&before, &config);
+        self.retiring = clusters.len() > config.clusters.len() || namers.len() > config.namers.len();
+        let names = self.resolver.configure(&clusters, &namers, &config.egress);
         self.publish(&config, &names);
         self.log_listeners(&old);
         self.serving = self.refused.take().unwrap_or_default();
@@ -135,6 +139,16 @@ impl Engine {
             tracing::warn!(running = self.workers.len(), "`workers` changes with the next start of the process");
         }
         Event::Applied { config, revision }
+    }
+
+    /// Takes back what [`Engine::apply`] left to names that are gone.
+    pub(super) fn retire_names(&mut self) {
+        if std::mem::take(&mut self.retiring) {
+            let config = Arc::clone(&self.control.status().config);
+            let names = self.resolver.configure(&config.clusters, &config.namers, &config.egress);
+            self.publish(&config, &names);
+            self.watch();
+        }
     }
 
     /// The structure again, over other names.
@@ -240,6 +254,14 @@ impl Engine {
         self.facts.world.publish(structure, weights);
         report_snapshot(&self.facts.metrics, &self.facts.world);
     }
+}
+
+/// What `now` has, behind what only `before` has: later namers are asked first, so nothing of `now` is hidden.
+fn with_removed(before: &Config, now: &Config) -> (Vec<Cluster>, Vec<Namer>) {
+    let kept: HashSet<&str> = now.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let clusters = before.clusters.iter().filter(|cluster| !kept.contains(cluster.name.as_str()));
+    let namers = before.namers.iter().filter(|namer| !now.namers.contains(namer));
+    (clusters.chain(&now.clusters).cloned().collect(), namers.chain(&now.namers).cloned().collect())
 }
 
 /// Router label and bound address of each listener, in the order of the file.

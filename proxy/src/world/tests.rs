@@ -26,6 +26,7 @@ fn words(effects: &[Effect]) -> String {
         Effect::Note(note) => format!("note:{note:?}"),
         Effect::PublishNames(_) => "names".to_owned(),
         Effect::PublishWeights { .. } => "weights".to_owned(),
+        Effect::RetireNames => "retire".to_owned(),
         Effect::Read { forced } => format!("read:{forced}"),
         Effect::Show(status) => format!("show(ready={},rejected={})", status.is_ready(), status.rejected.is_some()),
         Effect::Wait(timer, _) => format!("wait:{timer:?}"),
@@ -56,8 +57,13 @@ fn an_accepted_file_counts_only_when_it_is_in_force() {
     let (config, revision): (_, Arc<str>) = (config("workers: 2\n"), "second".into());
     check(&mut control, Event::Accepted { config: config.clone(), revision: revision.clone() }, "apply");
     assert_eq!(&*control.status().revision, "first");
-    check(&mut control, Event::Applied { config, revision }, "note:Applied show(ready=true,rejected=false)");
+    check(
+        &mut control,
+        Event::Applied { config, revision },
+        "note:Applied show(ready=true,rejected=false) wait:NamesOver",
+    );
     assert_eq!(&*control.status().revision, "second");
+    check(&mut control, Event::Timer(Timer::NamesOver), "retire");
 }
 
 #[test]
