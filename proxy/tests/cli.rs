@@ -107,3 +107,8 @@ fn a_file_that_is_not_there_is_named() {
     check(&["no/such.yaml"], "", 1, "cannot read no/such.yaml");
     check(&["run", "-"], "routers: []", 1, "config/");
 }
+
+#[test]
+fn the_demo_keeps_its_word() {
+    check(&["demo"], "", 0, "All of it held.");
+}

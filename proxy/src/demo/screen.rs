@@ -1,5 +1,6 @@
 //! What the demo looks like: moving bars where somebody watches, plain lines otherwise.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -8,6 +9,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::OVERRIDE;
 use super::tally::Tally;
+
+/// Prints a line. A reader that has gone away (`serin demo | head`) is no failure of the demo.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _reader_has_gone = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
 
 /// Characters of a full bar.
 const BAR: u32 = 40;
@@ -33,33 +41,33 @@ impl Screen {
     }
 
     pub(super) fn headline(&self, text: &str) {
-        println!("\n{}\n", style(text).bold());
+        say!("\n{}\n", style(text).bold());
     }
 
     pub(super) fn fact(&self, name: &str, value: &str) {
-        println!("  {name:<10}{}", style(value).cyan());
+        say!("  {name:<10}{}", style(value).cyan());
     }
 
     pub(super) fn step(&self, number: u32, title: &str, text: &str) {
-        println!("\n{} {}  {text}", style(number).bold().yellow(), style(title).bold());
+        say!("\n{} {}  {text}", style(number).bold().yellow(), style(title).bold());
     }
 
     pub(super) fn quote(&self, text: &str) {
-        println!("  {}", style(text).cyan());
+        say!("  {}", style(text).cyan());
     }
 
     pub(super) fn held(&self, text: &str) {
-        println!("  {} {text}", style("✓").green().bold());
+        say!("  {} {text}", style("✓").green().bold());
     }
 
     pub(super) fn done(&self) {
-        println!("\n{}", style("All of it held.").bold());
-        println!("Leave it running and play: {}", style("serin demo --keep").cyan());
+        say!("\n{}", style("All of it held.").bold());
+        say!("Leave it running and play: {}", style("serin demo --keep").cyan());
     }
 
     /// What to try while it runs.
     pub(super) fn keep(&self, proxy: SocketAddr, admin: SocketAddr, file: &Path) {
-        println!("\n{}  Try, in another terminal:\n", style("It runs until Ctrl-C.").bold());
+        say!("\n{}  Try, in another terminal:\n", style("It runs until Ctrl-C.").bold());
         let lines = [
             format!("curl -H 'Host: world' http://{proxy}/"),
             format!("curl -H 'Host: world' -H 'l5d-dtab: {OVERRIDE}' http://{proxy}/"),
@@ -70,8 +78,8 @@ impl Screen {
             format!("serin explain {} -H 'Host: world'", file.display()),
             format!("$EDITOR {}     # change the weights, save, ask again", file.display()),
         ];
-        lines.iter().for_each(|line| println!("  {}", style(line).cyan()));
-        println!();
+        lines.iter().for_each(|line| say!("  {}", style(line).cyan()));
+        say!("");
     }
 
     pub(super) fn bars(&self, total: u32) -> Bars {
@@ -105,13 +113,13 @@ impl Bars {
             Some(bars) => {
                 bars.iter().for_each(ProgressBar::abandon);
                 // the cursor stands behind the last bar
-                println!();
+                say!("");
             }
             None => {
                 for (name, count) in [("world-v1", tally.v1), ("world-v2", tally.v2)] {
                     let filled = count * BAR / self.total.max(1);
                     let bar: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
-                    println!("  {name:<10}{bar} {}", share(count, tally.sum()));
+                    say!("  {name:<10}{bar} {}", share(count, tally.sum()));
                 }
             }
         }

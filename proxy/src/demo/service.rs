@@ -91,3 +91,38 @@ async fn answer(name: &str, path: &str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::client::Client;
+
+    #[track_caller]
+    fn check(path: &str, status: u16, body: &str) {
+        let service = start("world-v9").unwrap();
+        let answer = Client::new(service.address).get("world", path, &[]).unwrap();
+        service.stop();
+        assert_eq!((answer.status, answer.body.trim_end()), (status, body), "{path}");
+    }
+
+    #[test]
+    fn it_says_its_name_on_every_path() {
+        check("/", 200, "hello from world-v9");
+        check("/status", 200, "hello from world-v9");
+    }
+
+    #[test]
+    fn it_answers_any_final_status() {
+        check("/status/503", 503, "503 from world-v9");
+        check("/status/101", 400, "a status is a number from 200 to 999");
+        check("/status/x", 400, "a status is a number from 200 to 999");
+    }
+
+    #[test]
+    fn it_takes_its_time_within_a_minute() {
+        check("/delay/0.001", 200, "hello from world-v9 after 0.001 s");
+        for path in ["/delay/60.1", "/delay/-1", "/delay/NaN", "/delay/inf", "/delay/x"] {
+            check(path, 400, "a delay is a number of seconds from 0 to 60");
+        }
+    }
+}
