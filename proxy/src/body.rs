@@ -109,7 +109,7 @@ impl Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Hyper(body) => body.incoming.is_end_stream(),
-            Kind::H2(body) => body.recv.is_end_stream(),
+            Kind::H2(body) => body.is_end(),
             Kind::UpH1(body) => body.is_end(),
             Kind::UpH2(body) => body.is_end(),
         }
@@ -121,7 +121,7 @@ impl Body {
             Kind::Empty => Some(0),
             Kind::Full(bytes) => Some(bytes.len() as u64),
             Kind::Hyper(body) => body.incoming.size_hint().exact(),
-            Kind::H2(body) => body.recv.is_end_stream().then_some(0),
+            Kind::H2(body) => body.is_end().then_some(0),
             Kind::UpH1(body) => body.length(),
             Kind::UpH2(body) => body.is_end().then_some(0),
         }
@@ -276,17 +276,20 @@ pub struct H2Body {
     recv: RecvStream,
     unreleased: usize,
     data_done: bool,
+    /// Known to have ended: asking h2 costs a lock.
+    ended: bool,
 }
 
 impl H2Body {
     /// Reads this stream.
     pub fn new(recv: RecvStream) -> Self {
-        Self { recv, unreleased: 0, data_done: false }
+        let ended = recv.is_end_stream();
+        Self { recv, unreleased: 0, data_done: false, ended }
     }
 
     /// Nothing more comes.
     pub fn is_end(&self) -> bool {
-        self.recv.is_end_stream()
+        self.ended
     }
 
     /// The next piece; the error is the code of the reset, if it was one.
@@ -302,6 +305,7 @@ impl H2Body {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.unreleased = data.len();
+                    self.ended = self.recv.is_end_stream();
                     return Poll::Ready(Some(Ok(Piece::Data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.reason().map(u32::from)))),
@@ -310,10 +314,14 @@ impl H2Body {
         }
         match ready!(self.recv.poll_trailers(cx)) {
             Ok(Some(mut fields)) => {
+                self.ended = true;
                 hygiene::clean_trailers(&mut fields);
                 Poll::Ready(Some(Ok(Piece::Trailers(fields))))
             }
-            Ok(None) => Poll::Ready(None),
+            Ok(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
             Err(error) => Poll::Ready(Some(Err(error.reason().map(u32::from)))),
         }
     }

@@ -104,6 +104,7 @@ impl InFlight {
         slot.live = true;
         worker.shard.worker().requests_active.inc();
         slot.started_us = now_us;
+        worker.coarse_us.set(now_us);
         Ticket { worker: Rc::clone(worker), key, done: false }
     }
 
@@ -124,7 +125,9 @@ impl InFlight {
                 worker.in_flight.tick.notified().await;
             }
             tokio::time::sleep(std::time::Duration::from_millis(TICK_MS)).await;
-            worker.in_flight.wake_expired(clock::now_us());
+            let now_us = clock::now_us();
+            worker.coarse_us.set(now_us);
+            worker.in_flight.wake_expired(now_us);
         }
     }
 
@@ -206,6 +209,7 @@ impl Ticket {
             return;
         }
         let now_us = clock::now_us();
+        self.worker.coarse_us.set(now_us);
         let in_flight = &self.worker.in_flight;
         let slot = in_flight.with(self.key, |slot| {
             debug_assert!(slot.live, "a request ends twice");

@@ -96,9 +96,8 @@ impl LocalCluster {
     }
 
     /// An endpoint by two random choices over the requests in flight. If all are ejected, one is used anyway: the last
-    /// endpoint is never given up.
+    /// endpoint is never given up. Among the endpoints that [`LocalCluster::state`] saw.
     pub fn pick(&self, worker: &Worker, avoid: Option<SocketAddr>) -> Option<Lease> {
-        self.refresh(worker);
         let endpoints = self.endpoints.borrow();
         if let [only] = &**endpoints {
             return Some(only.lease());
@@ -268,11 +267,11 @@ impl Endpoint {
     }
 
     /// Keeps a connection whose exchange is complete in both directions.
-    pub fn give_back(&self, mut conn: Conn) {
+    pub fn give_back(&self, mut conn: Conn, now_us: u64) {
         let mut idle = self.idle.borrow_mut();
         if !self.retired.get() && idle.len() < IDLE_MAX {
             conn.set_idle(true);
-            idle.push(Idle { conn, since_us: clock::now_us() });
+            idle.push(Idle { conn, since_us: now_us });
         }
     }
 

@@ -69,12 +69,15 @@ pub struct Worker {
     pub endpoints: Arc<EndpointTable>,
     /// Requests in flight.
     pub in_flight: InFlight,
+    /// The time in microseconds as of the newest request or tick: good to [`crate::inflight::TICK_MS`] while requests run. For ages and
+    /// deadlines, so that a request reads the clock twice and not five times.
+    pub coarse_us: Cell<u64>,
     /// Downstream connections.
     pub links: Links,
     /// Requests that wait for a name.
     pub waiters: Waiters,
     current: RefCell<Rc<Local>>,
-    clusters: RefCell<HashMap<(Path, bool, usize), Rc<LocalCluster>, foldhash::fast::RandomState>>,
+    clusters: RefCell<Clusters>,
     random: RefCell<fastrand::Rng>,
     block: RefCell<BytesMut>,
     out: Cell<Vec<u8>>,
@@ -82,15 +85,20 @@ pub struct Worker {
     maps: RefCell<Vec<HeaderMap>>,
 }
 
+/// By bound id, whether a request made the name, and router: routers call their upstreams in ways of their own.
+type Clusters = HashMap<(Path, bool, usize), Rc<LocalCluster>, foldhash::fast::RandomState>;
+
 /// Starts a worker thread. It ends when the world drains and nothing is left.
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
 pub fn spawn(seed: WorkerSeed) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("worker-{}", seed.index)).spawn(move || {
-        let tasks = tokio::task::LocalSet::new();
-        tasks.block_on(&runtime, run(seed));
+        // a runtime of this thread's own: nothing that runs on it needs to be Send
+        match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
+            Ok(runtime) => runtime.block_on(run(seed)),
+            Err(error) => tracing::error!(%error, "a worker cannot start: no runtime"),
+        }
     })
 }
 
@@ -132,6 +140,7 @@ impl Worker {
             shard,
             endpoints: seed.endpoints,
             in_flight: InFlight::default(),
+            coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
             waiters: Waiters::default(),
             current: RefCell::new(Rc::new(local)),

@@ -22,7 +22,6 @@ use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
 use crate::body::{Body, HyperBody, Kind};
-use crate::layers::hygiene::FIELDS_MAX;
 use crate::worker::Worker;
 
 /// hyper's read buffer. Larger than any head we accept: so it is we who say 414 or 431 for a head that is only a little
@@ -67,7 +66,7 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
         service_fn(move |request| answer(request, &link, &worker, stack.clone()))
     };
     let mut builder = http1::Builder::new();
-    builder.auto_date_header(false).max_buf_size(BUFFER_MAX).max_headers(FIELDS_MAX + 1).half_close(false);
+    builder.auto_date_header(false).max_buf_size(BUFFER_MAX).half_close(false);
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut ending = false;
     let mut parked = false;
@@ -145,8 +144,13 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for 
     }
 }
 
-fn answer<S: Stack>(request: Request<Incoming>, link: &Rc<Link>, worker: &Worker, mut stack: S) -> Answer<S::Future> {
-    let active = Some(link.begin());
+fn answer<S: Stack>(
+    request: Request<Incoming>,
+    link: &Rc<Link>,
+    worker: &Rc<Worker>,
+    mut stack: S,
+) -> Answer<S::Future> {
+    let active = Some(link.begin(worker));
     let request = request.map(|body| {
         if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, link))) }
     });

@@ -1,14 +1,15 @@
 //! HTTP/2 downstream by the h2 crate itself: one local task for each stream.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, SendResponse};
-use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::Response;
 use serin_config::model::Exposure;
 
 use super::link::{Active, Ask, Link};
@@ -32,7 +33,7 @@ const RESETS_PENDING_MAX: usize = 100;
 const RESETS_LOCAL_MAX: usize = 100;
 
 /// Serves until the connection closes.
-pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, stack: S) {
+pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
     let edge = {
         let (local, server) = link.fix_snapshot(&worker);
         local.shape.structure.servers[server].server.exposure == Exposure::Edge
@@ -69,33 +70,28 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
             connection.poll_accept(cx)
         });
         let Some(Ok((request, respond))) = accepted.await else { return };
-        let task = stream(request, respond, link.begin(), Rc::clone(&link), Rc::clone(&worker), stack.clone());
-        tokio::task::spawn_local(task);
+        let active = link.begin(&worker);
+        let request = request
+            .map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::H2(H2Body::new(body))) });
+        // nothing is sent before the stream's own task polls this
+        let answer = stack.call(exchange(&worker, &link, request));
+        tokio::task::spawn_local(stream(answer, respond, active));
     }
 }
 
 /// One stream. Dropped or reset, it takes the upstream side with it: everything belongs to this future.
-async fn stream<S: Stack>(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    active: Active,
-    link: Rc<Link>,
-    worker: Rc<Worker>,
-    mut stack: S,
-) {
+async fn stream<F>(mut answer: F, mut respond: SendResponse<Bytes>, active: Active)
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
     // a stream that is gone before its task ran costs nothing upstream
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return;
     }
-    let request =
-        request.map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::H2(H2Body::new(body))) });
-    let mut answer = pin!(stack.call(exchange(&worker, &link, request)));
-    drop(stack);
-    let response = poll_fn(|cx| {
-        if respond.poll_reset(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        answer.as_mut().poll(cx).map(Result::ok)
+    let response = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
+        Poll::Ready(response) => Poll::Ready(response.ok()),
+        // the caller may have gone while we wait
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
     });
     let Some(response) = response.await else { return };
     let (parts, mut body) = response.into_parts();

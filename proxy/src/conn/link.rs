@@ -37,6 +37,7 @@ pub struct Link {
     /// Its address as `X-Forwarded-For` has it.
     pub peer_text: HeaderValue,
     seen: RefCell<(Rc<Local>, usize)>,
+    host: RefCell<Option<HeaderValue>>,
     /// Requests and streams that are not over.
     active: Cell<u32>,
     served: Cell<u32>,
@@ -76,6 +77,7 @@ impl Link {
             peer_text: HeaderValue::try_from(peer.ip().to_canonical().to_string())
                 .unwrap_or(HeaderValue::from_static("unknown")),
             seen: RefCell::new(seen),
+            host: RefCell::default(),
             active: Cell::new(0),
             served: Cell::new(0),
             idle_since_us: Cell::new(clock::now_us()),
@@ -101,8 +103,17 @@ impl Link {
         (Rc::clone(&seen.0), seen.1)
     }
 
+    /// This host as a field value. A connection mostly asks for one host: that value is kept and shared.
+    pub fn host_value(&self, host: &[u8]) -> Option<HeaderValue> {
+        let mut kept = self.host.borrow_mut();
+        if kept.as_ref().is_none_or(|kept| kept.as_bytes() != host) {
+            *kept = HeaderValue::from_bytes(host).ok();
+        }
+        kept.clone()
+    }
+
     /// A request begins.
-    pub fn begin(self: &Rc<Self>) -> Active {
+    pub fn begin(self: &Rc<Self>, worker: &Rc<Worker>) -> Active {
         self.active.set(self.active.get() + 1);
         self.served.set(self.served.get().saturating_add(1));
         self.octets_used.set(self.octets.get());
@@ -110,7 +121,7 @@ impl Link {
         if self.ask.get() == Ask::Park {
             self.ask.set(Ask::Nothing);
         }
-        Active(Rc::clone(self))
+        Active(Rc::clone(self), Rc::clone(worker))
     }
 
     /// Octets came in.
@@ -157,9 +168,13 @@ impl Link {
         self.ask.get()
     }
 
-    /// Is it to close.
+    /// Is it to close without another request.
     pub fn poll_closing(&self, cx: &Context<'_>) -> bool {
-        matches!(self.poll_ask(cx), Ask::Close | Ask::Timeout)
+        match self.poll_ask(cx) {
+            Ask::Nothing | Ask::Park => false,
+            Ask::Close => self.has_served(),
+            Ask::Timeout => true,
+        }
     }
 
     fn ask(&self, ask: Ask) {
@@ -172,7 +187,7 @@ impl Link {
     }
 
     fn sweep(&self, now_us: u64, draining: bool) {
-        if !self.is_idle() || matches!(self.ask.get(), Ask::Close | Ask::Timeout) && !draining {
+        if !self.is_idle() || self.ask.get() == Ask::Timeout {
             return;
         }
         let idle_us = now_us.saturating_sub(self.idle_since_us.get());
@@ -184,12 +199,14 @@ impl Link {
                 self.ask(Ask::Timeout);
             }
         } else if !self.has_served() {
-            if idle_us > if draining { DRAIN_FRESH_US } else { HEAD_US_MAX } {
+            // even when it is to close: its first request may be on the way, and it will be answered
+            let closing = draining || self.ask.get() == Ask::Close;
+            if idle_us > if closing { DRAIN_FRESH_US } else { HEAD_US_MAX } {
                 self.ask(Ask::Timeout);
             }
         } else if idle_us > IDLE_US_MAX {
             self.ask(Ask::Close);
-        } else if idle_us > PARK_US {
+        } else if idle_us > PARK_US && self.ask.get() == Ask::Nothing {
             self.ask(Ask::Park);
         }
     }
@@ -197,14 +214,14 @@ impl Link {
 
 /// A request on a connection, from its head to the last octet of its answer.
 #[derive(Debug)]
-pub struct Active(Rc<Link>);
+pub struct Active(Rc<Link>, Rc<Worker>);
 
 impl Drop for Active {
     fn drop(&mut self) {
         let link = &self.0;
         debug_assert!(link.active.get() > 0, "more requests ended than began");
         link.active.set(link.active.get().saturating_sub(1));
-        link.idle_since_us.set(clock::now_us());
+        link.idle_since_us.set(self.1.coarse_us.get());
         // what came in meanwhile was this request's body
         link.octets_used.set(link.octets.get());
     }

@@ -3,6 +3,7 @@
 use http::header::VIA;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use crate::conn::Link;
 use crate::exchange::Exchange;
 use crate::layers::route::CTX_DTAB;
 
@@ -21,7 +22,7 @@ pub(super) const FIELDS_MAX: usize = 5;
 #[derive(Clone, Copy)]
 pub(super) struct Extra<'a> {
     /// The peer and the host it asked for: edge listeners only.
-    forwarded: Option<(&'a HeaderValue, &'a [u8])>,
+    forwarded: Option<(&'a Link, &'a [u8])>,
     /// The override that travels on.
     context: Option<&'a HeaderValue>,
     http2: bool,
@@ -29,7 +30,7 @@ pub(super) struct Extra<'a> {
 
 impl<'a> Extra<'a> {
     pub(super) fn new(exchange: &'a Exchange, context: Option<&'a HeaderValue>) -> Self {
-        let forwarded = exchange.forwarded.then(|| (&exchange.link.peer_text, exchange.host().unwrap_or_default()));
+        let forwarded = exchange.forwarded.then(|| (&*exchange.link, exchange.host().unwrap_or_default()));
         Self { forwarded, context, http2: exchange.parts.version == Version::HTTP_2 }
     }
 
@@ -43,8 +44,8 @@ impl<'a> Extra<'a> {
             fields[len] = field;
             len += 1;
         };
-        if let Some((peer, host)) = self.forwarded {
-            push(("x-forwarded-for", peer.as_bytes()));
+        if let Some((link, host)) = self.forwarded {
+            push(("x-forwarded-for", link.peer_text.as_bytes()));
             push(("x-forwarded-proto", b"http"));
             push(("x-forwarded-host", host));
         }
@@ -57,10 +58,10 @@ impl<'a> Extra<'a> {
     /// Into the head of an HTTP/2 request.
     pub(super) fn append_to(&self, headers: &mut HeaderMap) {
         headers.append(VIA, if self.http2 { VIA_2 } else { VIA_1 });
-        if let Some((peer, host)) = self.forwarded {
-            headers.append(FOR, peer.clone());
+        if let Some((link, host)) = self.forwarded {
+            headers.append(FOR, link.peer_text.clone());
             headers.append(PROTO, HTTP);
-            if let Ok(host) = HeaderValue::from_bytes(host) {
+            if let Some(host) = link.host_value(host) {
                 headers.append(HOST, host);
             }
         }

@@ -53,7 +53,7 @@ impl Call<'_> {
     fn start_attempt(&self, worker: &Worker) {
         if let Some(timeout) = self.attempt_timeout {
             let timeout_us = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-            let at_us = clock::now_us().saturating_add(timeout_us).max(1);
+            let at_us = worker.coarse_us.get().saturating_add(timeout_us).max(1);
             worker.in_flight.set_deadline(self.handle, Deadline::Attempt, at_us);
         }
     }
@@ -63,63 +63,70 @@ impl Call<'_> {
 ///
 /// # Errors
 /// Nobody could be reached, or what was reached did not answer. A request that surely did no harm is tried again first.
-pub async fn forward(worker: Rc<Worker>, mut exchange: Exchange) -> Result<Response<Body>, ProxyError> {
-    let (Some(Route { binding, leaf }), Some(handle)) = (exchange.route.take(), exchange.handle) else {
-        return Err(ProxyError::NoRoute("the request was not routed".into()));
-    };
-    let mut source = Source::new(std::mem::take(&mut exchange.body));
-    let cluster = &leaf.cluster;
-    if let Some(status) = cluster.answer {
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = status;
-        return Ok(response);
-    }
-    let call = Call {
-        parts: &exchange.parts,
-        host: exchange.host().unwrap_or_default(),
-        extra: Extra::new(&exchange, binding.context.as_ref()),
-        length: length(&exchange.parts),
-        handle,
-        grpc: exchange.grpc,
-        attempt_timeout: cluster.client.attempt_timeout.or((!exchange.grpc).then_some(ATTEMPT)),
-    };
-    let connect_timeout = connect_timeout(&cluster.client, exchange.server().server.exposure);
-    cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
-    let mut retries = 0;
-    let mut avoid = None;
-    loop {
-        let Some(lease) = cluster.pick(&worker, avoid) else {
-            return Err(ProxyError::NoEndpoint(cluster.absence()));
+#[allow(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, a block what it captures once")]
+pub fn forward(
+    worker: Rc<Worker>,
+    mut exchange: Exchange,
+) -> impl Future<Output = Result<Response<Body>, ProxyError>> + use<> {
+    async move {
+        let (Some(Route { binding, leaf }), Some(handle)) = (exchange.route.take(), exchange.handle) else {
+            return Err(ProxyError::NoRoute("the request was not routed".into()));
         };
-        let endpoint = Rc::clone(&lease.endpoint);
-        worker.in_flight.set_lease(handle, Some(lease));
-        let mut reused = false;
-        let fault = match attempt(&worker, &endpoint, cluster, connect_timeout, &call, &mut source, &mut reused).await {
-            Ok(response) => {
-                worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-                worker.give_map(exchange.parts.headers);
-                return Ok(response);
-            }
-            Err(fault) => fault,
-        };
-        worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-        let attempt = Attempt {
-            method: &exchange.parts.method,
-            body_replayable: source.rewind(),
-            connection_reused: reused,
-            retries,
-        };
-        let again =
-            retry::may_replay(fault.replay, &attempt).is_ok() && cluster.budget.borrow_mut().withdraw(clock::now_ms());
-        if !again {
-            return Err(fault.error);
+        let mut source = Source::new(std::mem::take(&mut exchange.body));
+        let cluster = &leaf.cluster;
+        if let Some(status) = cluster.answer {
+            let mut response = Response::new(Body::default());
+            *response.status_mut() = status;
+            return Ok(response);
         }
-        retries += 1;
-        end_attempt(&worker, handle, &fault);
-        // a connection that died while idle says nothing against its endpoint
-        avoid = (!reused).then_some(endpoint.address);
-        let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
-        worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+        let call = Call {
+            parts: &exchange.parts,
+            host: exchange.host().unwrap_or_default(),
+            extra: Extra::new(&exchange, binding.context.as_ref()),
+            length: length(&exchange.parts),
+            handle,
+            grpc: exchange.grpc,
+            attempt_timeout: cluster.client.attempt_timeout.or((!exchange.grpc).then_some(ATTEMPT)),
+        };
+        let connect_timeout = connect_timeout(&cluster.client, exchange.server().server.exposure);
+        cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
+        let mut retries = 0;
+        let mut avoid = None;
+        loop {
+            let Some(lease) = cluster.pick(&worker, avoid) else {
+                return Err(ProxyError::NoEndpoint(cluster.absence()));
+            };
+            let endpoint = Rc::clone(&lease.endpoint);
+            worker.in_flight.set_lease(handle, Some(lease));
+            let mut reused = false;
+            let fault =
+                match attempt(&worker, &endpoint, cluster, connect_timeout, &call, &mut source, &mut reused).await {
+                    Ok(response) => {
+                        worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+                        worker.give_map(exchange.parts.headers);
+                        return Ok(response);
+                    }
+                    Err(fault) => fault,
+                };
+            worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+            let attempt = Attempt {
+                method: &exchange.parts.method,
+                body_replayable: source.rewind(),
+                connection_reused: reused,
+                retries,
+            };
+            let again = retry::may_replay(fault.replay, &attempt).is_ok()
+                && cluster.budget.borrow_mut().withdraw(clock::now_ms());
+            if !again {
+                return Err(fault.error);
+            }
+            retries += 1;
+            end_attempt(&worker, handle, &fault);
+            // a connection that died while idle says nothing against its endpoint
+            avoid = (!reused).then_some(endpoint.address);
+            let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
+            worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+        }
     }
 }
 

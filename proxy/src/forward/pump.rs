@@ -73,15 +73,16 @@ impl Pump {
             if self.done {
                 return Poll::Ready(Ok(()));
             }
-            if let Poll::Ready(reset) = self.to.poll_reset(cx) {
-                return Poll::Ready(Err(Stopped::Sink(reset.ok().map(u32::from))));
-            }
             if !self.pending.is_empty() {
                 from.poll_beside(cx);
-                ready!(self.poll_pending(from.ended(), cx))?;
+                match self.poll_pending(from.ended(), cx) {
+                    Poll::Ready(sent) => sent?,
+                    Poll::Pending => return self.poll_stopped(cx),
+                }
                 continue;
             }
-            match ready!(from.poll_next(cx)) {
+            let Poll::Ready(piece) = from.poll_next(cx) else { return self.poll_stopped(cx) };
+            match piece {
                 Some(Ok(Piece::Data(data))) => self.pending = data,
                 Some(Ok(Piece::Trailers(fields))) => {
                     self.to.send_trailers(fields).map_err(sink)?;
@@ -99,6 +100,11 @@ impl Pump {
     /// Ends the stream with this code.
     pub fn reset(&mut self, reason: Reason) {
         self.to.send_reset(reason);
+    }
+
+    /// Nothing moves. The peer may have reset the stream: looked at here only, because it costs a lock of h2's.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        self.to.poll_reset(cx).map(|reset| Err(Stopped::Sink(reset.ok().map(u32::from))))
     }
 
     /// Sends as much of the pending octets as the window takes. The last ones carry the end of the stream.

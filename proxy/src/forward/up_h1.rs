@@ -160,7 +160,7 @@ fn response(
     if let Some(whole) = whole {
         // the connection is free before the caller has read a byte
         if head.keep && upload.is_none() && whole == rest.len() {
-            endpoint.give_back(conn);
+            endpoint.give_back(conn, worker.coarse_us.get());
         }
         return response.map(|()| Body::full(rest.slice(..whole)));
     }
@@ -282,7 +282,7 @@ impl UpH1 {
             && self.upload.is_none()
             && let Some(conn) = done
         {
-            self.endpoint.give_back(conn);
+            self.endpoint.give_back(conn, self.worker.coarse_us.get());
         }
         self.upload = None;
     }

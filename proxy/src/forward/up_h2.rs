@@ -57,11 +57,7 @@ pub(crate) async fn exchange(
     .await?;
     let (parts, body) = response.into_parts();
     let upload = pump.map(|pump| Box::new((pump, std::mem::replace(source, Source::new(Body::default())))));
-    let body = if body.is_end_stream() && upload.is_none() {
-        Body::default()
-    } else {
-        Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body), upload, _place: place }))
-    };
+    let body = Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body), upload, _place: place }));
     Ok(Response::from_parts(parts, body))
 }
 

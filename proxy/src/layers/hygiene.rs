@@ -63,7 +63,7 @@ where
 
 fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     let found = look(&exchange.parts.headers, exchange.parts.uri.path_and_query().map_or(0, |t| t.as_str().len()))?;
-    if found.hop {
+    if found.coded {
         check_coding(&exchange.parts)?;
     }
     check_method(&exchange.parts.method, &mut exchange.parts.headers, &found)?;
@@ -104,6 +104,8 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
 struct Found {
     /// Fields for this hop only.
     hop: bool,
+    /// `Transfer-Encoding`.
+    coded: bool,
     /// Context fields.
     context: bool,
     /// Fields that a proxy in front writes, `Via` apart.
@@ -131,7 +133,10 @@ fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
             EXPECT => found.expect = true,
             MAX_FORWARDS => found.max_forwards = true,
             FORWARDED => found.front = true,
-            CONNECTION | TE | TRANSFER_ENCODING | UPGRADE => found.hop = true,
+            // what gRPC sends with each request, and what is sent on
+            TE if value == "trailers" => {}
+            TRANSFER_ENCODING => (found.hop, found.coded) = (true, true),
+            CONNECTION | TE | UPGRADE => found.hop = true,
             _ => {
                 found.hop |= is_old_hop_by_hop(name);
                 found.context |= is_context(name);
