@@ -14,6 +14,7 @@ use serin_config::dtab::{
 use serin_config::model::Router;
 
 use crate::endpoints::{Addresses, Cluster};
+use crate::layers::hygiene;
 use crate::layers::route::{CTX_DTAB, USER_DTAB};
 use crate::router::{self, Parts, PeerKey};
 use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, Structure};
@@ -143,8 +144,12 @@ impl Ask {
             host: self.headers.get(HOST).map(HeaderValue::as_bytes),
             path: &self.uri_path,
             headers: &self.headers,
-            peer: SocketAddr::new(self.source, 0),
+            peer: self.peer(),
         }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.source, 0)
     }
 }
 
@@ -240,7 +245,7 @@ pub fn may_serve(cluster: &Cluster) -> bool {
     }
 }
 
-/// Names, binds and draws as a worker does. The sender counts as trusted.
+/// Names, binds and draws as a worker does. An override counts if a listener of the router would obey it.
 ///
 /// # Errors
 /// The request names nothing, or carries an override that does not parse.
@@ -258,12 +263,16 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     let values = |name| ask.headers.get_all(name).iter().map(|value| value.as_bytes());
     let sent =
         dtab::override_dtab(values(CTX_DTAB), values(USER_DTAB)).map_err(|error| AskError::new(error.to_string()))?;
+    let obeyed = model.servers.iter().filter(|server| hygiene::obeys(&server.trust, ask.peer(), &ask.headers)).count();
+    let trust_note = sent.is_some().then(|| trust_note(obeyed, model.servers.len())).flatten();
+    let sent = sent.filter(|_| obeyed > 0);
     let sent_list: Vec<&Dtab> = sent.iter().collect();
     let layers = Layers { base: &router.table, written: &written, sent: &sent_list };
     let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, &path, &Limits::default());
     let ends = Ends { world, model, ask };
     let (traffic, mut notes) = ends.traffic(&tree);
     notes.extend(made_by_request(&tree));
+    notes.extend(trust_note);
     Ok(Explanation {
         router: router.label.to_string(),
         path: path.to_string(),
@@ -276,6 +285,14 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
         traffic,
         notes: notes.into_iter().collect(),
     })
+}
+
+fn trust_note(obeyed: usize, listeners: usize) -> Option<String> {
+    match obeyed {
+        0 => Some("the override is not obeyed: no listener trusts this sender (trustedSources, clearContext)".into()),
+        all if all == listeners => None,
+        some => Some(format!("the override is obeyed by {some} of {listeners} listeners only")),
+    }
 }
 
 /// The name that is asked for, or the one the request has.

@@ -250,6 +250,11 @@ fn is_trusted(trust: &Trust, peer: SocketAddr, fronted: bool) -> bool {
     }
 }
 
+/// Would the context fields of a request with these fields be obeyed: for explanations.
+pub fn obeys(trust: &Trust, peer: SocketAddr, headers: &HeaderMap) -> bool {
+    look(headers, 0).is_ok_and(|found| is_trusted(trust, peer, found.front || found.via > 0))
+}
+
 /// Takes out what `Connection` names, then the fields that are hop-by-hop by themselves. `te: trailers` stays: gRPC needs
 /// it. A nomination of a field that we rely on is ignored.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
