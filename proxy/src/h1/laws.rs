@@ -135,6 +135,9 @@ fn trimmed(value: &[u8]) -> &[u8] {
 }
 
 fn expected_target(target: &str) -> Vec<u8> {
+    if target != "*" && !target.starts_with('/') {
+        return expected_target(&format!("/{target}"));
+    }
     if target.is_empty() {
         return b"/".to_vec();
     }

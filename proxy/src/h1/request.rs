@@ -9,7 +9,7 @@ use super::field::Field;
 pub struct RequestHead<'a> {
     /// The method. `http` only builds tokens.
     pub method: &'a Method,
-    /// The request target as it came, percent-encoding included: origin form, or `*`. Empty is written as `/`; octets that
+    /// The request target as it came, percent-encoding included: origin form, or `*`. An empty path is written as `/`; octets that
     /// would end the request line are percent-encoded.
     pub target: &'a str,
     /// Value of the one `Host` field, which is the first one.
@@ -106,9 +106,11 @@ pub(super) fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// The target comes as text that another parser let through; what leaves here has one reading whatever that one allows.
 fn push_target(out: &mut Vec<u8>, target: &str) {
-    if target.is_empty() {
+    // `http://host?query` has an empty path, which origin form writes as `/` (RFC 9112 section 3.2.1)
+    if target != "*" && !target.starts_with('/') {
         out.push(b'/');
-    } else if !target.bytes().any(ends_target) {
+    }
+    if !target.bytes().any(ends_target) {
         out.extend_from_slice(target.as_bytes());
     } else {
         for octet in target.bytes() {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, Version, request};
 use serin_config::model::{Exposure, Trust};
@@ -129,6 +130,10 @@ fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
         size += name.as_str().len() + value.len() + 4;
         match *name {
             HOST => found.hosts += 1,
+            // beyond 63 bits not everybody reads the same number
+            CONTENT_LENGTH if !fits_63_bits(value) => {
+                return Err(ProxyError::BadRequest("content-length is not a number below 2^63"));
+            }
             VIA => found.via += value.as_bytes().split(|&byte| byte == b',').count() as u32,
             EXPECT => found.expect = true,
             MAX_FORWARDS => found.max_forwards = true,
@@ -156,6 +161,11 @@ fn check_coding(parts: &request::Parts) -> Result<(), ProxyError> {
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         (Some(_), _) => Err(ProxyError::BadRequest("transfer-encoding is not chunked, once")),
     }
+}
+
+fn fits_63_bits(length: &HeaderValue) -> bool {
+    let digits = length.as_bytes().iter().all(u8::is_ascii_digit);
+    digits && length.to_str().is_ok_and(|digits| digits.parse::<i64>().is_ok())
 }
 
 fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
@@ -186,6 +196,10 @@ fn check_host(exchange: &mut Exchange, found: &Found) -> Result<(), ProxyError> 
         None => {
             let host = parts.headers.get(HOST).map_or(b"".as_slice(), |host| host.as_bytes());
             if is_host(host) { Ok(()) } else { Err(ProxyError::BadRequest("Host is malformed")) }
+        }
+        // without a scheme it is the authority form, which only CONNECT may use (RFC 9112 section 3.2.3)
+        Some(_) if parts.uri.scheme().is_none() && parts.version != Version::HTTP_2 => {
+            Err(ProxyError::BadRequest("the target is malformed"))
         }
         Some(authority) => {
             if !is_host(authority.as_str().as_bytes()) {
@@ -285,7 +299,7 @@ fn has_token(list: &[u8], token: &[u8]) -> bool {
 /// Never removed by a nomination: whoever could take these out could change who a request is from or where it ends.
 /// The close and keep-alive options are no fields at all.
 fn is_protected(name: &HeaderName) -> bool {
-    use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE};
+    use http::header::{AUTHORIZATION, COOKIE};
     [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE, TE, VIA, TRAILER].contains(name)
         || is_forwarding(name)
         || is_context(name)
@@ -338,7 +352,7 @@ pub fn strip_response_context(headers: &mut HeaderMap) {
 
 /// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped.
 pub fn clean_trailers(fields: &mut HeaderMap) {
-    use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, SET_COOKIE};
+    use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
     const DROPPED: [HeaderName; 10] =
         [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     let dropped = |name: &HeaderName| {
