@@ -1,7 +1,9 @@
 //! From a request to a name, and from the name to an origin.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use super::support::frames::{END_STREAM, Frames, HEADERS};
 use super::support::h2peer::{exchange, get as h2_get};
 use super::support::outside::{program, require_peer, stdout_of};
 use super::support::ports::free_port;
@@ -59,6 +61,17 @@ fn a_verbatim_host_keeps_case_and_port() {
     let pair = pair("/svc/Web:80 => /#/clusters/a ; /svc/web => /#/clusters/b");
     let setup = pair.setup.clone().router("identifier: {kind: io.l5d.header.token, host: verbatim}");
     check_hosts(&setup, &[("Web:80", "a"), ("web", "b"), ("Web", "404"), ("web:80", "404")]);
+}
+
+#[test]
+fn a_host_field_names_an_http2_request_without_authority() {
+    let pair = pair("/svc => /#/clusters");
+    let serin = pair.setup.start();
+    let mut frames = Frames::connect(serin.address());
+    frames.headers(1, END_STREAM, &[(":method", "GET"), (":scheme", "http"), (":path", "/"), ("host", "B:80")]);
+    let answer = frames.until(|frame| frame.kind == HEADERS).expect("an answer");
+    assert!(answer.has_status(200), "{answer:?}");
+    assert_eq!(pair.b.count(), 1);
 }
 
 #[test]
@@ -232,7 +245,21 @@ fn closed_networks_are_closed_to_names_made_by_overrides() {
     let pair = pair("/svc/b => /#/clusters/b");
     let port = pair.a.address.port();
     let serin = pair.setup.start();
-    let closed = ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "0.0.0.0", "224.0.0.1"];
+    let closed = [
+        "127.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "fe80::1",
+        "::ffff:127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::",
+        "::127.0.0.1",
+        "ff02::1",
+        "fd00:ec2::254",
+        "64:ff9b::7f00:1",
+        "::ffff:a9fe:a9fe",
+    ];
     for address in closed {
         for name in [format!("/$/inet/{address}/{port}"), format!("/$/io.buoyant.rinet/{port}/{address}")] {
             let answer = serin.get_with("x", "/", &[&format!("l5d-dtab: /svc/x => {name}")]);
@@ -242,6 +269,45 @@ fn closed_networks_are_closed_to_names_made_by_overrides() {
         }
     }
     assert_eq!((pair.a.count(), pair.a.connections()), (0, 0));
+}
+
+#[test]
+fn a_dns_name_that_answers_with_loopback_is_closed() {
+    let pair = pair("/svc => /nowhere");
+    let [by_host, _] = request_names(pair.a.address.port());
+    let dns = dns_that_says_loopback();
+    let start = |setup: &Setup| {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("serin.yaml"), setup.text()).unwrap();
+        let mut serin = Serin::spawn(dir, &["run", "serin.yaml"], &[("SERIN_DNS", &dns.to_string())]);
+        serin.wait_ready();
+        serin
+    };
+    let closed = pair.setup.clone().dtab(&by_host);
+    let answer = start(&closed).get("rebound.example", "/");
+    assert_eq!((answer.status, pair.a.connections()), (503, 0), "{}", answer.text());
+    let open = start(&closed.top("egress: {allow: [127.0.0.0/8]}"));
+    assert_eq!(place(&open.get("rebound.example", "/")), "a");
+}
+
+/// A DNS server that answers every question for an IPv4 address with 127.0.0.1, and every other with nothing.
+fn dns_that_says_loopback() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((_, peer)) = socket.recv_from(&mut packet) {
+            let end = 12 + packet[12..].iter().position(|&byte| byte == 0).unwrap() + 5;
+            let asks_for_ipv4 = packet[end - 4..end - 2] == [0, 1];
+            packet[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(asks_for_ipv4), 0, 0, 0, 0]);
+            let mut answer = packet[..end].to_vec();
+            if asks_for_ipv4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+    address
 }
 
 #[test]
@@ -336,12 +402,17 @@ fn it_never_connects_to_its_own_listeners() {
     let (port, admin) = (free_port(), free_port());
     let own = format!("127.0.0.1:{port}");
     let mut setup = Setup::new().ports(port, admin).cluster("own", &[&own]);
-    for (name, address) in [("name", format!("localhost:{port}")), ("admin", format!("127.0.0.1:{admin}"))] {
+    let others = [
+        ("name", format!("localhost:{port}")),
+        ("admin", format!("127.0.0.1:{admin}")),
+        ("mapped", format!("[::ffff:127.0.0.1]:{port}")),
+    ];
+    for (name, address) in others {
         setup = setup.cluster(name, &[&address]);
     }
     let dtab = format!("/svc => /#/clusters ; /svc/inet => /$/inet/127.0.0.1/{port}");
     let serin = setup.dtab(&dtab).top("egress: {allow: [127.0.0.0/8]}").start();
-    for host in ["own", "name", "admin", "inet"] {
+    for host in ["own", "name", "admin", "mapped", "inet"] {
         check_loop(&serin.get(host, "/"), host);
     }
     for target in [port, admin] {
@@ -359,7 +430,7 @@ fn a_listener_on_all_addresses_is_its_own_under_each_of_them() {
          - label: outgoing\n  protocol: http\n  servers: [{{ip: 0.0.0.0, port: {port}}}]\n  dtab: /svc => /#/clusters\n"
     );
     let serin = Serin::start(&text);
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     for host in ["one", "two", "zero"] {
         check_loop(&http1::get(address, host, "/", &[]), host);
     }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bytes::Bytes;
 use http::Response as HttpResponse;
 
 use super::support::h2peer::{Exchange, H2Upstream, exchange, get as h2_get, grpc, message};
@@ -171,6 +170,21 @@ fn a_rule_travels_on_as_context() {
     world.forget();
     serin.get("web", "/");
     assert_eq!(world.only().fields.starting_with("l5d-ctx-dtab"), Vec::<String>::new(), "nothing added, nothing sent");
+}
+
+#[test]
+fn more_overrides_than_are_remembered_still_hold() {
+    let world = world();
+    let serin = world.setup.start();
+    let mut client = Client::connect(serin.address());
+    for round in 0..2 {
+        for number in 0..300 {
+            let (target, expected) = if number % 2 == 0 { ("/b", "b") } else { ("/c", "c") };
+            let line = format!("l5d-dtab: /n{number} => {target} ; /svc/web => /n{number}");
+            assert_eq!(place(&client.get("web", "/", &[&line])), expected, "round {round}, override {number}");
+        }
+    }
+    assert_eq!(place(&client.get("web", "/", &[])), "a");
 }
 
 #[test]
@@ -470,7 +484,7 @@ fn grpc_answers_to_strangers_carry_no_internal_fields() {
         let _ = stream.read().await;
         let head = HttpResponse::builder().header("content-type", "application/grpc").header("l5d-any", "x");
         let mut send = stream.respond.send_response(head.body(()).unwrap(), false).unwrap();
-        let _ = send.send_data(Bytes::from(message("x")), false);
+        let _ = send.send_data(message("x"), false);
         let mut trailers = super::support::h2peer::status_trailers(0);
         trailers.insert("l5d-end", http::HeaderValue::from_static("x"));
         let _ = send.send_trailers(trailers);
