@@ -347,7 +347,8 @@ fn override_seen(server: &str, metadata: &Value) -> (String, Vec<(String, String
     assert_eq!(seen["code"], "OK", "{seen}");
     let fields = seen["message"]["metadata"].as_object().unwrap().iter();
     let fields = fields.filter(|(name, _)| name.starts_with("l5d-"));
-    let all = fields.flat_map(|(name, list)| list.as_array().unwrap().iter().map(|value| (name.clone(), value.clone())));
+    let all =
+        fields.flat_map(|(name, list)| list.as_array().unwrap().iter().map(|value| (name.clone(), value.clone())));
     let text = all.map(|(name, value)| (name, value.as_str().unwrap().replace(' ', ""))).collect();
     (seen["message"]["name"].as_str().unwrap().to_owned(), text)
 }
@@ -360,7 +361,8 @@ fn override_in_metadata_is_obeyed_and_travels_on_as_context() {
     let metadata = json!([["l5d-ctx-dtab", "/from=>/before"], ["l5d-dtab", "/host/world=>/#/clusters/v2"]]);
     let (name, fields) = override_seen("trustedSources: [127.0.0.0/8]", &metadata);
     assert_eq!(name, "v2");
-    let context: Vec<&str> = fields.iter().filter(|(n, _)| n == "l5d-ctx-dtab").map(|(_, value)| value.as_str()).collect();
+    let context: Vec<&str> =
+        fields.iter().filter(|(n, _)| n == "l5d-ctx-dtab").map(|(_, value)| value.as_str()).collect();
     assert_eq!(context.join(";").replace(";;", ";"), "/from=>/before;/host/world=>/#/clusters/v2", "{fields:?}");
     assert!(!fields.iter().any(|(n, _)| n == "l5d-dtab"), "it ends here: {fields:?}");
 }
@@ -370,7 +372,8 @@ fn override_of_a_stranger_is_neither_obeyed_nor_passed_on() {
     if !require_module("grpc") {
         return;
     }
-    let metadata = json!([["l5d-dtab", "/host/world=>/#/clusters/v2"], ["l5d-ctx-dtab", "/host/world=>/#/clusters/v2"]]);
+    let metadata =
+        json!([["l5d-dtab", "/host/world=>/#/clusters/v2"], ["l5d-ctx-dtab", "/host/world=>/#/clusters/v2"]]);
     let (name, fields) = override_seen("clearContext: true", &metadata);
     assert_eq!(name, "v1");
     let dtabs: Vec<_> = fields.iter().filter(|(name, _)| name.contains("dtab")).collect();
