@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request;
 use socket2::{Domain, Socket, Type};
@@ -9,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::support::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, block,
 };
-use super::support::h2peer::{Answer, exchange, get as h2_get, grpc, message};
+use super::support::h2peer::{Answer, block_on, call, connect, exchange, futures_ready, get as h2_get, grpc, message};
 use super::support::http1;
 use super::support::ports::free_port;
 use super::support::upstream::{Seen, next_head};
@@ -226,7 +227,7 @@ fn an_endpoint_that_is_alone_is_tried_although_ejected() {
 #[test]
 fn a_connection_that_nobody_accepts_is_504() {
     let hole = Blackhole::new();
-    let setup = Setup::web(&hole.address.to_string()).router("client: {connectTimeoutMs: 200}");
+    let setup = Setup::web(&hole.address.to_string()).router("client: {connectTimeoutMs: 200}").top("workers: 1");
     check_setup(&setup, "web", &expect("connect-timeout", 504, 14));
 }
 
@@ -444,3 +445,27 @@ fn more_requests_than_allowed_is_503_with_retry_after() {
         drop(held);
     }
 }
+
+#[test]
+fn the_limit_counts_all_workers_together() {
+    let origin = after_head(|wire, _| drop(wire.read_to_end()));
+    let serin = Setup::web(&origin.endpoint()).server("maxConcurrentRequests: 4").top("workers: 2").start();
+    block_on(async {
+        let mut connection = connect(serin.address()).await;
+        let mut held = Vec::new();
+        for let_in in 1..=4 {
+            futures_ready(&mut connection).await.unwrap();
+            let request = h2_get("web", "/").body(()).unwrap();
+            let mut response = Box::pin(connection.send_request(request, true).unwrap().0);
+            while origin.count() < let_in {
+                let answer = tokio::time::timeout(POLL, &mut response).await;
+                assert!(answer.is_err(), "request {let_in} of 4 on one worker is refused: {answer:?}");
+            }
+            held.push(response);
+        }
+        let answer = call(&mut connection, h2_get("web", "/").body(()).unwrap(), None).await.unwrap();
+        assert_eq!(answer.status, 503);
+    });
+}
+
+const POLL: Duration = Duration::from_millis(10);
