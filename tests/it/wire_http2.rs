@@ -57,23 +57,6 @@ fn both_versions_are_spoken_on_one_port() {
 }
 
 #[test]
-fn a_listener_announces_its_limits() {
-    for (exposure, streams, window) in [("edge", 100, 65_535), ("mesh", 250, 1 << 20)] {
-        let serin = Setup::new().server(&format!("exposure: {exposure}")).start();
-        let mut frames = Frames::connect(serin.address());
-        let settings = frames.until(|frame| frame.kind == SETTINGS && frame.flags == 0).unwrap();
-        let value = |id: u8| {
-            let found = settings.payload.chunks(6).find(|one| one[..2] == [0, id]);
-            found.map(|one| u32::from_be_bytes(one[2..].try_into().unwrap()))
-        };
-        assert_eq!(value(3), Some(streams), "{exposure}: MAX_CONCURRENT_STREAMS");
-        let announced = value(4).unwrap_or(65_535);
-        assert!(announced.abs_diff(window) <= 1, "{exposure}: window of a stream {announced}");
-        assert!(value(5).is_none_or(|size| size == 16_384), "{exposure}: frame size");
-    }
-}
-
-#[test]
 fn an_upload_with_trailers_crosses_from_http_2_to_http_1() {
     let (origin, serin) = front();
     block_on(async {
@@ -325,25 +308,27 @@ fn floods_end_the_connection_and_nothing_else() {
 
 #[test]
 fn a_hundred_streams_at_once_are_all_served() {
-    for router in ["client: {protocol: http1}", H2] {
-        let origin = H2Upstream::start(hold_until_all);
-        let http1 = Upstream::named("web");
-        let endpoint = if router == H2 { origin.endpoint() } else { http1.endpoint() };
+    let (http1, origin) = (Upstream::named("web"), H2Upstream::start(hold_until_all));
+    for (endpoint, router) in [(http1.endpoint(), "client: {protocol: http1}"), (origin.endpoint(), H2)] {
         let serin = Setup::web(&endpoint).router(router).start();
-        block_on(async {
-            let mut send = connect(serin.address()).await;
-            let mut responses = Vec::new();
-            for n in 0..100 {
-                h2peer::futures_ready(&mut send).await.unwrap();
-                let request = h2peer::get("web", &format!("/{n}")).body(()).unwrap();
-                responses.push(send.send_request(request, true).unwrap().0);
-            }
-            for response in responses {
-                let answer = h2peer::read_answer(response.await.unwrap()).await.unwrap();
-                assert_eq!((answer.status, answer.reset), (200, None));
-            }
-        });
+        check_all_served(&serin, 100);
     }
+}
+
+/// So many requests at once on one connection, all answered.
+fn check_all_served(serin: &Serin, streams: usize) {
+    block_on(async {
+        let mut send = connect(serin.address()).await;
+        let mut responses = Vec::new();
+        for _ in 0..streams {
+            h2peer::futures_ready(&mut send).await.unwrap();
+            responses.push(send.send_request(get(), true).unwrap().0);
+        }
+        for response in responses {
+            let answer = h2peer::read_answer(response.await.unwrap()).await.unwrap();
+            assert_eq!((answer.status, answer.reset), (200, None));
+        }
+    });
 }
 
 /// Answers when a hundred streams are there.
@@ -384,17 +369,7 @@ fn few_streams_at_the_origin_make_requests_wait_not_fail() {
         },
     );
     let serin = Setup::web(&origin.endpoint()).router(H2).start();
-    block_on(async {
-        let mut send = connect(serin.address()).await;
-        let mut responses = Vec::new();
-        for _ in 0..60 {
-            h2peer::futures_ready(&mut send).await.unwrap();
-            responses.push(send.send_request(get(), true).unwrap().0);
-        }
-        for response in responses {
-            assert_eq!(h2peer::read_answer(response.await.unwrap()).await.unwrap().text(), "served");
-        }
-    });
+    check_all_served(&serin, 60);
     assert_eq!(origin.count(), 60);
 }
 
@@ -419,20 +394,43 @@ fn a_refused_stream_is_sent_again_unseen() {
 }
 
 #[test]
-fn a_stream_refused_for_ever_is_an_error_after_two_replays() {
-    let origin = H2Upstream::start(|mut exchange| async move { exchange.respond.send_reset(Reason::REFUSED_STREAM) });
-    let serin = Setup::web(&origin.endpoint()).router(H2).start();
-    assert_eq!(serin.get("web", "/").status, 502);
-    assert_eq!(origin.count(), 3, "two replays a request");
+fn a_stream_refused_for_ever_or_reset_otherwise_is_an_error() {
+    for (reason, times) in [(Reason::REFUSED_STREAM, 3), (Reason::INTERNAL_ERROR, 1)] {
+        let origin = H2Upstream::start(move |mut exchange| async move { exchange.respond.send_reset(reason) });
+        let serin = Setup::web(&origin.endpoint()).router(H2).server("clearContext: true").start();
+        let answer = serin.get("web", "/");
+        assert_eq!((answer.status, answer.field("l5d-err").as_deref()), (502, Some("upstream-reset")), "{reason:?}");
+        assert_eq!(origin.count(), times, "{reason:?}: two replays of what was refused, none of what was worked on");
+    }
 }
 
 #[test]
-fn a_reset_of_a_stream_the_origin_worked_on_is_not_sent_again() {
-    let origin = H2Upstream::start(|mut exchange| async move { exchange.respond.send_reset(Reason::INTERNAL_ERROR) });
-    let serin = Setup::web(&origin.endpoint()).router(H2).server("clearContext: true").start();
-    let answer = serin.get("web", "/");
-    assert_eq!((answer.status, answer.field("l5d-err").as_deref()), (502, Some("upstream-reset")));
-    assert_eq!(origin.count(), 1);
+fn a_length_that_disagrees_with_the_data_of_an_origin_is_no_clean_end() {
+    for (declared, body) in [("100", "only this"), ("3", "only this"), ("5", "")] {
+        let origin = H2Upstream::start(move |mut exchange| async move {
+            exchange.reply(Response::builder().header("content-length", declared), body);
+        });
+        let serin = Setup::web(&origin.endpoint()).router(H2).start();
+        let mut client = Client::connect(serin.address());
+        client.send(http1::request("GET", "/", "web", &[], ""));
+        let answer = client.try_read("GET");
+        assert!(answer.map_or(true, |answer| answer.status == 502 || answer.end == End::Cut), "{declared}, HTTP/1.1");
+        let answer = exchange(serin.address(), get(), None);
+        assert!(answer.map_or(true, |answer| answer.status == 502 || answer.reset.is_some()), "{declared}, HTTP/2");
+    }
+}
+
+#[test]
+fn an_origin_that_does_not_speak_http_2_is_an_error_soon() {
+    let silent = Upstream::raw(|wire, _, _| while wire.fill().is_ok_and(|read| read > 0) {});
+    let old = Upstream::raw(|wire, _, _| {
+        let _ = wire.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        while wire.fill().is_ok_and(|read| read > 0) {}
+    });
+    let setup = Setup::web(&silent.endpoint()).cluster("old", &[&old.endpoint()]);
+    let serin = setup.router("client: {protocol: h2, connectTimeoutMs: 200}").start();
+    assert_eq!(serin.get("web", "/").status, 504, "never ready");
+    assert_eq!(serin.get("old", "/").status, 502, "no HTTP/2");
 }
 
 /// The next frame of a scripted origin.

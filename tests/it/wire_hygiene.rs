@@ -2,6 +2,7 @@
 
 use http::Request;
 
+use super::support::frames::{END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS};
 use super::support::http1::{Response, request};
 use super::support::ports::free_port;
 use super::support::scrape::Scrape;
@@ -155,6 +156,23 @@ fn a_mesh_listener_passes_forwarding_fields_on() {
     origin.forget();
     assert_eq!(serin.get("web", "/").status, 200);
     assert!(origin.only().fields.starting_with("x-forwarded-").is_empty(), "and sets none");
+}
+
+#[test]
+fn a_listener_announces_its_limits() {
+    for (exposure, streams, window) in [("edge", 100, 65_535), ("mesh", 250, 1 << 20)] {
+        let serin = Setup::new().server(&format!("exposure: {exposure}")).start();
+        let mut frames = Frames::connect(serin.address());
+        let settings = frames.until(|frame| frame.kind == SETTINGS && frame.flags == 0).unwrap();
+        let value = |id: u8| {
+            let found = settings.payload.chunks(6).find(|one| one[..2] == [0, id]);
+            found.map(|one| u32::from_be_bytes(one[2..].try_into().unwrap()))
+        };
+        assert_eq!(value(3), Some(streams), "{exposure}: MAX_CONCURRENT_STREAMS");
+        let announced = value(4).unwrap_or(65_535);
+        assert!(announced.abs_diff(window) <= 1, "{exposure}: window of a stream {announced}");
+        assert!(value(5).is_none_or(|size| size == 16_384), "{exposure}: frame size");
+    }
 }
 
 #[test]
@@ -349,6 +367,40 @@ fn strangers_see_no_context_in_answers() {
     let answer = h2peer::exchange(serin.address(), h2peer::get("web", "/").body(()).unwrap(), None).unwrap();
     let names = answer.headers.keys().chain(answer.trailers.iter().flat_map(http::HeaderMap::keys));
     assert!(!names.into_iter().any(|name| name.as_str().starts_with("l5d-")), "nor over HTTP/2");
+}
+
+#[test]
+fn trailers_of_a_response_bring_no_framing() {
+    let origin = Upstream::reply(|_| {
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, content-length, host\r\n\r\n1\r\nx\r\n0\r\n\
+          x-sum: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nHost: evil\r\n\r\n"
+            .to_vec()
+    });
+    let serin = Setup::web(&origin.endpoint()).start();
+    let answer = serin.get_with("web", "/", &["TE: trailers", "Connection: TE"]);
+    let names: Vec<_> = answer.trailers.0.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["x-sum"]);
+    let answer = h2peer::exchange(serin.address(), h2peer::get("web", "/").body(()).unwrap(), None).unwrap();
+    assert_eq!((answer.reset, answer.trailers.unwrap().len()), (None, 1), "HTTP/2");
+}
+
+#[test]
+fn controls_in_values_pass_in_neither_version() {
+    let (origin, serin) = front(EDGE);
+    for value in ["a\x01b", "a\x1bb", "a\x7fb", "a\0b", "a\rb"] {
+        let mut frames = Frames::connect(serin.address());
+        let request = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web"), ("x-a", value)];
+        frames.headers(1, END_STREAM, &request);
+        let end = frames.until(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY));
+        assert!(end.is_none_or(|frame| frame.kind != HEADERS || frame.has_status(400)), "{value:?}");
+    }
+    assert_eq!(origin.count(), 0);
+    for value in ["a\x01b", "a\x7fb"] {
+        let origin = Upstream::reply(move |_| reply(200, &[&format!("x-a: {value}"), "x-b: c"], "body"));
+        let serin = Setup::web(&origin.endpoint()).start();
+        let answer = serin.get("web", "/");
+        assert!(answer.status == 502 || !answer.fields.has("x-a"), "{value:?}: {:?}", answer.field("x-a"));
+    }
 }
 
 #[test]
