@@ -13,7 +13,7 @@ use super::support::h2peer::{self, H2Upstream, block_on, call, connect, exchange
 use super::support::http1::{self, End};
 use super::support::scrape::Scrape;
 use super::support::wire::Wire;
-use super::support::{Client, Serin, Setup, Upstream, eventually};
+use super::support::{Client, DEADLINE, Serin, Setup, Upstream, eventually, now};
 
 /// Upstreams of this router are spoken to in HTTP/2.
 const H2: &str = "client: {protocol: h2}";
@@ -187,7 +187,7 @@ fn too_many_or_too_large_fields_are_431_and_a_long_path_414() {
 
 /// The stream is reset or answered 400, or the connection ends.
 fn check_stream_refused(serin: &Serin, what: &str, block: &[u8], after: &[(u8, u8, &[u8])]) -> Result<(), String> {
-    let mut frames = Frames::connect(serin.address());
+    let (start, mut frames) = (now(), Frames::connect(serin.address()));
     let flags = if after.is_empty() { END_STREAM } else { 0 };
     frames.send(HEADERS, flags | END_HEADERS, 1, block);
     for (kind, flags, payload) in after {
@@ -197,6 +197,7 @@ fn check_stream_refused(serin: &Serin, what: &str, block: &[u8], after: &[(u8, u
         frames.until(|frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM) || frame.kind == GOAWAY);
     match answer {
         Some(frame) if frame.kind == HEADERS && !frame.has_status(400) => Err(format!("{what}: answered {frame:?}")),
+        _ if now() - start >= DEADLINE => Err(format!("{what}: nothing happened")),
         _ => Ok(()),
     }
 }

@@ -392,7 +392,7 @@ fn controls_in_values_pass_in_neither_version() {
         let request = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web"), ("x-a", value)];
         frames.headers(1, END_STREAM, &request);
         let end = frames.until(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY));
-        assert!(end.is_none_or(|frame| frame.kind != HEADERS || frame.has_status(400)), "{value:?}");
+        assert!(end.is_some_and(|frame| frame.kind != HEADERS || frame.has_status(400)), "{value:?}");
     }
     assert_eq!(origin.count(), 0);
     for value in ["a\x01b", "a\x7fb"] {
