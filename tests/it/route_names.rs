@@ -412,8 +412,10 @@ fn it_never_connects_to_its_own_listeners() {
     }
     let dtab = format!("/svc => /#/clusters ; /svc/inet => /$/inet/127.0.0.1/{port}");
     let serin = setup.dtab(&dtab).top("egress: {allow: [127.0.0.0/8]}").start();
-    for host in ["own", "name", "admin", "mapped", "inet"] {
-        check_loop(&serin.get(host, "/"), host);
+    for round in 0..8 {
+        for host in ["own", "name", "admin", "mapped", "inet"] {
+            check_loop(&serin.get(host, "/"), &format!("{host}, round {round}"));
+        }
     }
     for target in [port, admin] {
         let line = format!("l5d-dtab: /svc/x => /$/inet/127.0.0.1/{target}");
@@ -441,4 +443,58 @@ fn a_listener_on_all_addresses_is_its_own_under_each_of_them() {
 fn check_loop(answer: &Response, what: &str) {
     assert_eq!(answer.status, 508, "{what}: {}", answer.text());
     assert!(answer.field("l5d-err").is_some(), "{what}");
+}
+
+#[test]
+fn an_ipv4_peer_of_an_ipv6_listener_keeps_its_address() {
+    let pair = pair("/svc => /nowhere");
+    let port = free_port();
+    let text =
+        pair.setup.clone().ports(port, 0).dtab("/svc => /#/clusters").cluster("own", &[&format!("127.0.0.1:{port}")]);
+    let rule = "overrides:\n- when: {source: 127.0.2.0/24}\n  dtab: /svc/a => /#/clusters/b";
+    let serin = Serin::start(
+        &text
+            .router(rule)
+            .text()
+            .replace("{ip: 127.0.0.1, port: ", "{ip: \"::\", port: ")
+            .replace("admin: {ip: \"::\"", "admin: {ip: 127.0.0.1"),
+    );
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    if std::net::TcpStream::connect(address).is_err() {
+        println!("skipped: needs sockets that take IPv4 and IPv6");
+        return;
+    }
+    let answer = http1::get(address, "a", "/", &["l5d-dtab: /svc/a => /#/clusters/b"]);
+    assert_eq!(place(&answer), "b", "loopback is trusted");
+    assert_eq!(pair.b.only().field("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+    let answer = Client::connect_from([127, 0, 2, 1].into(), address).get("a", "/", &[]);
+    assert_eq!(place(&answer), "b", "the rule knows the network");
+    check_loop(&http1::get(address, "own", "/", &[]), "own");
+    drop(serin);
+}
+
+#[test]
+fn a_listener_that_a_reload_brings_is_its_own_too() {
+    let (port, later) = (free_port(), free_port());
+    let setup = Setup::web(&format!("127.0.0.1:{later}")).ports(port, free_port());
+    let setup = setup.router("client: {failureAccrual: {kind: none}}");
+    let serin = setup.start();
+    assert_eq!(serin.get("web", "/").status, 503);
+    let second = format!(", {{ip: 127.0.0.1, port: {later}}}]");
+    serin.rewrite(&setup.text().replacen(&format!("port: {port}}}]"), &format!("port: {port}}}{second}"), 1));
+    eventually("the new listener is its own", || serin.get("web", "/").status == 508);
+}
+
+#[test]
+fn endpoints_of_a_folder_have_weights() {
+    let pair = pair("/svc => /#/io.l5d.fs");
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let lines = format!("127.0.0.1 {} * 9\n127.0.0.1 {} * 1\n", pair.a.address.port(), pair.b.address.port());
+    std::fs::create_dir(dir.path().join("disco")).unwrap();
+    std::fs::write(dir.path().join("disco/web"), lines).unwrap();
+    let serin = Serin::start_in(dir, &pair.setup.clone().top("namers:\n- {kind: io.l5d.fs, rootDir: disco}").text());
+    let mut client = Client::connect(serin.address());
+    (0..300).for_each(|_| assert_eq!(client.get("web", "/", &[]).status, 200));
+    let (a, b) = (pair.a.count(), pair.b.count());
+    assert!(b > 0 && a > 3 * b, "9 to 1: {a} and {b}");
 }
