@@ -7,6 +7,7 @@ use super::support::h2peer::{block_on, call, connect, get as h2_get};
 use super::support::ports::free_port;
 use super::support::scrape::Scrape;
 use super::support::serin::run;
+use super::support::upstream::{next_request, reply};
 use super::support::{Client, Response, Serin, Setup, Upstream, eventually, outside};
 
 /// Three origins as clusters `a`, `b`, `c`; `empty` has nobody.
@@ -348,6 +349,28 @@ fn an_ejected_branch_gives_its_share_to_the_others() {
     let serin = world.setup.clone().top("workers: 1").cluster("dead", &[&dead]).router(accrual).start();
     eventually("the dead endpoint is found out", || counts(&serin, &[], 20) == Counts::from([("a".to_owned(), 20)]));
     check_shares(&counts(&serin, &[], 100), &[("a", 1.0)]);
+}
+
+/// Closes its first connection without an answer, and serves from then on.
+fn late_riser() -> Upstream {
+    Upstream::raw(|wire, seen, index| {
+        while next_request(wire, seen, index).is_some() && index > 0 {
+            wire.send(reply(200, &[], "")).unwrap();
+        }
+    })
+}
+
+#[test]
+fn when_all_are_ejected_one_is_tried_all_the_same() {
+    for tree in ["1 * /s/x & 1 * /s/y", "/s/x | /s/y"] {
+        let origins = [late_riser(), late_riser()];
+        let accrual = "client: {failureAccrual: {kind: io.l5d.consecutiveFailures, failures: 1, backoff: {kind: constant, ms: 60000}}}";
+        let setup = web(tree).setup.cluster("x", &[&origins[0].endpoint()]).cluster("y", &[&origins[1].endpoint()]);
+        let serin = setup.top("workers: 1").router(accrual).start();
+        eventually(&format!("{tree} is served"), || serin.get("web", "/").status == 200);
+        let failed: usize = origins.iter().map(|origin| origin.connections().min(1)).sum();
+        assert_eq!(failed, 2, "each was tried, and each failed first");
+    }
 }
 
 #[test]
