@@ -103,14 +103,16 @@ fn servers(parts: &Parts<'_>) -> Vec<ServerStructure> {
         router,
         server: server.clone(),
         requests_max: requests_max(server.requests_max, parts.workers),
+        in_flight: server.requests_max.map(|_| Arc::clone(&listener.in_flight)),
     });
     paired.collect()
 }
 
-/// One worker's part of a total, rounded up: never 0.
+/// A limit that was written holds over all workers. Of the one that was not, each has its part, so that they need not
+/// share a counter.
 fn requests_max(total: Option<NonZeroU32>, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
-    total.map_or(REQUESTS_MAX, NonZeroU32::get).div_ceil(workers)
+    total.map_or(REQUESTS_MAX.div_ceil(workers), NonZeroU32::get)
 }
 
 fn weights(parts: &Parts<'_>, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {

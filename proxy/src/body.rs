@@ -15,6 +15,7 @@ use crate::conn::{Active, Link};
 use crate::error::ProxyError;
 use crate::forward::{UpH1, UpH2};
 use crate::grpc;
+use crate::h1;
 use crate::inflight::Ticket;
 use crate::layers::hygiene;
 
@@ -23,6 +24,9 @@ use crate::layers::hygiene;
 pub struct Body {
     kind: Kind,
     watch: Option<Watch>,
+    /// An error that is passed on at the next poll: what came before it is flushed first, so that a caller sees the
+    /// status and the part that there was, and then the cut.
+    cut: Option<BodyError>,
     active: Option<Active>,
 }
 
@@ -76,7 +80,7 @@ struct Watch {
 impl Body {
     /// A body of this kind.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, watch: None, active: None }
+        Self { kind, watch: None, cut: None, active: None }
     }
 
     /// A whole body; nothing if it is empty.
@@ -129,10 +133,18 @@ impl Body {
 
     /// The next piece. After `None`, an error or trailers there is nothing more.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        if let Some(error) = self.cut {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Poll::Ready(piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };
         match &piece {
             None => self.finish(None),
-            Some(Err(error)) => self.fail(*error),
+            Some(Err(error)) => {
+                self.fail(*error);
+                self.cut = Some(*error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(Ok(Piece::Trailers(fields))) => {
                 let status = grpc::status_of(fields);
                 self.finish(status);
@@ -261,6 +273,9 @@ fn poll_hyper(body: &mut HyperBody, cx: &mut Context<'_>) -> Poll<Option<Result<
             Err(frame) => {
                 if let Ok(mut fields) = frame.into_trailers() {
                     body.done = true;
+                    if fields.len() > h1::TRAILER_FIELDS_MAX {
+                        return Poll::Ready(Some(Err(BodyError::Downstream(None))));
+                    }
                     hygiene::clean_trailers(&mut fields);
                     return Poll::Ready(Some(Ok(Piece::Trailers(fields))));
                 }

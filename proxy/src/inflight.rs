@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
 use serin_metrics::{Class, RequestCells};
@@ -43,23 +44,42 @@ impl Series {
     }
 }
 
-/// A counter of admitted requests, shared by the requests of one listener on this worker.
-#[derive(Debug, Default)]
-pub struct Gate(Cell<u32>);
+/// A counter of admitted requests of one listener.
+#[derive(Debug)]
+pub enum Gate {
+    /// Of this worker alone: the share of a limit that nobody wrote.
+    Local(Cell<u32>),
+    /// Of all workers together: a limit that somebody wrote is meant as written.
+    Shared(Arc<AtomicU32>),
+}
 
 impl Gate {
     /// Admits one more request unless `max` are in flight.
     pub fn enter(&self, max: u32) -> bool {
-        let admitted = self.0.get() < max;
-        if admitted {
-            self.0.set(self.0.get() + 1);
+        match self {
+            Self::Local(count) => {
+                let admitted = count.get() < max;
+                count.set(count.get() + u32::from(admitted));
+                admitted
+            }
+            Self::Shared(count) => {
+                let below = |count: u32| (count < max).then_some(count + 1);
+                count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
+            }
         }
-        admitted
     }
 
     fn leave(&self) {
-        debug_assert!(self.0.get() > 0, "a request leaves a gate it never entered");
-        self.0.set(self.0.get().saturating_sub(1));
+        match self {
+            Self::Local(count) => {
+                debug_assert!(count.get() > 0, "a request leaves a gate it never entered");
+                count.set(count.get().saturating_sub(1));
+            }
+            Self::Shared(count) => {
+                let before = count.fetch_sub(1, Ordering::Relaxed);
+                debug_assert!(before > 0, "a request leaves a gate it never entered");
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,6 +20,8 @@ pub struct Listener {
     pub configured: SocketAddr,
     /// As bound.
     pub address: SocketAddr,
+    /// Requests in flight over all workers, where a limit was written for them.
+    pub in_flight: Arc<AtomicU32>,
     sockets: Box<[ArcSwapOption<TcpListener>]>,
 }
 
@@ -42,7 +44,13 @@ impl Listener {
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { id, configured: address, address: bound, sockets: sockets.into() }))
+        Ok(Arc::new(Self {
+            id,
+            configured: address,
+            address: bound,
+            in_flight: Arc::default(),
+            sockets: sockets.into(),
+        }))
     }
 
     /// The socket of one worker; `None` once it has been taken.

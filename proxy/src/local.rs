@@ -1,6 +1,6 @@
 //! A snapshot as one worker uses it: beside the shared part, what must not be shared.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serin_metrics::{Class, RequestLabels, Shard, SplitCells};
 use crate::bindings::Bindings;
 use crate::inflight::{Gate, Series};
 use crate::ledger::{self, Ledger};
-use crate::snapshot::{Snapshot, SplitInfo, Structure};
+use crate::snapshot::{ServerStructure, Snapshot, SplitInfo, Structure};
 
 /// Metric label of requests whose name did not bind.
 pub const UNBOUND: &str = "(unbound)";
@@ -86,7 +86,7 @@ impl Shape {
         };
         Self {
             routers: (0..structure.routers.len()).map(router).collect(),
-            gates: structure.servers.iter().map(|_| Rc::default()).collect(),
+            gates: structure.servers.iter().map(gate).collect(),
             splits: structure.splits.iter().map(split).collect(),
             structure,
         }
@@ -103,6 +103,13 @@ impl Shape {
             router.bindings.sweep(now_ms);
         }
     }
+}
+
+fn gate(server: &ServerStructure) -> Rc<Gate> {
+    Rc::new(match &server.in_flight {
+        Some(shared) => Gate::Shared(Arc::clone(shared)),
+        None => Gate::Local(Cell::new(0)),
+    })
 }
 
 impl LocalSplit {

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 use http::StatusCode;
 use serin_config::dtab::{LeafState, Path};
 use serin_config::model::{Accrual, Client};
@@ -21,14 +20,17 @@ use tokio::net::TcpStream;
 use crate::balance::{self, Load};
 use crate::clock;
 use crate::endpoints::{Address, Addresses, Cluster};
-use crate::error::{Fault, ProxyError};
+use crate::error::{Fault, Origin, ProxyError};
 use crate::outlier::{Outlier, Pass};
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
 
 mod conn;
+mod h2conn;
 
 pub use conn::Conn;
+use h2conn::H2;
+pub use h2conn::{H2Lease, H2Place};
 
 /// Idle HTTP/1.1 connections kept for one endpoint by one worker.
 const IDLE_MAX: usize = 1024;
@@ -118,6 +120,11 @@ impl LocalCluster {
         chosen.map(Endpoint::lease)
     }
 
+    /// Is there anybody, if only ejected: better tried than refused.
+    pub fn has_endpoints(&self) -> bool {
+        !self.endpoints.borrow().is_empty()
+    }
+
     /// Why there is nobody: for the error of who asked.
     pub fn absence(&self) -> String {
         let id = &self.shared.id;
@@ -199,44 +206,6 @@ pub struct Endpoint {
     counted: Cell<bool>,
 }
 
-/// An HTTP/2 connection and how many of our streams are open on it.
-#[derive(Clone, Debug)]
-struct H2 {
-    send: SendRequest<Bytes>,
-    streams: Rc<Cell<usize>>,
-}
-
-/// One stream on an HTTP/2 connection: the right to open it, and then its place in the count.
-#[derive(Debug)]
-pub struct H2Lease {
-    /// Opens it.
-    pub send: SendRequest<Bytes>,
-    /// Held as long as the stream may be open.
-    pub place: H2Place,
-}
-
-/// A stream that counts as open until this is dropped.
-#[derive(Debug)]
-pub struct H2Place(Rc<Cell<usize>>);
-
-impl H2 {
-    fn has_room(&self) -> bool {
-        self.streams.get() < self.send.current_max_send_streams()
-    }
-
-    fn lease(&self) -> H2Lease {
-        self.streams.set(self.streams.get() + 1);
-        H2Lease { send: self.send.clone(), place: H2Place(Rc::clone(&self.streams)) }
-    }
-}
-
-impl Drop for H2Place {
-    fn drop(&mut self) {
-        debug_assert!(self.0.get() > 0, "more streams ended than began");
-        self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
 #[derive(Debug)]
 struct Idle {
     conn: Conn,
@@ -278,7 +247,8 @@ impl Endpoint {
     /// A fresh connection. Rare, and its future is large: the callers box it.
     pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
         if self.own {
-            return Err(Fault::upstream(Replay::Never, ProxyError::Loop));
+            // nobody was tried: it says nothing of the endpoint
+            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop });
         }
         let cells = worker.shard.worker();
         let io = match tokio::time::timeout(timeout, TcpStream::connect(self.address)).await {
@@ -352,7 +322,7 @@ impl Endpoint {
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {
         let connections = self.h2.borrow();
-        let least = connections.iter().min_by_key(|h2| h2.streams.get());
+        let least = connections.iter().min_by_key(|h2| h2.open());
         least.map(H2::lease).ok_or_else(closed)
     }
 
@@ -382,13 +352,16 @@ async fn handshake(endpoint: Rc<Endpoint>, conn: Conn) -> Result<H2, h2::Error> 
         .initial_connection_window_size(H2_WINDOW)
         .max_header_list_size(H2_HEADER_LIST_MAX)
         .enable_push(false);
+    let shard = Arc::clone(conn.shard());
     let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;
+    let made = H2::new(send, shard);
     let ping = connection.ping_pong();
     let task = {
-        let endpoint = Rc::downgrade(&endpoint);
+        let (endpoint, streams) = (Rc::downgrade(&endpoint), made.streams());
         async move {
             // why it ended is seen by its streams
             let _ended = connection.await;
+            streams.close();
             if let Some(endpoint) = endpoint.upgrade() {
                 endpoint.drop_dead_h2();
             }
@@ -398,7 +371,6 @@ async fn handshake(endpoint: Rc<Endpoint>, conn: Conn) -> Result<H2, h2::Error> 
     if let Some(mut ping) = ping {
         ping.ping(h2::Ping::opaque()).await?;
     }
-    let made = H2 { send, streams: Rc::default() };
     if !endpoint.retired.get() {
         endpoint.h2.borrow_mut().push(made.clone());
     }

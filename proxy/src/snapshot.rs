@@ -5,7 +5,7 @@
 //! dentries and for a hundred thousand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use serin_config::dtab::{SplitId, Weight, Weights};
@@ -63,8 +63,10 @@ pub struct ServerStructure {
     pub router: usize,
     /// Its configuration.
     pub server: Server,
-    /// Requests in flight that one worker admits: the configured total divided by the workers, rounded up.
+    /// Requests in flight that are admitted: over all workers if `in_flight` is there, else by each of them.
     pub requests_max: u32,
+    /// Counts over all workers; only for a limit that was written, because it makes the cores share a cache line.
+    pub in_flight: Option<Arc<AtomicU32>>,
 }
 
 /// What a split is called and how it draws.

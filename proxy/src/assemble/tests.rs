@@ -67,8 +67,8 @@ fn shares_of_nothing_are_nothing() {
 }
 
 #[test]
-fn limits_are_divided_and_rounded_up() {
-    assert_eq!(requests_max(NonZeroU32::new(10), 4), 3);
+fn a_written_limit_is_whole_and_the_other_is_divided() {
+    assert_eq!(requests_max(NonZeroU32::new(10), 4), 10);
     assert_eq!(requests_max(NonZeroU32::new(1), 4), 1);
     assert_eq!(requests_max(None, 4), REQUESTS_MAX / 4);
 }

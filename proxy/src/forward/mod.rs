@@ -117,11 +117,11 @@ pub fn forward(
             };
             let again = retry::may_replay(fault.replay, &attempt).is_ok()
                 && cluster.budget.borrow_mut().withdraw(clock::now_ms());
+            end_attempt(&worker, handle, &fault);
             if !again {
                 return Err(fault.error);
             }
             retries += 1;
-            end_attempt(&worker, handle, &fault);
             // a connection that died while idle says nothing against its endpoint
             avoid = (!reused).then_some(endpoint.address);
             let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;

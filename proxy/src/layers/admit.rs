@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::Service;
 
-use super::Early;
+use super::{Early, hygiene};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -41,6 +41,7 @@ where
     fn call(&mut self, exchange: Exchange) -> Self::Future {
         let gate = &exchange.local.shape.gates[exchange.server];
         if !gate.enter(exchange.server().requests_max) {
+            hygiene::decide_trust(&exchange, &self.worker);
             return Early::refused(ProxyError::Overloaded);
         }
         if let Some(handle) = exchange.handle {

@@ -11,6 +11,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, request};
 use serin_config::model::{Exposure, Trust};
 use tower::Service;
@@ -57,8 +58,20 @@ where
     fn call(&mut self, mut exchange: Exchange) -> Self::Future {
         match clean(&mut exchange, &self.worker) {
             Ok(()) => Early::inner(self.inner.call(exchange)),
-            Err(error) => Early::refused(error),
+            Err(error) => {
+                decide_trust(&exchange, &self.worker);
+                Early::refused(error)
+            }
         }
+    }
+}
+
+/// May the peer of a request that is refused early see details of the error.
+pub fn decide_trust(exchange: &Exchange, worker: &Worker) {
+    let fronted = exchange.parts.headers.keys().any(|name| *name == VIA || is_forwarding(name));
+    if let Some(handle) = exchange.handle {
+        let trusted = is_trusted(&exchange.server().server.trust, exchange.peer(), fronted);
+        worker.in_flight.set_trusted(handle, trusted);
     }
 }
 
@@ -67,6 +80,7 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     if found.coded {
         check_coding(&exchange.parts)?;
     }
+    check_target(&exchange.parts)?;
     check_method(&exchange.parts.method, &mut exchange.parts.headers, &found)?;
     check_host(exchange, &found)?;
     let server = &exchange.server().server;
@@ -160,6 +174,18 @@ fn check_coding(parts: &request::Parts) -> Result<(), ProxyError> {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         (Some(_), _) => Err(ProxyError::BadRequest("transfer-encoding is not chunked, once")),
+    }
+}
+
+/// `/…`, or `*` to ask about the server itself, over HTTP.
+fn check_target(parts: &request::Parts) -> Result<(), ProxyError> {
+    let path = parts.uri.path();
+    let asterisk = path == "*" && parts.method == Method::OPTIONS;
+    let scheme = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    if scheme && (path.is_empty() || path.starts_with('/') || asterisk) {
+        Ok(())
+    } else {
+        Err(ProxyError::BadRequest("the target is malformed"))
     }
 }
 

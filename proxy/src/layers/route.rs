@@ -327,6 +327,8 @@ fn draw(worker: &Worker, exchange: &Exchange, binding: &Binding) -> Result<Drawn
         Outcome::Leaf(Target::Name(leaf)) => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Pending(Target::Name(leaf)) => Ok(Drawn::Pending(Some(Rc::clone(leaf)))),
         Outcome::Pending(_) => Ok(Drawn::Pending(None)),
+        // all of its endpoints are ejected, and nothing else can serve: one of them is tried all the same
+        Outcome::Unusable(Target::Name(leaf)) if leaf.cluster.has_endpoints() => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Unusable(Target::Name(leaf)) => {
             if let Some(handle) = exchange.handle {
                 worker.in_flight.set_series(handle, Rc::clone(&leaf.series));

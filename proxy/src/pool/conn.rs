@@ -24,6 +24,10 @@ impl Conn {
         Self { io, idle: false, shard: Arc::clone(shard) }
     }
 
+    pub(super) fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
     pub(super) fn set_idle(&mut self, idle: bool) {
         let cells = self.shard.worker();
         match (std::mem::replace(&mut self.idle, idle), idle) {

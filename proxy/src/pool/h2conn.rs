@@ -1,0 +1,102 @@
+//! An HTTP/2 connection and the streams that are open on it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use serin_metrics::Shard;
+
+/// A connection that takes streams.
+#[derive(Clone, Debug)]
+pub(super) struct H2 {
+    pub(super) send: SendRequest<Bytes>,
+    streams: Rc<Streams>,
+}
+
+/// Streams open on a connection; with none it counts as idle.
+#[derive(Debug)]
+pub(super) struct Streams {
+    open: Cell<usize>,
+    closed: Cell<bool>,
+    shard: Arc<Shard>,
+}
+
+/// One stream on an HTTP/2 connection: the right to open it, and then its place in the count.
+#[derive(Debug)]
+pub struct H2Lease {
+    /// Opens it.
+    pub send: SendRequest<Bytes>,
+    /// Held as long as the stream may be open.
+    pub place: H2Place,
+}
+
+/// A stream that counts as open until this is dropped.
+#[derive(Debug)]
+pub struct H2Place(Rc<Streams>);
+
+impl H2 {
+    /// A connection without a stream. Its socket has been counted as active until now.
+    pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>) -> Self {
+        let streams = Rc::new(Streams { open: Cell::new(0), closed: Cell::new(false), shard });
+        streams.set_idle(true);
+        Self { send, streams }
+    }
+
+    pub(super) fn streams(&self) -> Rc<Streams> {
+        Rc::clone(&self.streams)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.streams.open.get()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.open() < self.send.current_max_send_streams()
+    }
+
+    pub(super) fn lease(&self) -> H2Lease {
+        let open = self.open();
+        if open == 0 {
+            self.streams.set_idle(false);
+        }
+        self.streams.open.set(open + 1);
+        H2Lease { send: self.send.clone(), place: H2Place(Rc::clone(&self.streams)) }
+    }
+}
+
+impl Streams {
+    /// The socket is gone and has left the count of active ones.
+    pub(super) fn close(&self) {
+        if self.open.get() == 0 {
+            self.set_idle(false);
+        }
+        self.closed.set(true);
+    }
+
+    fn set_idle(&self, idle: bool) {
+        if self.closed.get() {
+            return;
+        }
+        let cells = self.shard.worker();
+        if idle {
+            cells.upstream_connections_active.dec();
+            cells.upstream_connections_idle.inc();
+        } else {
+            cells.upstream_connections_idle.dec();
+            cells.upstream_connections_active.inc();
+        }
+    }
+}
+
+impl Drop for H2Place {
+    fn drop(&mut self) {
+        let open = self.0.open.get();
+        debug_assert!(open > 0, "more streams ended than began");
+        self.0.open.set(open.saturating_sub(1));
+        if open == 1 {
+            self.0.set_idle(true);
+        }
+    }
+}
