@@ -426,4 +426,5 @@ fn no_request_fails_during_100_reloads_of_100_000_dentries() {
 const REQUESTS_OF_A_CONNECTION: usize = 20;
 /// Callers that never pause would take the processors from the reloads, and from the tests beside this one.
 const PACE: Duration = Duration::from_millis(2);
-const BUDGET: Duration = Duration::from_secs(30);
+/// What a hundred reloads may take: an optimised build stays far below it with the whole table.
+const BUDGET: Duration = Duration::from_secs(20);
