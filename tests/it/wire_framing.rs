@@ -236,7 +236,6 @@ fn lines_ended_by_lf_alone_are_refused_or_rewritten() {
 #[test]
 fn a_malformed_chunk_is_never_a_whole_body() {
     let (origin, serin) = front();
-    let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(300));
     let sum = format!("{}0\r\n\r\n", format!("1;{}\r\nx\r\n", "e".repeat(200)).repeat(100));
     let many = format!("0\r\n{}\r\n", "x: y\r\n".repeat(33));
     let bodies: &[&str] = &[
@@ -248,7 +247,6 @@ fn a_malformed_chunk_is_never_a_whole_body() {
         "g\r\nhello\r\n0\r\n\r\n",
         "\r\nhello\r\n0\r\n\r\n",
         ";x\r\nhello\r\n0\r\n\r\n",
-        "00000000000000005\r\nhello\r\n0\r\n\r\n",
         "10000000000000005\r\nhello\r\n0\r\n\r\n",
         "5\r\nhelloXX0\r\n\r\n",
         "5\r\nhello0\r\n\r\n",
@@ -258,7 +256,6 @@ fn a_malformed_chunk_is_never_a_whole_body() {
         "5\r\nhello\r\n0\r\nbad trailer\r\n\r\n",
         "5\r\nhello\r\n0\r\n: nameless\r\n\r\n",
         &many,
-        &long,
         &sum,
     ];
     let mut wrong = Vec::new();
