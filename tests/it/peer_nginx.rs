@@ -142,6 +142,7 @@ fn ranges_heads_and_conditions_pass() {
     let mut client = Client::connect(serin.address());
     let part = client.get("web", "/digits", &["Range: bytes=10-19"]);
     assert_eq!((part.status, part.text().as_str()), (206, "abcdefghij"));
+    assert_eq!((part.version.as_str(), part.interim.len()), ("HTTP/1.1", 0));
     assert_eq!(part.field("content-range").as_deref(), Some("bytes 10-19/36"));
     let beyond = client.get("web", "/digits", &["Range: bytes=100-"]);
     assert_eq!((beyond.status, beyond.field("content-range").as_deref()), (416, Some("bytes */36")));

@@ -67,6 +67,8 @@ fn curl_with_http_proxy_reaches_the_host_it_names() {
     assert!(seen["headers"].get("proxy-connection").is_none(), "it ends at this hop: {seen}");
     let two = curl(&[("http_proxy", &proxy)], &["http://web/1", "http://web/2"]);
     assert!(two.contains("\"/1\"") && two.contains("\"/2\""), "{two}");
+    let last: Vec<usize> = origin.requests()[1..].iter().map(|request| request.connection).collect();
+    assert!(last.len() == 2 && last[0] == last[1], "one connection on both sides: {last:?}");
     let code = ["-o", "/dev/null", "-w", "%{response_code} %header{l5d-err}", "http://nobody/"];
     let told = curl(&[("http_proxy", &proxy)], &code);
     assert!(told.starts_with("404 ") && told.len() > 4, "{told}");
@@ -191,7 +193,12 @@ fn promtool_finds_nothing_wrong_with_the_metrics_after_traffic() {
         assert!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
         let output = fed(program("promtool").args(["check", "metrics"]), &response.body);
         assert!(output.status.success() && both(&output).is_empty(), "{target}: {}", both(&output));
-        assert!(Scrape::parse(&response.text()).len() > 50, "no series twice, and there are some");
+        let scrape = Scrape::parse(&response.text());
+        assert!(scrape.len() > 50, "no series twice, and there are some");
+        for series in scrape.all().iter().filter(|series| series.name == "serin_requests_total") {
+            let labels: Vec<&str> = series.labels.keys().map(String::as_str).collect();
+            assert_eq!(labels, ["arm", "class", "client", "router", "service"], "{series:?}");
+        }
     }
 }
 
