@@ -1,44 +1,223 @@
-//! The rollout.
+//! The rollout: one state, two paces, one guard.
+//!
+//! Nothing here waits, reads a clock or touches traffic. What comes in is an event record, a look at the totals, a tick
+//! of the interval or a person's command; what comes out is a [`Decision`], which changes nothing until the caller acts
+//! on it.
 
-use crate::event::{Event, Severity};
+use crate::analysis::{Situation, Verdict, judge};
+use crate::command::{Command, CommandError};
+use crate::event::{Cause, Event, Gate, Hold, Severity};
+use crate::guard::{Capital, Guard, SlowShares, Standing, Traffic};
 use crate::interval::{self, Tick};
-use crate::plan::Plan;
-use crate::state::State;
+use crate::journal::Entry;
+use crate::plan::{Answer, HookKind, Plan};
+use crate::policy::{GuardPolicy, Policy};
+use crate::record::EventRecord;
+use crate::state::{Phase, Revision, State};
+use crate::{Ppm, TimestampMs};
+
+/// How a rollout goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pace {
+    /// As long at each step as the evidence needs.
+    Evidence(Policy),
+    /// By Flagger's clock and counters; the guard stands beside it unless it is off.
+    Interval(Plan, Option<GuardPolicy>),
+}
+
+/// What the data plane knows at one moment.
+#[derive(Clone, Debug)]
+pub struct Look<'a> {
+    /// Totals and open requests of both arms.
+    pub traffic: &'a Traffic,
+    /// Whether the canary has an endpoint that is not ejected, by traffic this split drew. Once one of its endpoints is
+    /// ejected, one that was tried since the rollout began and never answered does not count as being there: a canary
+    /// of many endpoints that refuses everything is known at the first ejection, not at the last.
+    pub canary_up: bool,
+    /// Whether the primary has one.
+    pub primary_up: bool,
+    /// How many of the primary's requests are slow, where its history is long enough.
+    pub slow: Option<SlowShares>,
+}
+
+/// What a rollout decided: nothing of it has happened yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// Hooks that were asked, as indices into the plan's list.
+    pub asked: Vec<usize>,
+    /// The weight, where it changed: from, to.
+    pub weight: Option<(Ppm, Ppm)>,
+    /// What the journal is to keep. A raise is durable before it is published, a fall published before it is durable.
+    pub entries: Vec<Entry>,
+}
+
+impl Decision {
+    /// The alerts to send: one for each event that a person should hear of.
+    pub fn alerts(&self) -> impl Iterator<Item = Severity> + '_ {
+        self.events.iter().filter_map(|event| event.severity())
+    }
+
+    /// Whether more traffic goes to the canary: then the journal comes first.
+    #[must_use]
+    pub fn is_raise(&self) -> bool {
+        self.weight.is_some_and(|(from, to)| to > from)
+    }
+}
 
 /// A rollout.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    plan: Plan,
-    state: State,
-}
-
-/// What a rollout decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// What happened.
-    pub events: Vec<Event>,
-    /// Hooks asked.
-    pub asked: Vec<usize>,
-}
-
-impl Decision {
-    /// The alerts to send.
-    pub fn alerts(&self) -> impl Iterator<Item = Severity> + '_ {
-        self.events.iter().filter_map(|event| event.severity())
-    }
+    pub(crate) pace: Pace,
+    pub(crate) state: State,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) held: Option<Hold>,
+    pub(crate) paused: bool,
+    /// Whether the last metric check lets the rollout go on.
+    pub(crate) check: Option<Hold>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) waiting: Option<Gate>,
+    /// Since when the weight is what it is, and how many canary requests there had been.
+    pub(crate) step_at: TimestampMs,
+    pub(crate) step_from: u64,
+    /// Set by a changed plan: no higher without a person's word.
+    pub(crate) ceiling: Option<Ppm>,
+    pub(crate) traffic: Traffic,
+    pub(crate) slow: Option<SlowShares>,
+    pub(crate) standing: Standing,
+    /// What should run, as the last tick said.
+    pub(crate) desired: Option<Revision>,
+    /// What an end ended, for undoing it.
+    pub(crate) ended: Option<State>,
+    pub(crate) sequence: u64,
 }
 
 impl Rollout {
     /// A rollout that stands at `state`.
     #[must_use]
-    pub fn new(plan: Plan, state: State) -> Rollout {
-        Rollout { plan, state }
+    pub fn new(pace: Pace, state: State, now: TimestampMs) -> Rollout {
+        let mut rollout = Rollout {
+            pace,
+            state,
+            guard: None,
+            held: None,
+            paused: false,
+            check: None,
+            answers: Vec::new(),
+            waiting: None,
+            step_at: now,
+            step_from: 0,
+            ceiling: None,
+            traffic: Traffic::default(),
+            slow: None,
+            standing: Standing::default(),
+            desired: None,
+            ended: None,
+            sequence: 0,
+        };
+        if rollout.state.phase.is_active() {
+            rollout.arm_guard(now);
+        }
+        rollout
     }
 
-    /// One tick.
-    pub fn tick(&mut self, tick: &Tick<'_>) -> Decision {
-        let told = interval::tick(&self.plan, &mut self.state, tick);
-        Decision { events: told.events, asked: told.asked }
+    /// A rollout as its journal left it. After an unclean stop a canary under way begins again at its first step, with
+    /// the evidence that was written down and a fresh start; an end stays an end. Without an entry that can be read the
+    /// canary gets nothing and the rollout is paused.
+    #[must_use]
+    pub fn recover(pace: Pace, last: Option<&Entry>, now: TimestampMs) -> Rollout {
+        let Some(last) = last else {
+            let mut rollout = Rollout::new(pace, State { phase: Phase::Initialized, ..State::default() }, now);
+            rollout.paused = true;
+            return rollout;
+        };
+        let mut state = last.state.clone();
+        if state.phase.is_active() {
+            let first = match &pace {
+                Pace::Evidence(policy) => policy.step_above(Ppm::ZERO).unwrap_or(Ppm::ZERO),
+                Pace::Interval(..) => Ppm::ZERO,
+            };
+            state.weight = state.weight.min(first);
+            state.mirrored = false;
+            state.iterations = 0;
+            state.phase = Phase::Progressing;
+        }
+        let mut rollout = Rollout::new(pace, state, now);
+        rollout.paused = last.paused;
+        rollout.sequence = last.sequence;
+        if let Some(guard) = rollout.guard.take() {
+            let mut guard = guard.resume(last.capital, now);
+            guard.step(rollout.state.weight, None, now);
+            rollout.guard = Some(guard);
+        }
+        rollout
+    }
+
+    /// Takes one event of a request, or `times` equal ones without a key.
+    pub fn observe(&mut self, record: EventRecord, times: u64) {
+        if let Some(guard) = &mut self.guard {
+            guard.observe(record, times);
+        }
+    }
+
+    /// Looks at the totals and decides. To be called at most 10 ms after a canary event, and every 50 ms.
+    pub fn look(&mut self, look: &Look<'_>, now: TimestampMs) -> Decision {
+        self.traffic.clone_from(look.traffic);
+        self.slow = look.slow;
+        self.run(now, |rollout, told| rollout.judge_now(look, now, told))
+    }
+
+    /// One tick of the interval: what is not known from the traffic.
+    pub fn tick(&mut self, tick: &Tick<'_>, now: TimestampMs) -> Decision {
+        self.desired = Some(tick.target.clone());
+        self.run(now, |rollout, told| match rollout.pace.clone() {
+            Pace::Evidence(policy) => rollout.evidence_tick(&policy, tick, now, told),
+            Pace::Interval(plan, _) => rollout.interval_tick(&plan, tick, told),
+        })
+    }
+
+    /// Does what a person asks, in any phase, and writes down who asked and why.
+    ///
+    /// # Errors
+    /// [`CommandError`], if there is nothing it could mean now; nothing has changed then.
+    pub fn command(
+        &mut self,
+        command: &Command,
+        who: &str,
+        why: &str,
+        now: TimestampMs,
+    ) -> Result<Decision, CommandError> {
+        let mut refused = None;
+        let mut decision = self.run(now, |rollout, told| match rollout.obey(command, now) {
+            Ok(event) => told.events.push(event),
+            Err(error) => refused = Some(error),
+        });
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        for entry in &mut decision.entries {
+            entry.by = Some((who.chars().take(WORDS_MAX).collect(), why.chars().take(WORDS_MAX).collect()));
+        }
+        Ok(decision)
+    }
+
+    /// Another plan for the same canary. The weight stays; the next step is the first of the new ones above it, and
+    /// what lies above the old plan waits for [`Command::Resume`].
+    pub fn set_pace(&mut self, pace: Pace) {
+        if let (Pace::Evidence(old), Pace::Evidence(_)) = (&self.pace, &pace)
+            && self.state.phase.is_active()
+        {
+            self.ceiling = Some(self.ceiling.unwrap_or(old.last_step()));
+        }
+        self.pace = pace;
+    }
+
+    /// What the router really does, where somebody else changed it. Pace `interval` believes it, as Flagger does.
+    pub fn set_routing(&mut self, weight: Ppm, mirrored: bool) {
+        if matches!(self.pace, Pace::Interval(..)) {
+            self.state.route(weight, mirrored);
+        }
     }
 
     /// Where it stands.
@@ -47,13 +226,171 @@ impl Rollout {
         &self.state
     }
 
-    /// A new plan.
-    pub fn set_plan(&mut self, plan: Plan) {
-        self.plan = plan;
+    /// The evidence at the last look.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
-    /// What the router really does, where that was changed from outside.
-    pub fn set_routing(&mut self, weight: crate::Ppm, mirrored: bool) {
-        self.state.route(weight, mirrored);
+    /// Why the weight stays, if it does.
+    #[must_use]
+    pub fn held(&self) -> Option<Hold> {
+        self.held.or(self.check)
+    }
+
+    /// Whether a person froze the weight.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Runs one input to its decision, and checks that what must hold holds.
+    fn run(&mut self, now: TimestampMs, input: impl FnOnce(&mut Rollout, &mut interval::Told)) -> Decision {
+        let before = self.state.clone();
+        let was_paused = self.paused;
+        let mut told = interval::Told::default();
+        input(self, &mut told);
+        self.follow_weight(&before, now);
+        if self.state.phase.is_end() && !before.phase.is_end() {
+            self.ended = Some(before.clone());
+        }
+        debug_assert!(
+            self.state.weight <= before.weight || !told.events.is_empty(),
+            "a weight rose and nobody was told why"
+        );
+        let weight = (self.state.weight != before.weight).then_some((before.weight, self.state.weight));
+        let noted = self.state != before || self.paused != was_paused;
+        let entries = if noted || !told.events.is_empty() { self.entries(&told.events, now) } else { Vec::new() };
+        Decision { events: told.events, asked: told.asked, weight, entries }
+    }
+
+    /// After a change of weight: a new step, a new block, a new start; for a new run a new guard.
+    fn follow_weight(&mut self, before: &State, now: TimestampMs) {
+        let new_run =
+            self.state.applied != before.applied || (self.state.phase.is_active() && !before.phase.is_active());
+        if new_run && self.state.phase.is_active() {
+            self.arm_guard(now);
+        } else if !self.state.phase.is_active() {
+            self.guard = None;
+            self.held = None;
+            self.waiting = None;
+        }
+        if self.state.weight == before.weight && self.state.phase == before.phase && !new_run {
+            return;
+        }
+        if self.state.weight != before.weight || new_run {
+            self.step_at = now;
+            self.step_from = self.traffic.canary.routed;
+            if let Some(guard) = self.guard.as_mut().filter(|_| self.state.weight > Ppm::ZERO) {
+                guard.step(self.state.weight, self.slow, now);
+            }
+        } else if self.state.phase == Phase::Promoting {
+            self.step_at = now;
+        }
+    }
+
+    fn arm_guard(&mut self, now: TimestampMs) {
+        let policy = match &self.pace {
+            Pace::Evidence(policy) => Some(policy.settings().guard.clone()),
+            Pace::Interval(_, guard) => guard.clone(),
+        };
+        self.guard = policy.map(|policy| Guard::new(policy, self.traffic.clone(), now));
+        self.held = None;
+        self.check = None;
+        self.waiting = None;
+        self.step_at = now;
+    }
+
+    fn entries(&mut self, events: &[Event], now: TimestampMs) -> Vec<Entry> {
+        self.sequence += 1;
+        let capital = match &mut self.guard {
+            Some(guard) => guard.capital(&self.traffic),
+            None => Capital::default(),
+        };
+        vec![Entry {
+            sequence: self.sequence,
+            at: now,
+            state: self.state.clone(),
+            paused: self.paused,
+            events: events.to_vec(),
+            score: self.standing.score,
+            capital,
+            by: None,
+        }]
+    }
+
+    fn interval_tick(&mut self, plan: &Plan, tick: &Tick<'_>, told: &mut interval::Told) {
+        if let Some(hold) = self.held
+            && self.state.phase == Phase::Progressing
+        {
+            told.events.push(Event::Hold(hold));
+            return;
+        }
+        let mut tick = tick.clone();
+        tick.suspended |= self.paused;
+        *told = interval::tick(plan, &mut self.state, &tick);
+    }
+
+    fn judge_now(&mut self, look: &Look<'_>, now: TimestampMs, told: &mut interval::Told) {
+        let Some(guard) = &mut self.guard else { return };
+        self.standing = guard.look(look.traffic, now);
+        let policy = match &self.pace {
+            Pace::Evidence(policy) => policy.settings().guard.clone(),
+            Pace::Interval(_, Some(guard)) => guard.clone(),
+            Pace::Interval(_, None) => return,
+        };
+        let settings = if let Pace::Evidence(policy) = &self.pace { Some(policy.clone()) } else { None };
+        let requests = look.traffic.canary.routed.saturating_sub(self.step_from);
+        let promoting = self.state.phase == Phase::Promoting;
+        let situation = Situation {
+            canary_up: look.canary_up || self.state.weight == Ppm::ZERO,
+            primary_up: look.primary_up,
+            held: self.held,
+            dwell_over: settings
+                .as_ref()
+                .is_some_and(|policy| now.since(self.step_at) >= policy.settings().interval_ms),
+            requests_enough: promoting
+                || settings.as_ref().is_some_and(|policy| requests >= u64::from(policy.settings().requests_min)),
+        };
+        let verdict = judge(&policy, &self.standing, &situation);
+        if let Some(policy) = settings {
+            self.act(&policy, verdict, now, told);
+        } else if let Verdict::Fail(cause) = verdict {
+            self.roll_back(cause, told);
+        } else {
+            self.note_hold(verdict, told);
+        }
+    }
+
+    pub(crate) fn roll_back(&mut self, cause: Cause, told: &mut interval::Told) {
+        self.state.route(Ppm::ZERO, false);
+        self.state.end(Phase::RolledBack);
+        told.events.push(Event::Rollback(cause));
+    }
+
+    pub(crate) fn gate_open(&self, hooks: &[crate::Hook], kind: HookKind) -> Answer {
+        let answers = hooks.iter().enumerate().filter(|(_, hook)| hook.kind == kind);
+        let mut all = Answer::Passed;
+        for (at, _) in answers {
+            match self.answers.get(at).copied().unwrap_or_default() {
+                Answer::Refused => return Answer::Refused,
+                Answer::Pending => all = Answer::Pending,
+                Answer::Passed => {}
+            }
+        }
+        all
+    }
+
+    pub(crate) fn restart(&mut self, target: &Revision, now: TimestampMs) {
+        self.state.route(Ppm::ZERO, false);
+        self.state.begin(target);
+        self.ceiling = None;
+        self.arm_guard(now);
     }
 }
+
+/// The longest name and reason kept of a command, in characters.
+pub const WORDS_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests;

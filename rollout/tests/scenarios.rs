@@ -11,8 +11,8 @@
 use serde_json::Value;
 use serin_rollout::event::Severity;
 use serin_rollout::{
-    Analysis, Answer, Hook, HookKind, Metric, MetricSource, Phase, Plan, Ppm, Readiness, Reading, Revision, Rollout,
-    Router, State, Tick,
+    Analysis, Answer, Hook, HookKind, Metric, MetricSource, Pace, Phase, Plan, Ppm, Readiness, Reading, Revision,
+    Rollout, Router, State, Tick, TimestampMs,
 };
 
 #[test]
@@ -100,7 +100,7 @@ impl World {
             ..State::default()
         };
         Ok(World {
-            rollout: Rollout::new(plan, state),
+            rollout: Rollout::new(Pace::Interval(plan, None), state, TimestampMs(0)),
             config,
             target: revision("target").ok_or("no target")?,
             canary: Readiness::Ready,
@@ -125,15 +125,18 @@ impl World {
                 self.rollout.set_routing(Ppm::ZERO, false);
                 self.routing_rewritten = false;
             }
-            let decision = self.rollout.tick(&Tick {
-                target: &self.target,
-                canary: self.canary,
-                primary: self.primary,
-                answers: &answers,
-                readings: &readings,
-                skip_analysis: self.config["skipAnalysis"].as_bool().unwrap_or(false),
-                suspended,
-            });
+            let decision = self.rollout.tick(
+                &Tick {
+                    target: &self.target,
+                    canary: self.canary,
+                    primary: self.primary,
+                    answers: &answers,
+                    readings: &readings,
+                    skip_analysis: self.config["skipAnalysis"].as_bool().unwrap_or(false),
+                    suspended,
+                },
+                TimestampMs(at as u64 * 60_000),
+            );
             let hooks = hooks(&self.config);
             let codes: Vec<_> = decision.events.iter().map(|e| e.code()).filter(|c| *c != "compat-hazard").collect();
             push(&mut seen, "reasons", codes.into());
@@ -178,7 +181,7 @@ impl World {
                     }
                 }
                 if let Ok(plan) = Plan::new(analysis(&self.config).unwrap()) {
-                    self.rollout.set_plan(plan);
+                    self.rollout.set_pace(Pace::Interval(plan, None));
                 }
             }
             "webhook" | "controller_restart" => {}

@@ -1,0 +1,236 @@
+//! The evidence of one kind of event against the canary.
+//!
+//! A *start* is a bet placed at one moment; a *block* is a stretch of one weight. In a block the bet is on the lesser
+//! of two scores: worse than the primary, and over budget. Over blocks it multiplies, over starts it adds up. So a
+//! canary is blamed only if, in one and the same stretch, both were true, and a fault that begins late does not have to
+//! make up for hours of good behaviour.
+
+use crate::docket::Counted;
+use crate::record::Arm;
+use crate::statistics::{Absolute, Attribution, RATIOS_MAX, ln_mean_exp};
+use crate::{Ppm, TimestampMs};
+
+/// Starts kept after a clearing: the best ones.
+pub(crate) const STARTS_KEPT: usize = 64;
+/// Starts at which a clearing comes. Clearing at every start would cost more than it saves.
+pub(crate) const STARTS_MAX: usize = 96;
+/// Shares whose attribution terms are at hand.
+const SHARES_CACHED_MAX: usize = 8;
+/// Below this share of the whole stake (as a logarithm) a start is counted as nothing, which is cautious.
+const LN_NEGLIGIBLE: f64 = -4.0;
+
+/// How one kind is judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    /// What share of requests may be such events; `None` where only the comparison counts.
+    pub(crate) absolute: Option<Absolute>,
+    /// How many times as often as the primary's the canary's may be.
+    pub(crate) tolerance: f64,
+    /// Alternatives, as multiples of the tolerance.
+    pub(crate) ratios: &'static [f64],
+}
+
+/// The evidence of one kind.
+#[derive(Clone, Debug)]
+pub(crate) struct KindEvidence {
+    rule: Rule,
+    starts: Vec<Start>,
+    block: Block,
+    /// Attribution terms by share: a rollout uses few shares at a time.
+    terms: Vec<(Ppm, Attribution)>,
+}
+
+/// A bet placed at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Start {
+    number: u32,
+    opened_at: TimestampMs,
+    ln_stake: f64,
+    /// The score of the finished blocks.
+    ln_closed: f64,
+    sums: Sums,
+}
+
+/// What happened in the running block since a start.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sums {
+    relative: [f64; RATIOS_MAX],
+    canary_events: u64,
+    primary_events: u64,
+    /// Requests routed when counting began, by arm.
+    canary_from: u64,
+    primary_from: u64,
+}
+
+/// The running stretch of one weight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    opened_at: TimestampMs,
+    /// Whether there is a primary to compare with.
+    paired: bool,
+}
+
+/// Requests routed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routed {
+    pub(crate) canary: u64,
+    pub(crate) primary: u64,
+}
+
+/// Scores of one kind: sums over its starts, stakes included.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Scores {
+    /// Worse than the primary and over budget.
+    pub(crate) blamed: f64,
+    /// The canary over budget in this block, whoever is to blame.
+    pub(crate) canary_over: f64,
+    /// The primary over budget in this block.
+    pub(crate) primary_over: f64,
+    /// The primary over budget since the newest start, without its stake.
+    pub(crate) primary_over_newest: f64,
+}
+
+impl KindEvidence {
+    pub(crate) fn new(rule: Rule) -> KindEvidence {
+        KindEvidence { rule, starts: Vec::new(), block: Block::default(), terms: Vec::new() }
+    }
+
+    /// Changes what is tolerated. Only between blocks: what was counted so far was judged by the old rule.
+    pub(crate) fn set_rule(&mut self, rule: Rule) {
+        self.rule = rule;
+        self.terms.clear();
+    }
+
+    /// Ends the running block and begins one at `share`.
+    pub(crate) fn next_block(&mut self, now: TimestampMs, share: Ppm, routed: Routed) {
+        for at in 0..self.starts.len() {
+            let ln_block = self.ln_block(&self.starts[at], routed, &[0.0; RATIOS_MAX]);
+            let start = &mut self.starts[at];
+            start.ln_closed += ln_block;
+            start.sums = Sums { canary_from: routed.canary, primary_from: routed.primary, ..Sums::default() };
+        }
+        self.block = Block { opened_at: now, paired: share < Ppm::WHOLE };
+    }
+
+    /// Places a bet of `stake` (a share of the whole) from now on.
+    pub(crate) fn open_start(&mut self, number: u32, stake: f64, ln_closed: f64, now: TimestampMs, routed: Routed) {
+        if self.starts.len() >= STARTS_MAX {
+            self.clear_weakest(routed);
+        }
+        let sums = Sums { canary_from: routed.canary, primary_from: routed.primary, ..Sums::default() };
+        self.starts.push(Start { number, opened_at: now, ln_stake: stake.ln(), ln_closed, sums });
+    }
+
+    /// Counts an event, several times where several of one share came together.
+    pub(crate) fn count(&mut self, counted: Counted, times: u64) {
+        let record = counted.record;
+        // The canary's events of an earlier weight belong to a block that is over; the primary's count all the same,
+        // which can only excuse the canary.
+        if record.arm == Arm::Canary && record.routed_at < self.block.opened_at {
+            return;
+        }
+        let terms = record.randomised.then(|| self.terms_of(record.share));
+        for start in &mut self.starts {
+            if start.number <= counted.since || record.routed_at < start.opened_at {
+                continue;
+            }
+            let (events, term) = match record.arm {
+                Arm::Canary => (&mut start.sums.canary_events, terms.map(|t| t.accused)),
+                Arm::Primary => (&mut start.sums.primary_events, terms.map(|t| t.other)),
+            };
+            *events += times;
+            for (sum, term) in start.sums.relative.iter_mut().zip(term.unwrap_or_default()) {
+                *sum += term * times as f64;
+            }
+        }
+    }
+
+    /// The scores, with the primary's overdue requests counted as events of its own.
+    pub(crate) fn scores(&mut self, routed: Routed, overdue: &[(Ppm, u32)]) -> Scores {
+        let extra = self.overdue_terms(overdue);
+        let mut scores = Scores::default();
+        for start in &self.starts {
+            if self.most(start, routed, &extra) > LN_NEGLIGIBLE {
+                let ln_score = start.ln_closed + self.ln_block(start, routed, &extra);
+                scores.blamed += (start.ln_stake + ln_score).min(LN_SCORE_MAX).exp();
+            }
+            let Some(absolute) = &self.rule.absolute else { continue };
+            let over = |events, requests| match absolute.allows(events, requests) {
+                true => 0.0, // at most 1, and nobody asks for less than 2
+                false => absolute.ln_score(events, requests).min(LN_SCORE_MAX).exp(),
+            };
+            let (sums, stake) = (&start.sums, start.ln_stake.exp());
+            scores.canary_over += stake * over(sums.canary_events, routed.canary.saturating_sub(sums.canary_from));
+            let primary = over(sums.primary_events, routed.primary.saturating_sub(sums.primary_from));
+            scores.primary_over += stake * primary;
+            scores.primary_over_newest = primary;
+        }
+        scores
+    }
+
+    /// The lesser of "worse than the primary" and "over budget", in the running block, since one start.
+    fn ln_block(&self, start: &Start, routed: Routed, extra: &[f64; RATIOS_MAX]) -> f64 {
+        let requests = routed.canary.saturating_sub(start.sums.canary_from);
+        let absolute = self.rule.absolute.map(|a| a.ln_score(start.sums.canary_events, requests));
+        if !self.block.paired {
+            return absolute.unwrap_or(0.0);
+        }
+        let mut terms = [0.0; RATIOS_MAX];
+        for (term, (sum, extra)) in terms.iter_mut().zip(start.sums.relative.iter().zip(extra)) {
+            *term = sum + extra;
+        }
+        let relative = ln_mean_exp(&terms[..self.rule.ratios.len().min(RATIOS_MAX)]);
+        absolute.map_or(relative, |absolute| absolute.min(relative))
+    }
+
+    /// No score of this start is above this.
+    fn most(&self, start: &Start, routed: Routed, extra: &[f64; RATIOS_MAX]) -> f64 {
+        let requests = routed.canary.saturating_sub(start.sums.canary_from);
+        let allowed = self.rule.absolute.is_some_and(|a| a.allows(start.sums.canary_events, requests));
+        let absolute = if allowed { 0.0 } else { f64::INFINITY };
+        let best = start.sums.relative.iter().zip(extra).map(|(sum, extra)| sum + extra).take(self.rule.ratios.len());
+        let relative = if self.block.paired { best.fold(f64::NEG_INFINITY, f64::max) } else { f64::INFINITY };
+        start.ln_stake + start.ln_closed + absolute.min(relative)
+    }
+
+    fn overdue_terms(&mut self, overdue: &[(Ppm, u32)]) -> [f64; RATIOS_MAX] {
+        let mut extra = [0.0; RATIOS_MAX];
+        for (share, count) in overdue.iter().take(crate::record::OVERDUE_SHARES_MAX) {
+            for (sum, term) in extra.iter_mut().zip(self.terms_of(*share).other) {
+                *sum += term * f64::from(*count);
+            }
+        }
+        extra
+    }
+
+    fn terms_of(&mut self, share: Ppm) -> Attribution {
+        if let Some((_, terms)) = self.terms.iter().find(|(of, _)| *of == share) {
+            return *terms;
+        }
+        let terms = Attribution::new(share.fraction(), self.rule.tolerance, self.rule.ratios);
+        if self.terms.len() >= SHARES_CACHED_MAX {
+            self.terms.remove(0);
+        }
+        self.terms.push((share, terms));
+        terms
+    }
+
+    fn clear_weakest(&mut self, routed: Routed) {
+        let none = [0.0; RATIOS_MAX];
+        let mut ranked: Vec<(f64, u32)> = self
+            .starts
+            .iter()
+            .map(|start| (start.ln_stake + start.ln_closed + self.ln_block(start, routed, &none), start.number))
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let kept: Vec<u32> = ranked.iter().take(STARTS_KEPT).map(|(_, number)| *number).collect();
+        self.starts.retain(|start| kept.contains(&start.number));
+        debug_assert!(self.starts.len() <= STARTS_KEPT);
+    }
+}
+
+/// Scores above e^200 are all the same: sure.
+pub(crate) const LN_SCORE_MAX: f64 = 200.0;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use super::*;
+use crate::record::{EventRecord, Kind};
+
+fn rule() -> Rule {
+    Rule { absolute: Some(Absolute::above(0.002)), tolerance: 1.0, ratios: &[2.0, 5.0, 20.0, 100.0, 1000.0] }
+}
+
+fn ten() -> Ppm {
+    Ppm::clamped(100_000)
+}
+
+fn begun() -> KindEvidence {
+    let mut evidence = KindEvidence::new(rule());
+    evidence.next_block(TimestampMs(0), ten(), Routed::default());
+    evidence.open_start(1, 1.0, 0.0, TimestampMs(0), Routed::default());
+    evidence
+}
+
+fn failure(arm: Arm, at: u64) -> Counted {
+    let kind = Kind::Failure;
+    let record = EventRecord { arm, share: ten(), routed_at: TimestampMs(at), kind, key: None, randomised: true };
+    Counted { record, since: 0 }
+}
+
+fn routed(canary: u64) -> Routed {
+    Routed { canary, primary: canary * 9 }
+}
+
+/// The score after failures of both arms, in so many canary requests.
+#[track_caller]
+fn check_blamed(canary: u64, primary: u64, requests: u64, blamed: bool) {
+    let mut evidence = begun();
+    evidence.count(failure(Arm::Canary, 1), canary);
+    evidence.count(failure(Arm::Primary, 1), primary);
+    let score = evidence.scores(routed(requests), &[]).blamed;
+    assert_eq!(score >= 100.0, blamed, "{canary}:{primary} in {requests}: {score}");
+}
+
+#[test]
+fn blame_needs_both_worse_than_the_primary_and_over_budget() {
+    check_blamed(10, 0, 100, true);
+    check_blamed(10, 90, 100, false); // a shared outage
+    check_blamed(10, 0, 100_000, false); // within the budget
+    check_blamed(0, 0, 100, false);
+}
+
+#[test]
+fn overdue_requests_of_the_primary_excuse_the_canary() {
+    let mut evidence = begun();
+    evidence.count(failure(Arm::Canary, 1), 8);
+    let sure = evidence.scores(routed(100), &[]).blamed;
+    let unsure = evidence.scores(routed(100), &[(ten(), 5)]).blamed;
+    assert!(sure > 100.0 && unsure < sure / 100.0, "{sure} {unsure}");
+    assert_eq!(evidence.scores(routed(100), &[]).blamed, sure, "an overdue request was only assumed to fail");
+}
+
+#[test]
+fn a_block_that_is_over_keeps_its_lesser_score() {
+    let mut evidence = begun();
+    evidence.count(failure(Arm::Canary, 1), 6);
+    let before = evidence.scores(routed(100), &[]).blamed;
+    evidence.next_block(TimestampMs(1_000), ten(), routed(100));
+    let after = evidence.scores(routed(100), &[]).blamed;
+    assert!((after / before - 1.0).abs() < 1e-9, "{before} {after}");
+}
+
+#[test]
+fn an_event_of_a_block_that_is_over_excuses_but_does_not_blame() {
+    let mut evidence = begun();
+    evidence.next_block(TimestampMs(1_000), ten(), routed(100));
+    evidence.count(failure(Arm::Canary, 900), 50);
+    assert!(evidence.scores(routed(100), &[]).blamed <= 1.0);
+    evidence.count(failure(Arm::Canary, 1_100), 6);
+    let blamed = evidence.scores(routed(200), &[]).blamed;
+    evidence.count(failure(Arm::Primary, 900), 5);
+    assert!(evidence.scores(routed(200), &[]).blamed < blamed);
+}
+
+#[test]
+fn a_start_does_not_see_what_was_routed_before_it() {
+    let mut evidence = begun();
+    evidence.open_start(2, 1.0, 0.0, TimestampMs(500), routed(50));
+    evidence.count(failure(Arm::Canary, 400), 3);
+    assert_eq!(evidence.starts.iter().map(|start| start.sums.canary_events).collect::<Vec<_>>(), [3, 0]);
+    evidence.count(Counted { since: 1, ..failure(Arm::Canary, 600) }, 1);
+    assert_eq!(evidence.starts.iter().map(|start| start.sums.canary_events).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
+fn the_best_starts_are_kept() {
+    let mut evidence = begun();
+    for number in 2..=STARTS_MAX as u32 {
+        evidence.open_start(number, 1.0 / f64::from(number), 0.0, TimestampMs(0), routed(0));
+    }
+    assert_eq!(evidence.starts.len(), STARTS_MAX);
+    evidence.open_start(STARTS_MAX as u32 + 1, 0.5, 0.0, TimestampMs(0), routed(0));
+    assert_eq!(evidence.starts.len(), STARTS_KEPT + 1);
+    assert!(evidence.starts.iter().all(|start| start.number <= STARTS_KEPT as u32 || start.ln_stake == 0.5_f64.ln()));
+}
+
+#[test]
+fn without_a_primary_the_budget_alone_decides() {
+    let mut evidence = KindEvidence::new(rule());
+    evidence.next_block(TimestampMs(0), Ppm::WHOLE, Routed::default());
+    evidence.open_start(1, 1.0, 0.0, TimestampMs(0), Routed::default());
+    let whole = |at| Counted { record: EventRecord { share: Ppm::WHOLE, ..failure(Arm::Canary, at).record }, since: 0 };
+    evidence.count(whole(1), 10);
+    assert!(evidence.scores(Routed { canary: 100, primary: 0 }, &[]).blamed > 100.0);
+}
+
+#[test]
+fn shares_at_hand_have_a_limit() {
+    let mut evidence = begun();
+    for share in 1..=SHARES_CACHED_MAX as i64 + 1 {
+        let _terms = evidence.terms_of(Ppm::clamped(share * 1_000));
+        assert!(evidence.terms.len() <= SHARES_CACHED_MAX);
+    }
+}
