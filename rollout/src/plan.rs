@@ -253,7 +253,7 @@ impl Plan {
         if !rising || linear || (analysis.step_weights.is_some() && steps.is_empty()) {
             found.push(Hazard::StepsNotRising);
         }
-        let step = analysis.step_weight.unwrap_or(0);
+        let step = analysis.step_weight.unwrap_or(0).min(100);
         if step > 0 && !self.weight_max().get().is_multiple_of(Ppm::clamped(step * PPM_PER_PERCENT).get()) {
             found.push(Hazard::StepAboveMaximum);
         }
@@ -357,3 +357,6 @@ impl Plan {
 const INTERVAL_MS_MIN: u64 = 10_000;
 const ITERATIONS_UNSHIFTED: i32 = 10;
 const PPM_PER_PERCENT: i64 = 10_000;
+
+#[cfg(test)]
+mod tests;
