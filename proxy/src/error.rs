@@ -184,6 +184,9 @@ impl ProxyError {
 impl fmt::Display for ProxyError {
     /// For logs and trusted peers: the public sentence and what is known beyond it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::BadRequest(what) = self {
+            return write!(f, "the request is malformed: {what}");
+        }
         f.write_str(self.public())?;
         match self {
             Self::BadContext(detail)

@@ -125,6 +125,18 @@ impl LocalCluster {
         !self.endpoints.borrow().is_empty()
     }
 
+    /// Looks again which endpoints are our own listeners, after those have changed. Connections that were made before
+    /// such a listener was known lead to ourselves and go.
+    pub fn find_own(&self, is_own: impl Fn(SocketAddr) -> bool) {
+        for endpoint in self.endpoints.borrow().iter() {
+            let own = is_own(endpoint.address);
+            endpoint.own.set(own);
+            if own {
+                endpoint.close();
+            }
+        }
+    }
+
     /// Why there is nobody: for the error of who asked.
     pub fn absence(&self) -> String {
         let id = &self.shared.id;
@@ -149,6 +161,10 @@ impl LocalCluster {
             return;
         }
         self.seen.set(Some(set.version));
+        if matches!(set.addresses, Addresses::Neg) && !self.endpoints.borrow().is_empty() {
+            // a newer structure does not bind this name; who still has it serves what it had
+            return;
+        }
         let addresses: &[Address] = match &set.addresses {
             Addresses::Bound(addresses) => addresses,
             Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => &[],
@@ -170,7 +186,7 @@ impl LocalCluster {
         Rc::new(Endpoint {
             address: address.socket,
             weight: address.weight,
-            own: worker.is_own(address.socket),
+            own: Cell::new(worker.is_own(address.socket)),
             in_flight: Cell::new(0),
             retired: Cell::new(false),
             idle: RefCell::default(),
@@ -190,7 +206,7 @@ pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,
     /// It is one of our own listeners: never dialled.
-    pub own: bool,
+    pub own: Cell<bool>,
     weight: f64,
     in_flight: Cell<u32>,
     /// No longer an address of its cluster: connections are not kept.
@@ -238,7 +254,7 @@ impl Endpoint {
     /// Keeps a connection whose exchange is complete in both directions.
     pub fn give_back(&self, mut conn: Conn, now_us: u64) {
         let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && idle.len() < IDLE_MAX {
+        if !self.retired.get() && !self.own.get() && idle.len() < IDLE_MAX {
             conn.set_idle(true);
             idle.push(Idle { conn, since_us: now_us });
         }
@@ -246,10 +262,6 @@ impl Endpoint {
 
     /// A fresh connection. Rare, and its future is large: the callers box it.
     pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
-        if self.own {
-            // nobody was tried: it says nothing of the endpoint
-            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop });
-        }
         let cells = worker.shard.worker();
         let io = match tokio::time::timeout(timeout, TcpStream::connect(self.address)).await {
             Ok(Ok(io)) => io,
@@ -285,6 +297,14 @@ impl Endpoint {
             Ok(made) => made.map(|made| made.lease()).map_err(|_| closed()),
             Err(_) => Err(Fault::upstream(Replay::Always, ProxyError::ConnectTimeout)),
         }
+    }
+
+    /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.
+    pub fn check_own(&self) -> Result<(), Fault> {
+        if self.own.get() {
+            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop });
+        }
+        Ok(())
     }
 
     /// Is there an HTTP/2 connection already.
@@ -331,12 +351,18 @@ impl Endpoint {
         let mut idle = self.idle.borrow_mut();
         let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > IDLE_US_MAX).count();
         idle.drain(..old);
+        // without a handle to it the connection says GOAWAY and ends
+        self.h2.borrow_mut().retain(|h2| !h2.is_stale(now_us, IDLE_US_MAX));
+    }
+
+    fn close(&self) {
+        self.idle.borrow_mut().clear();
+        self.h2.borrow_mut().clear();
     }
 
     fn retire(&self) {
         self.retired.set(true);
-        self.idle.borrow_mut().clear();
-        self.h2.borrow_mut().clear();
+        self.close();
         if self.counted.replace(false) {
             self.ejected.set(self.ejected.get().saturating_sub(1));
         }

@@ -155,11 +155,19 @@ impl Worker {
 
     /// The snapshot in force, as this worker uses it: one comparison when nothing changed.
     pub fn current(&self) -> Rc<Local> {
-        let mut current = self.current.borrow_mut();
-        if current.snapshot.version != self.world.version() {
-            *current = Rc::new(Local::new(self.world.load(), Some(&current), &self.shard));
+        let current = Rc::clone(&self.current.borrow());
+        if current.snapshot.version == self.world.version() {
+            return current;
         }
-        Rc::clone(&current)
+        let newest = Rc::new(Local::new(self.world.load(), Some(&current), &self.shard));
+        *self.current.borrow_mut() = Rc::clone(&newest);
+        let own = &newest.snapshot.structure.own;
+        if *own != current.snapshot.structure.own {
+            for cluster in self.clusters.borrow().values() {
+                cluster.find_own(|address| own_address::is_own(address, own, &own_address::is_local));
+            }
+        }
+        newest
     }
 
     /// Which part of its life the process is in.

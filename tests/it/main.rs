@@ -1,1 +1,28 @@
-//! End-to-end tests: one binary, one module a feature.
+//! End-to-end tests: one binary, one module a feature. Each test starts the real `serin` with a configuration of its
+//! own on free ports, between scripted peers of this crate and, where they are installed, peers written by others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on stops loudly; the lints exempt only functions marked as tests, not their helpers"
+)]
+
+mod examples_run;
+mod life_admin;
+mod life_cli;
+mod life_end;
+mod life_reload;
+mod peer_grpc;
+mod peer_nginx;
+mod peer_tools;
+mod readme_runs;
+mod route_errors;
+mod route_names;
+mod route_overrides;
+mod route_splits;
+mod support;
+mod tidy_tree;
+mod wire_faults;
+mod wire_framing;
+mod wire_http2;
+mod wire_hygiene;

@@ -5,15 +5,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::conn::Link;
 use crate::exchange::Exchange;
+use crate::layers::hygiene::via;
 use crate::layers::route::CTX_DTAB;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
-/// Our pseudonym behind the version that the message came in (RFC 9110 section 7.6.3).
-const VIA_1: HeaderValue = HeaderValue::from_static("1.1 serin");
-const VIA_2: HeaderValue = HeaderValue::from_static("2 serin");
 
 /// At most so many fields.
 pub(super) const FIELDS_MAX: usize = 5;
@@ -25,25 +23,28 @@ pub(super) struct Extra<'a> {
     forwarded: Option<(&'a Link, &'a [u8])>,
     /// The override that travels on.
     context: Option<&'a HeaderValue>,
-    http2: bool,
+    /// Absent where it was appended to the caller's list.
+    via: Option<Version>,
 }
 
 impl<'a> Extra<'a> {
     pub(super) fn new(exchange: &'a Exchange, context: Option<&'a HeaderValue>) -> Self {
         let forwarded = exchange.forwarded.then(|| (&*exchange.link, exchange.host().unwrap_or_default()));
-        Self { forwarded, context, http2: exchange.parts.version == Version::HTTP_2 }
+        let via = (!exchange.parts.headers.contains_key(VIA)).then_some(exchange.parts.version);
+        Self { forwarded, context, via }
     }
 
     /// As bytes for HTTP/1.1. Unused places have an empty name.
     pub(super) fn fields(&self) -> ([(&'static str, &'a [u8]); FIELDS_MAX], usize) {
         let mut fields = [("", b"".as_slice()); FIELDS_MAX];
-        let via: &[u8] = if self.http2 { b"2 serin" } else { b"1.1 serin" };
-        fields[0] = ("via", via);
-        let mut len = 1;
+        let mut len = 0;
         let mut push = |field| {
             fields[len] = field;
             len += 1;
         };
+        if let Some(version) = self.via {
+            push(("via", if version == Version::HTTP_2 { b"2 serin" } else { b"1.1 serin" }));
+        }
         if let Some((link, host)) = self.forwarded {
             push(("x-forwarded-for", link.peer_text.as_bytes()));
             push(("x-forwarded-proto", b"http"));
@@ -57,7 +58,9 @@ impl<'a> Extra<'a> {
 
     /// Into the head of an HTTP/2 request.
     pub(super) fn append_to(&self, headers: &mut HeaderMap) {
-        headers.append(VIA, if self.http2 { VIA_2 } else { VIA_1 });
+        if let Some(version) = self.via {
+            headers.append(VIA, via(version));
+        }
         if let Some((link, host)) = self.forwarded {
             headers.append(FOR, link.peer_text.clone());
             headers.append(PROTO, HTTP);

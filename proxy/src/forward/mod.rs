@@ -149,6 +149,7 @@ async fn attempt(
     source: &mut Source,
     reused: &mut bool,
 ) -> Result<Response<Body>, Fault> {
+    endpoint.check_own()?;
     let over_h2 = match cluster.client.protocol {
         Protocol::Auto => call.grpc,
         Protocol::Http1 => false,

@@ -101,6 +101,9 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     if found.front && edge {
         remove_matching(headers, is_forwarding);
     }
+    if found.via > 0 {
+        append_via(headers, exchange.parts.version);
+    }
     if found.expect {
         // hyper answers 100 itself as soon as the body is asked for
         headers.remove(EXPECT);
@@ -293,6 +296,25 @@ fn is_trusted(trust: &Trust, peer: SocketAddr, fronted: bool) -> bool {
 /// Would the context fields of a request with these fields be obeyed: for explanations.
 pub fn obeys(trust: &Trust, peer: SocketAddr, headers: &HeaderMap) -> bool {
     look(headers, 0).is_ok_and(|found| is_trusted(trust, peer, found.front || found.via > 0))
+}
+
+/// Our entry at the end of the list that came, in one field: a field for each hop would meet the limit of fields before a
+/// loop meets that of hops.
+fn append_via(headers: &mut HeaderMap, version: Version) {
+    let mut list = Vec::new();
+    for value in headers.get_all(VIA) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(via(version).as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
+        headers.insert(VIA, value);
+    }
+}
+
+/// Our pseudonym behind the version that the message came in (RFC 9110 section 7.6.3).
+pub fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(if version == Version::HTTP_2 { "2 serin" } else { "1.1 serin" })
 }
 
 /// Takes out what `Connection` names, then the fields that are hop-by-hop by themselves. `te: trailers` stays: gRPC needs

@@ -20,6 +20,8 @@ pub(super) struct H2 {
 pub(super) struct Streams {
     open: Cell<usize>,
     closed: Cell<bool>,
+    /// When a sweep first saw it idle, in microseconds; 0: it is not.
+    idle_since_us: Cell<u64>,
     shard: Arc<Shard>,
 }
 
@@ -39,7 +41,8 @@ pub struct H2Place(Rc<Streams>);
 impl H2 {
     /// A connection without a stream. Its socket has been counted as active until now.
     pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>) -> Self {
-        let streams = Rc::new(Streams { open: Cell::new(0), closed: Cell::new(false), shard });
+        let streams =
+            Rc::new(Streams { open: Cell::new(0), closed: Cell::new(false), idle_since_us: Cell::new(0), shard });
         streams.set_idle(true);
         Self { send, streams }
     }
@@ -52,12 +55,24 @@ impl H2 {
         self.streams.open.get()
     }
 
+    /// Has it been without a stream for longer than `max_us`, as far as sweeps have seen.
+    pub(super) fn is_stale(&self, now_us: u64, max_us: u64) -> bool {
+        let since_us = &self.streams.idle_since_us;
+        if self.open() > 0 {
+            since_us.set(0);
+        } else if since_us.get() == 0 {
+            since_us.set(now_us.max(1));
+        }
+        since_us.get() != 0 && now_us.saturating_sub(since_us.get()) > max_us
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.open() < self.send.current_max_send_streams()
     }
 
     pub(super) fn lease(&self) -> H2Lease {
         let open = self.open();
+        self.streams.idle_since_us.set(0);
         if open == 0 {
             self.streams.set_idle(false);
         }

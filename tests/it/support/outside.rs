@@ -25,7 +25,9 @@ pub(crate) fn script(name: &str) -> PathBuf {
 /// A program, found as `require_peer` finds it, without the proxy settings of the environment.
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(find_program(name).unwrap_or_else(|| name.into()));
-    for variable in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+    for variable in
+        ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"]
+    {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());
