@@ -1,1 +1,18 @@
-//! Benchmarks live in `benches/`; this library is empty so that they have a crate to belong to.
+//! What the benchmarks in `benches/` share: tables to route by, peers on loopback, and how a run is meant.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark that cannot go on stops loudly; the lints exempt only functions marked as tests"
+)]
+
+pub mod children;
+pub mod client;
+pub mod proxy;
+pub mod tables;
+pub mod upstream;
+
+/// Whether this is a measurement (`cargo bench`) or only a check that the program still runs (`cargo test`).
+pub fn measures() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}

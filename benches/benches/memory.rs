@@ -1,0 +1,164 @@
+//! Resident memory of the real program: idle, and for each connection that waits. Exit code 1 if idle is too much.
+//!
+//! The program is `SERIN_BIN`, or a release build made here and now.
+#![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on stops loudly")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serin_benches::client::{self, Http1, Http2};
+use serin_benches::{measures, upstream};
+
+/// Most resident memory, in octets, of a program that has started and does nothing.
+const IDLE_MAX: u64 = 20_000_000;
+/// HTTP/1.1 connections opened.
+const HTTP1_CONNECTIONS: usize = 5_000;
+/// HTTP/2 connections opened.
+const HTTP2_CONNECTIONS: usize = 1_000;
+/// An idle HTTP/1.1 connection is parked after 5 s, by a sweep each second.
+const PARKED_AFTER: Duration = Duration::from_secs(8);
+/// The program says that it is ready sooner than this.
+const START_MAX: Duration = Duration::from_secs(20);
+/// The first moments of a process are not what it is like idle.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    if !measures() {
+        println!("skipped: measures only under `cargo bench`");
+        return ExitCode::SUCCESS;
+    }
+    let program = program();
+    let idle = http1(&program);
+    http2(&program);
+    if idle * 1024 > IDLE_MAX {
+        println!("too much: {idle} KiB idle are more than {IDLE_MAX} octets");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Returns the KiB of the idle program.
+fn http1(program: &Path) -> u64 {
+    let serin = Serin::start(program);
+    std::thread::sleep(SETTLED_AFTER);
+    let idle = serin.resident_kib();
+    println!("idle: {idle} KiB resident (bound {} KiB)", IDLE_MAX / 1024);
+    let request = client::get("hello", 128);
+    // the program's own buffers have their size before the count begins
+    let mut first = Http1::connect(serin.address);
+    (0..1_000).for_each(|_| assert_eq!(first.round_trip(&request), 128));
+    let before = serin.resident_kib();
+    let mut open = Vec::with_capacity(HTTP1_CONNECTIONS);
+    for _ in 0..HTTP1_CONNECTIONS {
+        let mut connection = Http1::connect(serin.address);
+        assert_eq!(connection.round_trip(&request), 128);
+        connection.shrink();
+        open.push(connection);
+    }
+    report("HTTP/1.1, after one request each", before, serin.resident_kib(), HTTP1_CONNECTIONS);
+    std::thread::sleep(PARKED_AFTER);
+    report("HTTP/1.1, parked", before, serin.resident_kib(), HTTP1_CONNECTIONS);
+    // parked is not closed
+    open.iter_mut().step_by(500).for_each(|connection| assert_eq!(connection.round_trip(&request), 128));
+    idle
+}
+
+fn http2(program: &Path) {
+    let serin = Serin::start(program);
+    let first = Http2::connect(serin.address, 1);
+    (0..1_000).for_each(|_| assert_eq!(first.get(0, "hello", 128), 128));
+    let before = serin.resident_kib();
+    let open = Http2::connect(serin.address, HTTP2_CONNECTIONS);
+    (0..HTTP2_CONNECTIONS).for_each(|connection| assert_eq!(open.get(connection, "hello", 128), 128));
+    report("HTTP/2, after one request each", before, serin.resident_kib(), HTTP2_CONNECTIONS);
+    open.idle(PARKED_AFTER);
+    report("HTTP/2, idle for a while", before, serin.resident_kib(), HTTP2_CONNECTIONS);
+    (0..HTTP2_CONNECTIONS).step_by(100).for_each(|connection| assert_eq!(open.get(connection, "hello", 128), 128));
+}
+
+fn report(what: &str, before: u64, after: u64, connections: usize) {
+    let each = after.saturating_sub(before) as f64 / connections as f64;
+    println!("{what}: {each:.2} KiB a connection ({connections} open, {after} KiB resident)");
+}
+
+/// The running program, killed when dropped.
+struct Serin {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Serin {
+    /// The first example, with free ports and an upstream of ours.
+    fn start(program: &Path) -> Self {
+        let mut config = include_str!("../../examples/hello.yaml").to_owned();
+        let upstream = upstream::http1().to_string();
+        for (here, there) in
+            [("port: 4140", "port: 0"), ("port: 9990", "port: 0"), ("127.0.0.1:8080", upstream.as_str())]
+        {
+            assert!(config.contains(here), "the example has `{here}`");
+            config = config.replacen(here, there, 1);
+        }
+        let mut command = Command::new(program);
+        command.args(["run", "-"]).env("SERIN_LOG_FORMAT", "json").env_remove("SERIN_LOG").env_remove("SERIN_ADMIN");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        child.stdin.take().expect("a pipe").write_all(config.as_bytes()).expect("the program reads");
+        let address = listening(child.stderr.take().expect("a pipe"));
+        Self { child, address }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the program runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Serin {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address of the router, once the program is ready. The log is read on, so that it never blocks who writes it.
+fn listening(log: ChildStderr) -> SocketAddr {
+    let (tell, told) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut address = None;
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if line.contains(r#""message":"listening""#) {
+                let rest = line.split_once(r#""address":""#).map(|(_, rest)| rest);
+                address = rest.and_then(|rest| rest.split('"').next()?.parse().ok());
+            } else if line.contains(r#""message":"ready""#) {
+                // once: nobody listens any more afterwards
+                let _ = tell.send(address.expect("a listener before it is ready"));
+            } else {
+                eprintln!("{line}");
+            }
+        }
+    });
+    told.recv_timeout(START_MAX).expect("the program is ready in time")
+}
+
+/// `SERIN_BIN`, or the release build, never older than its sources.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("SERIN_BIN") {
+        return std::path::absolute(path).expect("a path");
+    }
+    let this = std::env::current_exe().expect("this program");
+    let target = this.ancestors().nth(3).expect("<target>/<profile>/deps/<this>");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(project).args(["build", "--quiet", "--release", "--package", "serin", "--bin", "serin"]);
+    command.arg("--target-dir").arg(target);
+    assert!(command.status().expect("cargo runs").success(), "the program builds");
+    target.join("release/serin")
+}
