@@ -34,6 +34,7 @@ fn figures(table: &mut Table) -> Result<(), Vec<PolicyError>> {
         table.runs, table.seed
     );
     healthy(table)?;
+    over_budget(table)?;
     exposure(table)?;
     broken(table)?;
     promotion(table)?;
@@ -65,6 +66,25 @@ fn healthy(table: &mut Table) -> Result<(), Vec<PolicyError>> {
         }
         let slow = Scenario { slow: true, horizon_s: 3_600.0, ..Scenario::equal(standard()?, rps, 0.001) };
         table.false_rollbacks_of(&format!("healthy {rps} rps 0.1%, with latency"), &slow, table.runs / 10);
+    }
+    Ok(())
+}
+
+/// Both arms far over any budget: only the comparison stands between a harmless canary and a rollback.
+fn over_budget(table: &mut Table) -> Result<(), Vec<PolicyError>> {
+    for share in [10, 50] {
+        let base = Scenario { horizon_s: 400.0, ..Scenario::equal(single(share, None)?, 100.0, 0.05) };
+        let title = format!("equal at 5% failures, {share}%");
+        table.false_rollbacks(&title, &base);
+        for late_ms in [1_000, 5_000] {
+            let primary = Arms { late_ms, ..base.primary };
+            let late = Scenario { primary, ..base.clone() };
+            table.false_rollbacks(&format!("{title}, primary told {} s late", late_ms / 1_000), &late);
+        }
+        for clusters in [Clusters::Sessions(3.0), Clusters::Sticky(200), Clusters::Peers(3)] {
+            let scenario = Scenario { clusters, ..base.clone() };
+            table.false_rollbacks(&format!("{title}, {clusters:?}"), &scenario);
+        }
     }
     Ok(())
 }

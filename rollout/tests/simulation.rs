@@ -96,6 +96,30 @@ fn simulate_sessions_that_fail_in_clusters() {
     check_not_blamed(&Scenario { clusters: Clusters::Sessions(3.0), ..equal(100.0, 0.008) });
 }
 
+/// Both arms far over any budget, so that only the comparison stands between a harmless canary and a rollback.
+fn both_bad(share: u32) -> Scenario {
+    Scenario { horizon_s: 400.0, ..Scenario::equal(single(share, None), 100.0, 0.05) }
+}
+
+#[test]
+fn simulate_bad_arms_of_which_the_primary_is_told_late() {
+    for late_ms in [1_000, 5_000] {
+        for share in [10, 50] {
+            let primary = Arms { late_ms, ..Arms::failing(0.05) };
+            check_not_blamed(&Scenario { primary, ..both_bad(share) });
+        }
+    }
+}
+
+#[test]
+fn simulate_bad_arms_whose_failures_come_in_clusters() {
+    for clusters in [Clusters::Sessions(3.0), Clusters::Sessions(10.0), Clusters::Sticky(200), Clusters::Peers(3)] {
+        for share in [10, 50] {
+            check_not_blamed(&Scenario { clusters, ..both_bad(share) });
+        }
+    }
+}
+
 #[test]
 fn simulate_three_peers_in_an_outage() {
     for rps in [10.0, 100.0, 1_000.0] {
