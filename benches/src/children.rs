@@ -1,6 +1,6 @@
 //! The other ends of a measured proxy as processes of their own: what they allocate is not the proxy's.
 //!
-//! A benchmark that wants one starts its own program again with [`UPSTREAMS`] or [`LOAD`] as first argument, and calls
+//! A benchmark that wants one starts its own program again with `UPSTREAMS` or `LOAD` as first argument, and calls
 //! [`run`] first thing in `main`.
 
 use std::io::{BufRead, BufReader, Write};

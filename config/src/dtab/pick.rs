@@ -12,7 +12,7 @@ use crate::model::{Failover, OnUnhealthy};
 
 /// Weights of this moment; they win over the written ones.
 pub trait Weights {
-    /// `None`: the written weight holds. `index` is [`Branch::index`].
+    /// `None`: the written weight holds. `index` is [`Branch::index`](super::Branch::index).
     fn weight(&self, split: SplitId, index: u16) -> Option<Weight>;
 }
 
@@ -71,9 +71,10 @@ pub struct Picked<'t, B> {
 pub struct Draw {
     /// Of which union.
     pub split: Option<SplitId>,
-    /// [`Branch::index`] of the branch that serves.
+    /// [`Branch::index`](super::Branch::index) of the branch that serves.
     pub index: u16,
-    /// [`Branch::index`] of the branch that the weights chose; it differs from `index` if that one could not serve.
+    /// [`Branch::index`](super::Branch::index) of the branch that the weights chose; it differs from
+    /// `index` if that one could not serve.
     pub drawn: u16,
     /// With which probability the weights choose `drawn`, in parts per million, rounded to the nearest.
     pub share_ppm: u32,
