@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::conn::{self, Link, Links, Stack};
+use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::stack::request_stack;
 use crate::worker::Worker;
@@ -104,6 +105,8 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &S, loops: &mut HashMap<u64, 
 
 async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, stack: S, stop: Rc<Stop>) {
     let connections_max = CONNECTIONS_MAX.div_ceil(worker.workers);
+    // what the listener was like when it was last there: who still waits in its queue came to that
+    let Some(mut seen) = place(&worker, id) else { return stop.dry.set(true) };
     while !stop.wanted.get() {
         if worker.links.len() >= connections_max {
             tokio::select! {
@@ -117,7 +120,10 @@ async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, st
             () = stop.told.notified() => continue,
         };
         match accepted {
-            Ok((io, peer)) => serve(io, peer, id, &worker, &stack),
+            Ok((io, peer)) => {
+                seen = place(&worker, id).unwrap_or(seen);
+                serve(io, Link::new(id, peer, seen.clone()), &worker, &stack);
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(BACKOFF).await;
@@ -126,17 +132,22 @@ async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, st
     }
     // closing the socket resets what waits in its queue: take it first
     while let Poll::Ready(Ok((io, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        serve(io, peer, id, &worker, &stack);
+        let link = Link::new(id, peer, seen.clone());
+        link.close();
+        serve(io, link, &worker, &stack);
     }
     drop(listener);
     stop.dry.set(true);
 }
 
-fn serve<S: Stack>(io: TcpStream, peer: std::net::SocketAddr, id: u64, worker: &Rc<Worker>, stack: &S) {
+/// The listener in the snapshot in force, if it is still in it.
+fn place(worker: &Worker, id: u64) -> Option<(Rc<Local>, usize)> {
     let local = worker.current();
-    // a connection taken from a removed listener's queue sees the snapshot that is nearest
-    let server = local.shape.server(id).unwrap_or(0);
-    let link = Link::new(id, peer, (local, server));
+    let server = local.shape.server(id)?;
+    Some((local, server))
+}
+
+fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, worker: &Rc<Worker>, stack: &S) {
     let open = Links::open(worker, &link);
     let (worker, stack) = (Rc::clone(worker), stack.clone());
     tokio::task::spawn_local(async move {

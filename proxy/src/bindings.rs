@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, NameTree, Path};
-use serin_config::model::Binding as Caps;
+use serin_config::model::{Binding as Caps, Client};
 use serin_metrics::RequestLabels;
 
 use crate::error::ProxyError;
@@ -144,7 +144,7 @@ pub fn bind(
     let service: Arc<str> = if matches!(tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
     let mut refused = false;
     let tree = tree.map(&mut |bound| {
-        let target = target(worker, &table.label, router, &service, bound, peer);
+        let target = target(worker, &table.label, &model.client, &service, bound, peer);
         refused |= matches!(target, Target::Failed(ProxyError::TooManyNames));
         target
     });
@@ -160,7 +160,7 @@ pub fn bind(
 fn target(
     worker: &Worker,
     label: &Arc<str>,
-    router: usize,
+    client: &Client,
     service: &Arc<str>,
     bound: &Bound,
     peer: SocketAddr,
@@ -168,7 +168,7 @@ fn target(
     match bound {
         Bound::Pending => Target::Pending,
         Bound::Error(error) => Target::Failed(ProxyError::BindingFailed(error.to_string())),
-        Bound::Name { id, written, .. } => match worker.cluster(id, !written, router, peer) {
+        Bound::Name { id, written, .. } => match worker.cluster(id, !written, label, client, peer) {
             Err(_) => Target::Failed(ProxyError::TooManyNames),
             Ok(cluster) => {
                 let labels = RequestLabels {

@@ -27,6 +27,8 @@ pub struct Exchange {
     pub server: usize,
     /// When it began, in microseconds of the clock.
     pub started_us: u64,
+    /// All of its random draws come from it.
+    pub seed: u64,
     /// Its slot in the books; set by the outermost layer.
     pub handle: Option<Handle>,
     /// Is it a gRPC call.

@@ -69,6 +69,11 @@ impl Gate {
         }
     }
 
+    /// Does it count over all workers.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
     fn leave(&self) {
         match self {
             Self::Local(count) => {

@@ -86,7 +86,7 @@ impl Shape {
         };
         Self {
             routers: (0..structure.routers.len()).map(router).collect(),
-            gates: structure.servers.iter().map(gate).collect(),
+            gates: structure.servers.iter().map(|server| gate(server, before)).collect(),
             splits: structure.splits.iter().map(split).collect(),
             structure,
         }
@@ -105,7 +105,12 @@ impl Shape {
     }
 }
 
-fn gate(server: &ServerStructure) -> Rc<Gate> {
+/// A listener that stays keeps its count: requests that run began under it.
+fn gate(server: &ServerStructure, before: Option<&Rc<Shape>>) -> Rc<Gate> {
+    let kept = before.and_then(|shape| Some(Rc::clone(&shape.gates[shape.server(server.listener.id)?])));
+    if let Some(kept) = kept.filter(|gate| gate.is_shared() == server.in_flight.is_some()) {
+        return kept;
+    }
     Rc::new(match &server.in_flight {
         Some(shared) => Gate::Shared(Arc::clone(shared)),
         None => Gate::Local(Cell::new(0)),

@@ -284,19 +284,21 @@ impl Endpoint {
 
     /// A free stream, on a new connection if need be. Rare, and its future is large: the callers box it.
     pub async fn open_h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
-        let _dialling = self.dialling.lock().await;
-        if let Some(free) = self.free_h2() {
-            return Ok(free);
-        }
-        if self.h2.borrow().len() >= H2_CONNECTIONS_MAX {
-            return self.least_h2();
-        }
-        let conn = self.dial(worker, timeout).await?;
-        let handshake = handshake(Rc::clone(self), conn);
-        match tokio::time::timeout(timeout, handshake).await {
-            Ok(made) => made.map(|made| made.lease()).map_err(|_| closed()),
-            Err(_) => Err(Fault::upstream(Replay::Always, ProxyError::ConnectTimeout)),
-        }
+        let opening = async {
+            let _dialling = self.dialling.lock().await;
+            if let Some(free) = self.free_h2() {
+                return Ok(free);
+            }
+            if self.h2.borrow().len() >= H2_CONNECTIONS_MAX {
+                return self.least_h2();
+            }
+            let conn = self.dial(worker, timeout).await?;
+            let made = handshake(Rc::clone(self), conn).await.map_err(|_| closed())?;
+            Ok(made.lease())
+        };
+        // the wait for another's dial is part of it, or waits behind a dead endpoint would add up
+        let timed_out = || Fault::upstream(Replay::Always, ProxyError::ConnectTimeout);
+        tokio::time::timeout(timeout, opening).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use serin_config::dtab::Path;
+use serin_config::model::Client;
 use serin_metrics::{Metrics, Shard};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -86,7 +87,7 @@ pub struct Worker {
 }
 
 /// By bound id, whether a request made the name, and router: routers call their upstreams in ways of their own.
-type Clusters = HashMap<(Path, bool, usize), Rc<LocalCluster>, foldhash::fast::RandomState>;
+type Clusters = HashMap<(Path, bool, Arc<str>), Rc<LocalCluster>, foldhash::fast::RandomState>;
 
 /// Starts a worker thread. It ends when the world drains and nothing is left.
 ///
@@ -180,18 +181,18 @@ impl Worker {
         &self,
         id: &Path,
         made: bool,
-        router: usize,
+        router: &Arc<str>,
+        client: &Client,
         source: SocketAddr,
     ) -> Result<Rc<LocalCluster>, String> {
         let now_ms = clock::now_ms();
         let shared = self.endpoints.get(id, made, Some(source.ip()), now_ms).map_err(|error| error.to_string())?;
-        let client = self.current().snapshot.structure.config.routers[router].client.clone();
-        let key = (id.clone(), shared.from_request, router);
+        let key = (id.clone(), shared.from_request, Arc::clone(router));
         let mut clusters = self.clusters.borrow_mut();
         match clusters.get(&key) {
-            Some(known) if Arc::ptr_eq(&known.shared, &shared) && known.client == client => Ok(Rc::clone(known)),
+            Some(known) if Arc::ptr_eq(&known.shared, &shared) && known.client == *client => Ok(Rc::clone(known)),
             _ => {
-                let fresh = LocalCluster::new(shared, client, self.workers);
+                let fresh = LocalCluster::new(shared, client.clone(), self.workers);
                 clusters.insert(key, Rc::clone(&fresh));
                 Ok(fresh)
             }

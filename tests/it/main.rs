@@ -16,6 +16,7 @@ mod peer_grpc;
 mod peer_nginx;
 mod peer_tools;
 mod readme_runs;
+mod regression;
 mod route_errors;
 mod route_names;
 mod route_overrides;

@@ -41,6 +41,7 @@ pub(super) async fn serve<S: Stack>(mut socket: Socket, link: Rc<Link>, worker: 
         if !socket.has_unread() && !wait_for_octets(&socket, &link).await {
             return;
         }
+        link.unpark();
         match Box::pin(busy(socket, &link, &worker, &stack)).await {
             Some(idle) => socket = idle,
             None => return,
@@ -68,25 +69,32 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
     let mut builder = http1::Builder::new();
     builder.auto_date_header(false).max_buf_size(BUFFER_MAX).half_close(false);
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+    let served = link.served();
     let mut ending = false;
     let mut parked = false;
     let ended = poll_fn(|cx| {
-        match link.poll_ask(cx) {
-            Ask::Nothing => {}
-            Ask::Timeout if link.is_idle() => return Poll::Ready(Ok(())),
-            Ask::Timeout | Ask::Close if !ending => {
-                ending = true;
-                Pin::new(&mut connection).graceful_shutdown();
+        loop {
+            // before its first request hyper takes a shutdown as leave to close unread: that request is waited for
+            let begun = link.served() > served;
+            match link.poll_ask(cx) {
+                Ask::Timeout if link.is_idle() => return Poll::Ready(Ok(())),
+                Ask::Timeout | Ask::Close if begun && !ending => {
+                    ending = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                // on an idle connection it ends at once and sends nothing
+                Ask::Park if begun && link.is_idle() && !parked => {
+                    parked = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Ask::Nothing | Ask::Timeout | Ask::Close | Ask::Park => {}
             }
-            Ask::Timeout | Ask::Close => {}
-            // on an idle connection it ends at once and sends nothing
-            Ask::Park if link.is_idle() && link.has_served() && !parked => {
-                parked = true;
-                Pin::new(&mut connection).graceful_shutdown();
+            let polled = connection.poll_without_shutdown(cx);
+            let first_began = !begun && link.served() > served && !matches!(link.poll_ask(cx), Ask::Nothing);
+            if polled.is_ready() || !first_began {
+                return polled;
             }
-            Ask::Park => {}
         }
-        connection.poll_without_shutdown(cx)
     })
     .await;
     let timed_out = ended.is_ok() && matches!(poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await, Ask::Timeout);
@@ -98,7 +106,8 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
         return Some(socket);
     }
     if timed_out && !parts.read_buf.is_empty() {
-        let _told_or_not = socket.write_all(TIMED_OUT).await;
+        // a peer that reads nothing is not waited for
+        let _told_or_not = tokio::time::timeout(LINGER, socket.write_all(TIMED_OUT)).await;
     }
     if socket.shutdown().await.is_ok() && link.has_unread() {
         linger(socket).await;

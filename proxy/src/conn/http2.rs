@@ -55,6 +55,7 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         handshake.as_mut().poll(cx).map(Result::ok)
     });
     let Some(mut connection) = shaken.await else { return };
+    link.set_http2();
     let mut ending = false;
     loop {
         let accepted = poll_fn(|cx| {

@@ -49,6 +49,8 @@ pub struct Link {
     /// When a sweep first saw an unfinished head; 0: none.
     head_since_us: Cell<u64>,
     unread: Cell<bool>,
+    http2: Cell<bool>,
+    spent: Cell<bool>,
     ask: Cell<Ask>,
     waker: RefCell<Option<Waker>>,
 }
@@ -85,6 +87,8 @@ impl Link {
             octets_used: Cell::new(0),
             head_since_us: Cell::new(0),
             unread: Cell::new(false),
+            http2: Cell::new(false),
+            spent: Cell::new(false),
             ask: Cell::default(),
             waker: RefCell::default(),
         })
@@ -131,7 +135,7 @@ impl Link {
 
     /// The request under way is its last one.
     pub fn spend(&self) {
-        self.served.set(REQUESTS_MAX);
+        self.spent.set(true);
     }
 
     /// The caller's body was not read to its end: what is left of it is still to come.
@@ -146,7 +150,29 @@ impl Link {
 
     /// Has it carried as many requests as it may.
     pub fn is_spent(&self) -> bool {
-        self.served.get() >= REQUESTS_MAX
+        self.spent.get() || self.served.get() >= REQUESTS_MAX
+    }
+
+    /// Requests that have begun on it.
+    pub fn served(&self) -> u32 {
+        self.served.get()
+    }
+
+    /// Traffic is back.
+    pub fn unpark(&self) {
+        if self.ask.get() == Ask::Park {
+            self.ask.set(Ask::Nothing);
+        }
+    }
+
+    /// It speaks HTTP/2: frames between requests are no unfinished head.
+    pub fn set_http2(&self) {
+        self.http2.set(true);
+    }
+
+    /// Asks it to end after the request that is under way or to come.
+    pub fn close(&self) {
+        self.ask(Ask::Close);
     }
 
     /// Has it answered anything yet.
@@ -191,7 +217,11 @@ impl Link {
             return;
         }
         let idle_us = now_us.saturating_sub(self.idle_since_us.get());
-        if self.octets.get() > self.octets_used.get() {
+        if self.http2.get() {
+            if idle_us > IDLE_US_MAX {
+                self.ask(Ask::Close);
+            }
+        } else if self.octets.get() > self.octets_used.get() {
             let since_us = self.head_since_us.get();
             if since_us == 0 {
                 self.head_since_us.set(now_us.max(1));

@@ -100,6 +100,7 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         local,
         server,
         started_us: clock::now_us(),
+        seed: worker.random(),
         handle: None,
         trusted: false,
         route: None,

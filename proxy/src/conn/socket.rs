@@ -25,10 +25,15 @@ impl Socket {
         Self { io, first, link }
     }
 
-    /// Puts octets back that a reader did not use.
+    /// Puts octets back that a reader did not use, in front of those it never took.
     pub(crate) fn unread(&mut self, octets: Bytes) {
-        // an empty slice would keep its whole block alive
-        self.first = if octets.is_empty() { Bytes::new() } else { octets };
+        self.first = match (octets.is_empty(), self.first.is_empty()) {
+            // an empty slice would keep its whole block alive
+            (true, true) => Bytes::new(),
+            (true, false) => return,
+            (false, true) => octets,
+            (false, false) => [&octets[..], &self.first[..]].concat().into(),
+        };
     }
 
     /// Is something there to read, without waiting for the socket.

@@ -59,12 +59,19 @@ pub struct Pump {
     to: SendStream<Bytes>,
     pending: Bytes,
     done: bool,
+    /// Pieces handed to the stream so far: who watches it sees progress.
+    moved: u64,
 }
 
 impl Pump {
     /// Into this stream, whose head has been sent.
     pub fn new(to: SendStream<Bytes>) -> Self {
-        Self { to, pending: Bytes::new(), done: false }
+        Self { to, pending: Bytes::new(), done: false, moved: 0 }
+    }
+
+    /// Grows with each piece that the stream took.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Moves what can be moved. Ready when the end of the stream is queued, or when there will be none.
@@ -111,6 +118,7 @@ impl Pump {
     fn poll_pending(&mut self, last: bool, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         self.to.reserve_capacity(self.pending.len());
         let room = self.to.capacity();
+        self.moved += u64::from(room > 0);
         if room >= self.pending.len() {
             self.to.send_data(std::mem::take(&mut self.pending), last).map_err(sink)?;
             self.done = last;

@@ -47,7 +47,12 @@ pub(crate) async fn exchange(
     let mut buf = Bytes::new();
     let mut interim = 0;
     let head = poll_fn(|cx| {
+        // the time to answer runs from the last octet that the upstream took
+        let before = upload.as_ref().map(|upload| upload.moved);
         ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, cx))?;
+        if before.is_some() && before != upload.as_ref().map(|upload| upload.moved) {
+            call.start_attempt(worker);
+        }
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }

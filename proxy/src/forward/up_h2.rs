@@ -39,7 +39,13 @@ pub(crate) async fn exchange(
     let mut pump = (!end).then(|| Pump::new(stream));
     let response = poll_fn(|cx| {
         if let Some(sending) = &mut pump {
-            match sending.poll(source, cx) {
+            let before = sending.moved();
+            let polled = sending.poll(source, cx);
+            if before != sending.moved() {
+                // the time to answer runs from the last octets that the upstream took
+                call.start_attempt(worker);
+            }
+            match polled {
                 Poll::Pending => {}
                 // the stream's own error, if there is one, comes with the answer
                 Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => pump = None,

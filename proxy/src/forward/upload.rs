@@ -36,6 +36,8 @@ pub(crate) struct Upload {
     /// Octets still announced, if the length is known.
     left: u64,
     ended: bool,
+    /// Octets written so far: who watches it sees progress.
+    pub(crate) moved: u64,
 }
 
 impl Upload {
@@ -46,7 +48,7 @@ impl Upload {
             Framing::Length(length) => (false, length),
             Framing::None => (false, 0),
         };
-        Self { out: head, written: 0, data: Bytes::new(), chunked, left, ended: framing == Framing::None }
+        Self { out: head, written: 0, data: Bytes::new(), chunked, left, ended: framing == Framing::None, moved: 0 }
     }
 
     /// The buffer, once everything is written.
@@ -131,6 +133,7 @@ impl Upload {
     }
 
     fn advance(&mut self, count: usize) {
+        self.moved += count as u64;
         let head = (self.out.len() - self.written).min(count);
         self.written += head;
         if self.written == self.out.len() {

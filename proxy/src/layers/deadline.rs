@@ -57,7 +57,7 @@ where
 }
 
 /// The request's limit; what travels on is never longer than what is left here.
-fn limit_us(exchange: &mut Exchange) -> Option<u64> {
+pub(super) fn limit_us(exchange: &mut Exchange) -> Option<u64> {
     let router = exchange.server().router;
     let service = exchange.local.shape.structure.config.routers[router].service.total_timeout;
     let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);

@@ -12,6 +12,7 @@ use serin_config::dtab::{self, LeafState, NameTree, Outcome, Rules, SplitId};
 use serin_config::model::OnUnhealthy;
 use tower::Service;
 
+use super::deadline;
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
@@ -135,22 +136,32 @@ enum Step {
 /// What a request waits for.
 enum Wait {
     /// The addresses of this name.
-    Addresses(Rc<Leaf>),
+    Addresses(Rc<Binding>, Rc<Leaf>),
     /// A namer's answer: it comes with a new structure.
     Names,
 }
 
 fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
     let binding = binding(worker, exchange)?;
+    choose(worker, exchange, binding)
+}
+
+fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Result<Step, ProxyError> {
     match draw(worker, exchange, &binding)? {
         Drawn::Leaf(leaf) => {
             if let Some(handle) = exchange.handle {
                 worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
             }
+            if exchange.context {
+                // what travels on is written anew, from the parsed form
+                exchange.parts.headers.remove(CTX_DTAB);
+                exchange.parts.headers.remove(USER_DTAB);
+            }
             exchange.route = Some(Route { binding, leaf });
             Ok(Step::Routed)
         }
-        Drawn::Pending(leaf) => Ok(Step::Wait(leaf.map_or(Wait::Names, Wait::Addresses))),
+        Drawn::Pending(Some(leaf)) => Ok(Step::Wait(Wait::Addresses(binding, leaf))),
+        Drawn::Pending(None) => Ok(Step::Wait(Wait::Names)),
     }
 }
 
@@ -158,21 +169,29 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
     let _place = worker.waiters.enter(WAITERS_MAX)?;
     let router = exchange.server().router;
     let timeout = exchange.local.shape.structure.config.routers[router].binding.timeout;
+    // a name is part of the whole that the caller waits for
+    let limit = deadline::limit_us(&mut exchange).map(Duration::from_micros).filter(|limit| *limit < timeout);
+    let error = if limit.is_some() { ProxyError::Timeout } else { ProxyError::BindingTimeout };
+    let timeout = limit.unwrap_or(timeout);
     let waiting = async {
         loop {
-            match wait {
-                Wait::Addresses(leaf) => leaf.cluster.shared.ready().await,
-                Wait::Names => next_structure(&worker, &mut exchange).await,
-            }
-            match route(&worker, &mut exchange)? {
+            let step = match wait {
+                Wait::Addresses(binding, leaf) => {
+                    leaf.cluster.shared.ready().await;
+                    choose(&worker, &mut exchange, binding)?
+                }
+                Wait::Names => {
+                    next_structure(&worker, &mut exchange).await;
+                    route(&worker, &mut exchange)?
+                }
+            };
+            match step {
                 Step::Routed => return Ok(exchange),
                 Step::Wait(again) => wait = again,
             }
         }
     };
-    tokio::time::timeout(timeout.max(Duration::from_millis(1)), waiting)
-        .await
-        .unwrap_or(Err(ProxyError::BindingTimeout))
+    tokio::time::timeout(timeout.max(Duration::from_millis(1)), waiting).await.unwrap_or(Err(error))
 }
 
 /// A name that a namer does not know yet comes with the next structure, and the request moves to it. A listener that is
@@ -241,6 +260,8 @@ fn overridden(
 ) -> Result<(Rc<Binding>, bool), ProxyError> {
     let mut key = token.to_vec();
     key.push(0);
+    // their number first: what follows them must not be taken for one of them
+    key.extend((rules.len() as u64).to_be_bytes());
     rules.iter().for_each(|rule| key.extend(rule.to_be_bytes()));
     let mut sent = None;
     if sends {
@@ -254,9 +275,6 @@ fn overridden(
         }
         sent = dtab::override_dtab(values(CTX_DTAB), values(USER_DTAB))
             .map_err(|error| ProxyError::BadContext(error.to_string()))?;
-        // what travels on is written anew, from the parsed form
-        exchange.parts.headers.remove(CTX_DTAB);
-        exchange.parts.headers.remove(USER_DTAB);
     }
     let router = exchange.server().router;
     let bindings = &exchange.local.shape.routers[router].bindings;
@@ -301,19 +319,25 @@ fn draw(worker: &Worker, exchange: &Exchange, binding: &Binding) -> Result<Drawn
     let model = &snapshot.structure.config.routers[exchange.server().router];
     let info = |split: SplitId| &snapshot.structure.splits[crate::local::index(split)];
     let peer = PeerKey::from(exchange.peer().ip());
+    // from one seed, so that a request that had to wait for an arm is drawn to it again
+    let mut rest = fastrand::Rng::with_seed(exchange.seed);
+    let mut chance = || rest.u64(..);
     let mut next = |split: Option<SplitId>| match split.map(info).and_then(|info| Some((info, info.sticky.as_ref()?))) {
         Some((info, key)) => match router::sticky_key(key, &exchange.parts.headers, &peer) {
             Some(key) => sticky::draw(info.name.as_bytes(), key),
-            None => worker.random(),
+            None => chance(),
         },
-        None => worker.random(),
+        None => chance(),
     };
     let on_unhealthy =
         |split: Option<SplitId>| -> OnUnhealthy { split.map_or(model.on_unhealthy, |split| info(split).on_unhealthy) };
     let rules = Rules { failover: model.failover, on_unhealthy: &on_unhealthy };
     let state = |target: &Target| target.state(worker);
     let picked = dtab::pick(&binding.tree, &mut next, &*snapshot.weights, &state, &rules);
-    if let Some(handle) = exchange.handle {
+    let waits = matches!(picked.outcome, Outcome::Pending(_));
+    if let Some(handle) = exchange.handle
+        && !waits
+    {
         let now_us = exchange.started_us;
         for drawn in picked.draws.as_slice() {
             let Some(split) = drawn.split.map(|split| &shape.splits[crate::local::index(split)]) else { continue };
