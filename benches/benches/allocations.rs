@@ -15,18 +15,19 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Requests counted for each kind. So many that timers and sweeps, which allocate a little, do not show.
-const REQUESTS: u64 = 10_000;
+const REQUESTS: u64 = 5_000;
 /// The same where nothing is measured.
 const REQUESTS_CHECKED: u64 = 10;
 
-/// Most allocations and reallocations together that one request may take.
+/// Most allocations and reallocations together that one request may take: a little over what was counted (3.0, 3.0, 4.0,
+/// 4.0 and 14.0). hyper and h2 make most of them; one is ours, the future at the end of the stack.
 fn bound(kind: Kind) -> f64 {
     match kind {
-        Kind::Get128 => 1000.0,
-        Kind::Get10K => 1000.0,
-        Kind::Post10K => 1000.0,
-        Kind::H2ToHttp1 => 1000.0,
-        Kind::GrpcUnary => 1000.0,
+        Kind::Get128 => 3.2,
+        Kind::Get10K => 3.2,
+        Kind::Post10K => 4.2,
+        Kind::H2ToHttp1 => 4.2,
+        Kind::GrpcUnary => 14.5,
     }
 }
 

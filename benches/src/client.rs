@@ -109,7 +109,8 @@ impl Http2 {
 
     /// Lets the connections read and answer what the proxy sends on its own.
     pub fn idle(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // made inside the runtime: a timer wants one around it
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     fn round_trip(&self, connection: usize, request: Request<()>, message: Option<&'static [u8]>) -> usize {
