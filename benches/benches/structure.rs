@@ -59,8 +59,15 @@ impl Setup {
 
     fn snapshot(&self, version: u64) -> Snapshot {
         let admin = SocketAddr::from(([127, 0, 0, 1], 2));
-        let parts =
-            Parts { config: &self.config, listeners: &[], admin, names: &self.names, workers: 1, previous: None };
+        let parts = Parts {
+            config: &self.config,
+            listeners: &[],
+            admin,
+            names: &self.names,
+            workers: 1,
+            previous: None,
+            routings: &Default::default(),
+        };
         let (structure, weights) = assemble::assemble(&parts);
         Snapshot { version, structure, weights }
     }
@@ -102,17 +109,18 @@ fn worker_view(criterion: &mut Criterion, setup: &Setup) {
 
 /// As the control thread does it: the list of weights copied, one split changed, the pointer stored.
 fn swap_weights(criterion: &mut Criterion, group: &str, size: usize, setup: &Setup) {
-    let world = World::new(setup.snapshot(1));
+    let world = World::new(setup.snapshot(1), Default::default());
     let changed: [Arc<[Weight]>; 2] = [[Weight::ONE, Weight::ZERO].into(), [Weight::ZERO, Weight::ONE].into()];
     let mut turn = 0;
     criterion.bench_function(&format!("{group}/{size}"), |bencher| {
         let swap = || {
             turn += 1;
-            let mut weights = SplitWeights::clone(&world.load().weights);
-            let middle = weights.weights.len() / 2;
-            weights.weights[middle] = Arc::clone(&changed[turn % 2]);
-            weights.epoch += 1;
-            world.publish_weights(weights)
+            world.publish_weights(|now| {
+                let mut weights = SplitWeights::clone(&now.weights);
+                let middle = weights.weights.len() / 2;
+                weights.weights[middle] = Arc::clone(&changed[turn % 2]);
+                Some(weights)
+            })
         };
         bencher.iter(swap);
     });

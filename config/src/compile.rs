@@ -78,6 +78,10 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
         routers: routers.list,
         egress,
         drain,
+        rollouts: Vec::new(),
+        metric_templates: Vec::new(),
+        alert_providers: Vec::new(),
+        storage: None,
     }
 }
 

@@ -9,6 +9,13 @@ use ipnet::IpNet;
 
 use crate::dtab::{Dtab, Path};
 
+mod rollout;
+
+pub use rollout::{
+    Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
+    Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
+};
+
 /// The whole file, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -26,6 +33,14 @@ pub struct Config {
     pub egress: Egress,
     /// How a stop goes.
     pub drain: Drain,
+    /// Names unique, paths unique within their router.
+    pub rollouts: Vec<Rollout>,
+    /// Names unique.
+    pub metric_templates: Vec<MetricTemplate>,
+    /// Names unique.
+    pub alert_providers: Vec<AlertProvider>,
+    /// Where state lives. `None`: nowhere, which a file with rollouts may not have.
+    pub storage: Option<Storage>,
 }
 
 /// The admin listener.

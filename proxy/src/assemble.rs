@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use serin_config::dtab::{SplitShape, Table, Weight};
+use serin_config::dtab::{SplitId, SplitShape, Table, Weight};
 use serin_config::model::{Config, Router, SplitRule};
 
 use crate::listener::Listener;
 use crate::resolve::NameTable;
-use crate::snapshot::{RouterStructure, ServerStructure, Snapshot, SplitInfo, SplitWeights, Structure};
+use crate::snapshot::{RouterStructure, Routings, ServerStructure, Snapshot, SplitInfo, SplitWeights, Structure};
+
+mod rollouts;
 
 /// Requests in flight on one listener, over all workers, where the file sets no `maxConcurrentRequests`.
 pub const REQUESTS_MAX: u32 = 10_000;
@@ -29,6 +31,8 @@ pub struct Parts<'a> {
     pub workers: usize,
     /// The snapshot in force.
     pub previous: Option<&'a Snapshot>,
+    /// What the judge wants of its rollouts: it decides which name is the primary.
+    pub routings: &'a Routings,
 }
 
 /// Builds what [`crate::snapshot::World::publish`] wants.
@@ -38,14 +42,17 @@ pub struct Parts<'a> {
 pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
     let mut splits = Vec::new();
     let mut written = Vec::new();
-    let routers = parts.config.routers.iter().map(|router| router_structure(router, &mut splits, &mut written));
+    let routers = parts.config.routers.iter().map(|router| router_structure(parts, router, &mut splits, &mut written));
     let routers: Vec<_> = routers.collect();
+    let owned =
+        splits.iter().zip(0..).filter_map(|(info, id)| Some((Arc::clone(&info.rollout.as_ref()?.name), SplitId(id))));
+    let rollouts = owned.collect();
     debug_assert_eq!(splits.len(), written.len(), "every split has weights");
     let servers = servers(parts);
     let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]).collect();
     let weights = weights(parts, written);
     let names = Arc::clone(parts.names);
-    let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, own };
+    let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, rollouts, own };
     (Arc::new(structure), weights)
 }
 
@@ -55,14 +62,21 @@ pub fn shares(weights: &[Weight]) -> Vec<f64> {
     weights.iter().map(|weight| if sum > 0.0 { weight.get() / sum } else { 0.0 }).collect()
 }
 
-fn router_structure(router: &Router, splits: &mut Vec<SplitInfo>, written: &mut Vec<Arc<[Weight]>>) -> RouterStructure {
+fn router_structure(
+    parts: &Parts<'_>,
+    router: &Router,
+    splits: &mut Vec<SplitInfo>,
+    written: &mut Vec<Arc<[Weight]>>,
+) -> RouterStructure {
     let mut dtab = router.dtab.clone();
+    let mut owned = rollouts::place(parts, router, &mut dtab);
     let mut naming = Naming::new(router);
     let first = u32::try_from(splits.len()).unwrap_or(u32::MAX);
     for shape in dtab.assign_splits(first) {
         debug_assert_eq!(shape.id.0 as usize, splits.len(), "split ids are places in the list");
         written.push(shape.weights.as_slice().into());
-        splits.push(naming.info(shape));
+        let rollout = owned.take(&shape);
+        splits.push(naming.info(shape, rollout));
     }
     let table = Table::new(Arc::new(dtab));
     RouterStructure { label: naming.label, table, overrides: router.overrides.clone() }
@@ -83,15 +97,22 @@ impl<'a> Naming<'a> {
         Self { router, label: router.label.as_str().into(), rules, unions_of: HashMap::new() }
     }
 
-    fn info(&mut self, shape: SplitShape) -> SplitInfo {
+    fn info(&mut self, shape: SplitShape, rollout: Option<rollouts::Owned<'_>>) -> SplitInfo {
         let prefix = shape.prefix.to_string();
         let rule = self.rules.get(prefix.as_str());
-        let sticky = rule.and_then(|rule| rule.stickiness.clone());
-        let on_unhealthy = rule.and_then(|rule| rule.on_unhealthy).unwrap_or(self.router.on_unhealthy);
+        // what a rollout says of its own dentry is nearer than a rule for all dentries of that prefix
+        let (said_sticky, said_unhealthy) = match &rollout {
+            Some(owned) => (owned.file.stickiness.clone(), owned.file.on_unhealthy),
+            None => (None, None),
+        };
+        let sticky = said_sticky.or_else(|| rule.and_then(|rule| rule.stickiness.clone()));
+        let on_unhealthy =
+            said_unhealthy.or(rule.and_then(|rule| rule.on_unhealthy)).unwrap_or(self.router.on_unhealthy);
+        let rollout = rollout.map(|owned| owned.split);
         let nth = self.unions_of.entry(prefix.clone()).and_modify(|n| *n += 1).or_insert(1);
         let name = if *nth == 1 { prefix } else { format!("{prefix}#{nth}") };
         let branches = shape.arms.into_iter().map(Arc::from).collect();
-        SplitInfo { router: Arc::clone(&self.label), name: name.into(), branches, sticky, on_unhealthy }
+        SplitInfo { router: Arc::clone(&self.label), name: name.into(), branches, sticky, on_unhealthy, rollout }
     }
 }
 
@@ -118,8 +139,10 @@ fn requests_max(total: Option<NonZeroU32>, workers: usize) -> u32 {
 fn weights(parts: &Parts<'_>, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {
     match parts.previous {
         Some(previous) if Arc::ptr_eq(&previous.structure.config, parts.config) => Arc::clone(&previous.weights),
-        Some(previous) => Arc::new(SplitWeights { epoch: previous.weights.epoch + 1, weights: written }),
-        None => Arc::new(SplitWeights { epoch: 1, weights: written }),
+        Some(previous) => {
+            Arc::new(SplitWeights { epoch: previous.weights.epoch + 1, weights: written, mirrored: Vec::new() })
+        }
+        None => Arc::new(SplitWeights { epoch: 1, weights: written, mirrored: Vec::new() }),
     }
 }
 

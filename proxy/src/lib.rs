@@ -25,6 +25,7 @@ pub mod demo;
 pub mod egress;
 pub mod endpoints;
 pub mod error;
+pub mod evidence;
 pub mod exchange;
 pub mod forward;
 pub mod grpc;

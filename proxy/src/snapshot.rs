@@ -4,14 +4,17 @@
 //! weights: the structure is shared, no table is walked and no binding cache is emptied, so it costs the same for ten
 //! dentries and for a hundred thousand.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use serin_config::dtab::{SplitId, Weight, Weights};
-use serin_config::model::{Config, OnUnhealthy, OverrideRule, Server, StickyKey};
+use serin_config::dtab::{Path, SplitId, Weight, Weights};
+use serin_config::model::{Affinity, Config, OnUnhealthy, OverrideRule, Server, StickyKey, Strategy};
+use serin_rollout::Ppm;
 use tokio::sync::watch;
 
+use crate::evidence::SplitEvidence;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
 
@@ -39,6 +42,8 @@ pub struct Structure {
     pub names: Arc<NameTable>,
     /// Every split of every router, by [`SplitId`].
     pub splits: Vec<SplitInfo>,
+    /// The splits that rollouts own, by name of the rollout.
+    pub rollouts: HashMap<Arc<str>, SplitId>,
     /// Listeners and the admin port: never dialled.
     pub own: Vec<std::net::SocketAddr>,
 }
@@ -82,7 +87,60 @@ pub struct SplitInfo {
     pub sticky: Option<StickyKey>,
     /// What happens to the share of a branch without a usable endpoint.
     pub on_unhealthy: OnUnhealthy,
+    /// The rollout that owns it: branch 0 is the canary, branch 1 the primary.
+    pub rollout: Option<Arc<RolloutSplit>>,
 }
+
+/// The split of a rollout.
+#[derive(Debug)]
+pub struct RolloutSplit {
+    /// Name of the rollout.
+    pub name: Arc<str>,
+    /// The two names it chooses between.
+    pub arms: Arms,
+    /// How requests come to the canary.
+    pub strategy: Strategy,
+    /// The cookie that Serin issues.
+    pub affinity: Option<Affinity>,
+    /// What the workers count and the judge reads. Lives as long as the rollout keeps its arms.
+    pub evidence: Arc<SplitEvidence>,
+}
+
+/// The same evidence is the same split: a worker then keeps its book of it.
+impl PartialEq for RolloutSplit {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.evidence, &other.evidence)
+    }
+}
+
+impl Eq for RolloutSplit {}
+
+/// The two names of a rollout's dentry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arms {
+    /// Gets what the canary does not.
+    pub primary: Path,
+    /// Gets its share.
+    pub canary: Path,
+}
+
+/// What the judge wants of one rollout's traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// What the file called primary when this began. A file that says otherwise wins.
+    pub origin: Path,
+    /// The version that is proven: the primary, or after a promotion what was the canary.
+    pub proven: Path,
+    /// Between which names the share holds.
+    pub arms: Arms,
+    /// The canary's share.
+    pub share: Ppm,
+    /// Copies go to the canary.
+    pub mirrored: bool,
+}
+
+/// What the judge wants, by name of the rollout.
+pub type Routings = HashMap<Arc<str>, Routing>;
 
 /// Weights in force, by split and branch.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +149,8 @@ pub struct SplitWeights {
     pub epoch: u64,
     /// Index: split, then branch as written.
     pub weights: Vec<Arc<[Weight]>>,
+    /// Splits whose canary gets copies.
+    pub mirrored: Vec<SplitId>,
 }
 
 impl Weights for SplitWeights {
@@ -110,24 +170,38 @@ pub enum Phase {
     Cut,
 }
 
-/// The pointer between the planes. One writer (the control thread), any number of readers.
+/// The pointer between the planes. The control thread writes structure, the judge the shares of its rollouts; neither
+/// waits for the other, and none loses what the other wrote.
 #[derive(Debug)]
 pub struct World {
     current: ArcSwap<Snapshot>,
+    routings: ArcSwap<Routings>,
     version: AtomicU64,
     signal: watch::Sender<(u64, Phase)>,
 }
 
 impl World {
-    /// A world that starts with this snapshot.
-    pub fn new(first: Snapshot) -> Arc<Self> {
+    /// A world that starts with this snapshot and these rollouts.
+    pub fn new(mut first: Snapshot, routings: Routings) -> Arc<Self> {
+        let weights = with_routings(&first.structure, SplitWeights::clone(&first.weights), &routings);
+        first.weights = Arc::new(weights);
         let (signal, _) = watch::channel((first.version, Phase::Running));
-        Arc::new(Self { version: AtomicU64::new(first.version), current: ArcSwap::from_pointee(first), signal })
+        Arc::new(Self {
+            version: AtomicU64::new(first.version),
+            current: ArcSwap::from_pointee(first),
+            routings: ArcSwap::from_pointee(routings),
+            signal,
+        })
     }
 
     /// The newest snapshot. Workers ask [`World::version`] first and come here only when it moved.
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// What the judge wants of its rollouts.
+    pub fn routings(&self) -> Arc<Routings> {
+        self.routings.load_full()
     }
 
     /// Version of the newest snapshot: one plain load.
@@ -141,18 +215,45 @@ impl World {
         self.signal.subscribe()
     }
 
-    /// Publishes a new structure with its weights. Control thread only.
-    pub fn publish(&self, structure: Arc<Structure>, weights: Arc<SplitWeights>) -> u64 {
-        let version = self.version() + 1;
-        self.store(Snapshot { version, structure, weights });
-        version
+    /// Publishes a new structure. `weights` are those of the file, or those in force where the file is the same; what
+    /// the judge wants goes over them. Control thread only.
+    pub fn publish(&self, structure: &Arc<Structure>, weights: &Arc<SplitWeights>) -> u64 {
+        self.swap(|now| {
+            let kept = if Arc::ptr_eq(&now.structure.config, &structure.config) { &now.weights } else { weights };
+            // a split may have come or gone with the judge's word for it: the place in the list tells
+            let base = if kept.weights.len() == weights.weights.len() { kept } else { weights };
+            let weights = SplitWeights { epoch: now.weights.epoch + 1, ..SplitWeights::clone(base) };
+            Some((Arc::clone(structure), with_routings(structure, weights, &self.routings.load())))
+        })
     }
 
-    /// Publishes weights alone: the structure stays as it is. Control thread only. Splits that the structure does not
-    /// have are left out of no account: the caller makes `weights` from [`Snapshot::weights`].
-    pub fn publish_weights(&self, weights: SplitWeights) -> u64 {
-        let structure = Arc::clone(&self.current.load().structure);
-        self.publish(structure, Arc::new(weights))
+    /// Publishes weights alone: the structure stays as it is. `change` sees the weights in force and may run again if
+    /// another thread published meanwhile; `None` leaves everything as it is.
+    pub fn publish_weights(&self, change: impl Fn(&Snapshot) -> Option<SplitWeights>) -> u64 {
+        self.swap(|now| {
+            let weights = SplitWeights { epoch: now.weights.epoch + 1, ..change(now)? };
+            Some((Arc::clone(&now.structure), weights))
+        })
+    }
+
+    /// Publishes what the judge wants of one rollout; `None`: nothing any more. Judge only. It holds from the next
+    /// request on, and in every structure that comes after. Says whether the structure in force has these arms: if
+    /// not, all of its traffic goes to the primary until one does.
+    pub fn publish_routing(&self, rollout: &Arc<str>, routing: Option<&Routing>) -> bool {
+        self.routings.rcu(|all| {
+            let mut all = Routings::clone(all);
+            match routing {
+                Some(routing) => all.insert(Arc::clone(rollout), routing.clone()),
+                None => all.remove(rollout),
+            };
+            all
+        });
+        self.swap(|now| {
+            let weights = SplitWeights { epoch: now.weights.epoch + 1, ..SplitWeights::clone(&now.weights) };
+            Some((Arc::clone(&now.structure), with_routings(&now.structure, weights, &self.routings.load())))
+        });
+        let structure = &self.load().structure;
+        routing.is_none_or(|routing| structure.rollout(rollout).is_some_and(|(_, split)| split.arms == routing.arms))
     }
 
     /// Moves to another part of life. Never back.
@@ -160,10 +261,68 @@ impl World {
         self.signal.send_modify(|state| state.1 = phase);
     }
 
-    fn store(&self, snapshot: Snapshot) {
-        let version = snapshot.version;
-        self.current.store(Arc::new(snapshot));
-        self.version.store(version, Ordering::Release);
-        self.signal.send_modify(|state| state.0 = version);
+    fn swap(&self, next: impl Fn(&Snapshot) -> Option<(Arc<Structure>, SplitWeights)>) -> u64 {
+        let mut version = 0;
+        self.current.rcu(|now| match next(now) {
+            Some((structure, weights)) => {
+                version = now.version + 1;
+                Arc::new(Snapshot { version, structure, weights: Arc::new(weights) })
+            }
+            None => {
+                version = now.version;
+                Arc::clone(now)
+            }
+        });
+        // two writers may come here in either order
+        self.version.fetch_max(version, Ordering::AcqRel);
+        self.signal.send_modify(|state| state.0 = state.0.max(version));
+        version
     }
 }
+
+impl Structure {
+    /// The split of a rollout, and its place.
+    pub fn rollout(&self, name: &str) -> Option<(SplitId, &Arc<RolloutSplit>)> {
+        let rollouts = self.rollouts.get(name)?;
+        let info = self.splits.get(rollouts.0 as usize)?;
+        info.rollout.as_ref().map(|rollout| (*rollouts, rollout))
+    }
+}
+
+/// The judge's word over what the file says. A rollout whose arms are not those of the structure gives its canary
+/// nothing.
+fn with_routings(structure: &Structure, mut weights: SplitWeights, routings: &Routings) -> SplitWeights {
+    weights.mirrored.clear();
+    for (name, split) in &structure.rollouts {
+        let Some((rollout, slot)) = structure
+            .splits
+            .get(split.0 as usize)
+            .and_then(|info| info.rollout.as_ref())
+            .zip(weights.weights.get_mut(split.0 as usize))
+        else {
+            continue;
+        };
+        let routing = routings.get(name).filter(|routing| routing.arms == rollout.arms);
+        let share = routing.map_or(Ppm::ZERO, |routing| routing.share);
+        let wanted = rollout_weights(&rollout.strategy, share);
+        if slot[..] != wanted {
+            *slot = wanted.into();
+        }
+        if routing.is_some_and(|routing| routing.mirrored) {
+            weights.mirrored.push(*split);
+        }
+    }
+    weights
+}
+
+/// The weights of canary and primary. In A/B both have some, because each request is sent by what it is like.
+fn rollout_weights(strategy: &Strategy, share: Ppm) -> [Weight; 2] {
+    let parts = match strategy {
+        Strategy::Match(_) if share > Ppm::ZERO => [1, 1],
+        Strategy::Match(_) | Strategy::Mirror(_) | Strategy::Weights => [share.get(), share.rest().get()],
+    };
+    parts.map(|part| Weight::new(f64::from(part)).unwrap_or(Weight::ZERO))
+}
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,8 @@ pub struct Dtab(pub Vec<Dentry>);
 pub struct SplitShape {
     /// What it got.
     pub id: SplitId,
+    /// Which dentry, from 0.
+    pub dentry: usize,
     /// The prefix of its dentry.
     pub prefix: Prefix,
     /// Which union of that dentry, from 0, outer before inner, left before right.
@@ -182,13 +184,14 @@ impl Dtab {
     /// Gives every union a [`SplitId`], from `first` on, in the order they are written, outer before inner.
     pub fn assign_splits(&mut self, first: u32) -> Vec<SplitShape> {
         let mut shapes = Vec::new();
-        for dentry in &mut self.0 {
+        for (index, dentry) in self.0.iter_mut().enumerate() {
             let before = shapes.len();
             assign(&mut dentry.destination, &mut |union| {
                 let id = SplitId(first.saturating_add(u32::try_from(shapes.len()).unwrap_or(u32::MAX)));
                 union.split = Some(id);
                 shapes.push(SplitShape {
                     id,
+                    dentry: index,
                     prefix: dentry.prefix.clone(),
                     ordinal: u32::try_from(shapes.len() - before).unwrap_or(u32::MAX),
                     weights: union.branches.iter().map(|branch| branch.weight).collect(),

@@ -35,11 +35,19 @@ fn stand() -> Stand {
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let listener = crate::control::admin_socket(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    let parts = Parts { config: &config, listeners: &[], admin: address, names: &names, workers: 1, previous: None };
+    let parts = Parts {
+        config: &config,
+        listeners: &[],
+        admin: address,
+        names: &names,
+        workers: 1,
+        previous: None,
+        routings: &Default::default(),
+    };
     let (structure, weights) = assemble(&parts);
     let control = Control::new(config, "abc".into());
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
-    let world = World::new(Snapshot { version: 1, structure, weights });
+    let world = World::new(Snapshot { version: 1, structure, weights }, Default::default());
     let metrics = Metrics::new(1, SERIES_MAX);
     let seed = AdminSeed { listener, world, metrics, endpoints, status: Arc::clone(&status), token: None };
     Stand { address, status, control, handle: start(seed).unwrap() }

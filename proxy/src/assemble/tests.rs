@@ -13,14 +13,19 @@ fn routers(dtab: &str, rest: &str) -> Arc<Config> {
     ))
 }
 
-fn parts<'a>(config: &'a Arc<Config>, names: &'a Arc<NameTable>, previous: Option<&'a Snapshot>) -> Parts<'a> {
+fn parts<'a>(
+    config: &'a Arc<Config>,
+    names: &'a Arc<NameTable>,
+    previous: Option<&'a Snapshot>,
+    routings: &'a Routings,
+) -> Parts<'a> {
     let admin = std::net::SocketAddr::from(([127, 0, 0, 1], 9990));
-    Parts { config, listeners: &[], admin, names, workers: 4, previous }
+    Parts { config, listeners: &[], admin, names, workers: 4, previous, routings }
 }
 
 fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {
-    let names = Arc::default();
-    let (structure, weights) = assemble(&parts(config, &names, previous));
+    let (names, routings) = (Arc::default(), Routings::default());
+    let (structure, weights) = assemble(&parts(config, &names, previous, &routings));
     Snapshot { version: previous.map_or(1, |previous| previous.version + 1), structure, weights }
 }
 
@@ -53,7 +58,8 @@ fn split_rules_win_over_the_router() {
 fn other_names_keep_weights_and_another_file_brings_its_own() {
     let config = routers(SPLIT, "");
     let first = snapshot(&config, None);
-    let changed = SplitWeights { epoch: 7, weights: vec![[Weight::ONE, Weight::ONE].into()] };
+    let changed =
+        SplitWeights { epoch: 7, weights: vec![[Weight::ONE, Weight::ONE].into()], ..SplitWeights::default() };
     let changed = Snapshot { weights: Arc::new(changed), ..first };
     let renamed = snapshot(&config, Some(&changed));
     assert_eq!((renamed.weights.epoch, &*renamed.weights.weights[0]), (7, &[Weight::ONE, Weight::ONE][..]));

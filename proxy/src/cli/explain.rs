@@ -68,7 +68,15 @@ fn answer(loaded: &control::Loaded, ask: &Ask) -> Result<Explanation, String> {
     let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let parts = Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None };
+    let parts = Parts {
+        config,
+        listeners: &[],
+        admin: nowhere,
+        names: &names,
+        workers: 1,
+        previous: None,
+        routings: &Default::default(),
+    };
     let (structure, weights) = assemble::assemble(&parts);
     let world = World { structure: &structure, weights: &weights, router, usable: &|_| true };
     explanation::explain(&world, ask).map_err(|error| error.to_string())

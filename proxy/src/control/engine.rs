@@ -170,7 +170,7 @@ impl Engine {
             Effect::Exit(code) => self.exit = Some(code),
             Effect::Note(note) => self.note(&note),
             Effect::PublishNames(names) => self.publish_names(&names),
-            Effect::PublishWeights { split, weights } => self.publish_weights(split, weights),
+            Effect::PublishWeights { split, weights } => self.publish_weights(split, &weights),
             Effect::Read { forced } => return self.read(forced),
             Effect::RetireNames => self.retire_names(),
             Effect::Show(status) => self.facts.status.store(Arc::new(status)),

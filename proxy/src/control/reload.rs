@@ -21,7 +21,7 @@ use crate::assemble::{self, Parts};
 use crate::clock;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
-use crate::snapshot::{SplitWeights, World};
+use crate::snapshot::{Snapshot, SplitWeights, World};
 use crate::world::{Event, Note, Stage};
 
 /// The sockets in force.
@@ -159,21 +159,23 @@ impl Engine {
     }
 
     /// Weights alone: costs the same for any table.
-    pub(super) fn publish_weights(&mut self, split: SplitId, weights: Arc<[Weight]>) {
+    pub(super) fn publish_weights(&mut self, split: SplitId, weights: &Arc<[Weight]>) {
+        let place = split.0 as usize;
+        let fits = |snapshot: &Snapshot| {
+            let owned = snapshot.structure.splits.get(place).is_none_or(|info| info.rollout.is_some());
+            !owned && snapshot.weights.weights.get(place).is_some_and(|slot| slot.len() == weights.len())
+        };
+        let version = self.facts.world.publish_weights(|now| {
+            let mut all = SplitWeights::clone(&now.weights);
+            *all.weights.get_mut(place).filter(|_| fits(now))? = Arc::clone(weights);
+            Some(all)
+        });
         let snapshot = self.facts.world.load();
-        let mut all = SplitWeights::clone(&snapshot.weights);
-        let info = snapshot.structure.splits.get(split.0 as usize);
-        let (Some(info), Some(slot)) = (info, all.weights.get_mut(split.0 as usize)) else {
+        let Some(info) = snapshot.structure.splits.get(place).filter(|_| fits(&snapshot)) else {
             return self.note(&Note::WeightsRefused);
         };
-        if slot.len() != weights.len() {
-            return self.note(&Note::WeightsRefused);
-        }
-        *slot = weights;
-        all.epoch += 1;
-        let shares = assemble::shares(slot);
+        let shares = assemble::shares(weights);
         let named: Vec<_> = info.branches.iter().map(|branch| &**branch).zip(shares).collect();
-        let version = self.facts.world.publish_weights(all);
         let control = self.facts.metrics.control();
         control.set_split_weights(&info.router, &info.name, &named);
         control.set_snapshot_version(version);
@@ -250,8 +252,9 @@ impl Engine {
             names,
             workers: self.workers.len(),
             previous: Some(&previous),
+            routings: &self.facts.world.routings(),
         });
-        self.facts.world.publish(structure, weights);
+        self.facts.world.publish(&structure, &weights);
         report_snapshot(&self.facts.metrics, &self.facts.world);
     }
 }

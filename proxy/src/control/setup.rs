@@ -16,7 +16,7 @@ use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
 use crate::endpoints::EndpointTable;
 use crate::resolve::Resolver;
-use crate::snapshot::{Snapshot, World};
+use crate::snapshot::{Routings, Snapshot, World};
 use crate::worker::{self, WorkerSeed};
 use crate::{clock, world};
 
@@ -39,10 +39,18 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
-    let parts =
-        Parts { config: &config, listeners: &listeners, admin: admin_address, names: &names, workers, previous: None };
+    let routings = Routings::default();
+    let parts = Parts {
+        config: &config,
+        listeners: &listeners,
+        admin: admin_address,
+        names: &names,
+        workers,
+        previous: None,
+        routings: &routings,
+    };
     let (structure, weights) = assemble::assemble(&parts);
-    let world = World::new(Snapshot { version: 1, structure, weights });
+    let world = World::new(Snapshot { version: 1, structure, weights }, routings);
     let control = world::Control::new(config, revision);
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
 

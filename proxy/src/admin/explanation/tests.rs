@@ -28,7 +28,15 @@ fn explained(pairs: &[(&str, &str)], usable: &dyn Fn(&Path) -> bool) -> Result<E
     let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let admin = ([127, 0, 0, 1], 9990).into();
-    let parts = AssembleParts { config: &config, listeners: &[], admin, names: &names, workers: 1, previous: None };
+    let parts = AssembleParts {
+        config: &config,
+        listeners: &[],
+        admin,
+        names: &names,
+        workers: 1,
+        previous: None,
+        routings: &Default::default(),
+    };
     let (structure, weights) = assemble(&parts);
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     explain(&World { structure: &structure, weights: &weights, router: 0, usable }, &Ask::from_pairs(&pairs)?)

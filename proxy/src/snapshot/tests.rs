@@ -1,0 +1,139 @@
+use super::*;
+use serin_config::dtab::NameTree;
+use serin_config::model::{Judge, Rollout, Storage};
+use serin_config::source::Source;
+use serin_rollout::{Pace, Policy};
+
+use crate::assemble::{Parts, assemble};
+
+/// A router with one dentry for the rollout's prefix and one behind it that is more specific.
+fn config(primary: &str, canary: &str) -> Arc<Config> {
+    let text = "clusters: {v1: {endpoints: []}, v2: {endpoints: []}, v3: {endpoints: []}}\nrouters:\n- protocol: http\n  \
+                label: out\n  servers: [{port: 0}]\n  dtab: |\n    /host/x => /#/clusters/v1 ;\n    /host/x/y => /#/clusters/v3 ;\n";
+    let mut config = Config::parse(&Source::new("t", text)).unwrap().0;
+    config.storage = Some(Storage::Memory);
+    config.rollouts.push(Rollout {
+        name: "x".into(),
+        router: "out".into(),
+        path: Path::parse("/host/x").unwrap(),
+        primary: Path::parse(primary).unwrap(),
+        canary: Path::parse(canary).unwrap(),
+        revision: canary.parse().unwrap(),
+        fallback: NameTree::Fail,
+        pace: Pace::Evidence(Policy::default()),
+        strategy: Strategy::Weights,
+        stickiness: None,
+        affinity: None,
+        on_unhealthy: None,
+        judge: Judge::Here,
+        suspend: false,
+        skip_analysis: false,
+        progress_deadline: std::time::Duration::from_secs(600),
+        metrics: Vec::new(),
+        hooks: Vec::new(),
+        alerts: Vec::new(),
+    });
+    Arc::new(config)
+}
+
+fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>, routings: &Routings) -> Snapshot {
+    let names = Arc::default();
+    let admin = ([127, 0, 0, 1], 1).into();
+    let parts = Parts { config, listeners: &[], admin, names: &names, workers: 1, previous, routings };
+    let (structure, weights) = assemble(&parts);
+    Snapshot { version: previous.map_or(1, |previous| previous.version + 1), structure, weights }
+}
+
+fn world(primary: &str, canary: &str) -> Arc<World> {
+    World::new(snapshot(&config(primary, canary), None, &Routings::default()), Routings::default())
+}
+
+fn routing(proven: &str, primary: &str, canary: &str, percent: u32) -> Routing {
+    let path = |text: &str| Path::parse(text).unwrap();
+    let arms = Arms { primary: path(primary), canary: path(canary) };
+    let share = Ppm::from_percent(percent).unwrap();
+    Routing { origin: path("/#/clusters/v1"), proven: path(proven), arms, share, mirrored: false }
+}
+
+fn reload(world: &World, primary: &str, canary: &str) {
+    let before = world.load();
+    let next = snapshot(&config(primary, canary), Some(&before), &world.routings());
+    world.publish(&next.structure, &next.weights);
+}
+
+const V1: &str = "/#/clusters/v1";
+const V2: &str = "/#/clusters/v2";
+const V3: &str = "/#/clusters/v3";
+
+/// The rollout's arms in force, and their weights.
+#[track_caller]
+fn check(world: &World, canary: &str, primary: &str, weights: [f64; 2]) {
+    let snapshot = world.load();
+    let (split, rollout) = snapshot.structure.rollout("x").unwrap();
+    assert_eq!((rollout.arms.canary.to_string(), rollout.arms.primary.to_string()), (canary.into(), primary.into()));
+    let found: Vec<f64> = snapshot.weights.weights[split.0 as usize].iter().map(|weight| weight.get()).collect();
+    assert_eq!(found, weights);
+}
+
+#[test]
+fn a_rollout_stands_behind_the_last_dentry_of_its_prefix() {
+    let world = world(V1, V2);
+    let table = world.load().structure.routers[0].table.dtab().to_string();
+    assert_eq!(
+        table,
+        "/host/x=>/#/clusters/v1;/host/x=>0.00*/#/clusters/v2 & /#/clusters/v1 | !;/host/x/y=>/#/clusters/v3"
+    );
+    check(&world, V2, V1, [0.0, 1e6]);
+}
+
+#[test]
+fn shares_move_without_the_structure() {
+    let world = world(V1, V2);
+    let before = world.load();
+    assert!(world.publish_routing(&"x".into(), Some(&routing(V1, V1, V2, 10))));
+    let after = world.load();
+    assert!(Arc::ptr_eq(&before.structure, &after.structure));
+    assert!(after.weights.epoch > before.weights.epoch && world.version() == after.version);
+    check(&world, V2, V1, [1e5, 9e5]);
+}
+
+#[test]
+fn a_new_canary_starts_from_nothing_and_from_what_is_proven() {
+    let world = world(V1, V2);
+    world.publish_routing(&"x".into(), Some(&routing(V1, V1, V2, 10)));
+    reload(&world, V1, V3);
+    check(&world, V3, V1, [0.0, 1e6]);
+    reload(&world, V1, V2);
+    check(&world, V2, V1, [1e5, 9e5]);
+    world.publish_routing(&"x".into(), Some(&routing(V2, V1, V2, 100)));
+    reload(&world, V1, V3);
+    check(&world, V3, V2, [0.0, 1e6]);
+}
+
+#[test]
+fn a_file_that_changes_its_primary_wins() {
+    let world = world(V1, V2);
+    world.publish_routing(&"x".into(), Some(&routing(V2, V1, V2, 100)));
+    reload(&world, V3, V2);
+    check(&world, V2, V3, [0.0, 1e6]);
+}
+
+#[test]
+fn shares_for_other_arms_are_refused_until_the_structure_has_them() {
+    let world = world(V1, V2);
+    assert!(!world.publish_routing(&"x".into(), Some(&routing(V1, V1, V3, 10))));
+    check(&world, V2, V1, [0.0, 1e6]);
+    reload(&world, V1, V3);
+    check(&world, V3, V1, [1e5, 9e5]);
+}
+
+#[test]
+fn evidence_lives_as_long_as_the_arms() {
+    let world = world(V1, V2);
+    let id = || world.load().structure.rollout("x").unwrap().1.evidence.id();
+    let first = id();
+    reload(&world, V1, V2);
+    assert_eq!(id(), first);
+    reload(&world, V1, V3);
+    assert_ne!(id(), first);
+}
