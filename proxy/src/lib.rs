@@ -31,6 +31,7 @@ pub mod forward;
 pub mod grpc;
 pub mod h1;
 pub mod inflight;
+pub mod judge;
 pub mod layers;
 pub mod ledger;
 pub mod listener;
