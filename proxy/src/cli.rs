@@ -11,6 +11,7 @@ use crate::{demo, logging};
 
 mod dtab;
 mod explain;
+mod rollout;
 mod run;
 mod shares;
 mod validate;
@@ -65,6 +66,11 @@ enum Command {
     Dtab {
         #[command(subcommand)]
         command: DtabCommand,
+    },
+    /// See and steer rollouts; try a policy, or bring one along, before anything runs
+    Rollout {
+        #[command(subcommand)]
+        command: Box<rollout::RolloutCommand>,
     },
     /// Print the version
     Version {
@@ -168,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::validate(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Dtab { command: DtabCommand::Fmt { file } } => dtab::format(file.as_deref()),
+        Command::Rollout { command } => rollout::rollout(&command),
         Command::Version { output } => version(output),
     }
 }
