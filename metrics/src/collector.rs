@@ -220,7 +220,10 @@ impl Collector for ProcessCollector {
 }
 
 /// Writes HELP, TYPE and UNIT of a family; what it returns writes the samples.
-fn describe<'e>(encoder: &'e mut DescriptorEncoder, family: &Family) -> Result<MetricEncoder<'e>, fmt::Error> {
+pub(crate) fn describe<'e>(
+    encoder: &'e mut DescriptorEncoder,
+    family: &Family,
+) -> Result<MetricEncoder<'e>, fmt::Error> {
     let help = format!("{}.", family.help);
     let kind = match family.kind {
         Kind::Counter => MetricType::Counter,
@@ -234,7 +237,7 @@ fn describe<'e>(encoder: &'e mut DescriptorEncoder, family: &Family) -> Result<M
     encoder.encode_descriptor(family.stem(), &help, unit, kind)
 }
 
-fn write_counter<const N: usize>(
+pub(crate) fn write_counter<const N: usize>(
     family: &mut MetricEncoder,
     labels: &[(&str, &str); N],
     value: impl EncodeCounterValue,
@@ -242,7 +245,7 @@ fn write_counter<const N: usize>(
     family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-fn write_gauge<const N: usize>(
+pub(crate) fn write_gauge<const N: usize>(
     family: &mut MetricEncoder,
     labels: &[(&str, &str); N],
     value: impl EncodeGaugeValue,

@@ -39,6 +39,7 @@
 //! * **Binding.** [`Shard::requests`], [`Shard::failures`], [`Shard::retries`] and [`Shard::split`] find or make cells
 //!   under a lock. Handles are kept with what they describe (a binding, a snapshot) and dropped with it.
 //! * **Reporting.** The control thread writes [`Control`]: reloads, snapshot version, split weights, endpoints.
+//! * **Judging.** The judge writes [`Rollouts`] a few times a second: one lock that no worker takes.
 //! * **Scraping.** [`Metrics::encode`] copies the list of series under the lock, then reads the cells of all workers
 //!   while they go on writing, and prints the sums through prometheus-client's encoders. Time is an argument.
 //!
@@ -65,6 +66,7 @@ mod histogram;
 mod names;
 mod process;
 mod registry;
+mod rollouts;
 mod shard;
 mod table;
 mod text;
@@ -74,6 +76,7 @@ pub use control::{Control, Reload, SplitWeights};
 pub use histogram::{BUCKET_BOUNDS_US, BUCKETS, ELAPSED_US_MAX, bucket_of};
 pub use names::{FAMILIES, Family, Kind, Unit};
 pub use registry::{Metrics, SERIES_MAX, WORKERS_MAX};
+pub use rollouts::{PHASES, ROLLOUT_SERIES_MAX, RolloutOutcome, RolloutSample, Rollouts};
 pub use shard::{Counter, Gauge, RequestCells, RequestLabels, Shard, SplitCells, WorkerCells};
 pub use table::{IDLE_MS_MAX, LABEL_BYTES_MAX, OVERFLOW, OVERFLOW_SERIES_MAX};
 pub use text::{ACCEPT_RANGES_MAX, Format};

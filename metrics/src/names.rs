@@ -150,6 +150,107 @@ pub(crate) const BINDING_CACHE_EVICTIONS: Family = counter(
     "Names removed from a full bindings cache to make room for another",
     &[],
 );
+pub(crate) const ROLLOUT_INFO: Family = gauge(
+    "serin_rollout_info",
+    "Always 1; the labels say what a rollout is about",
+    &["rollout", "router", "path", "primary", "canary", "revision", "pace"],
+);
+pub(crate) const ROLLOUT_PHASE: Family =
+    gauge("serin_rollout_phase", "Whether a rollout is in this phase (1) or not (0)", &["rollout", "phase"]);
+pub(crate) const ROLLOUT_WEIGHT: Family = gauge(
+    "serin_rollout_weight_ppm",
+    "Share of the requests that an arm of a rollout gets, in parts per million",
+    &["rollout", "arm"],
+);
+pub(crate) const ROLLOUT_STEP_SECONDS: Family =
+    gauge("serin_rollout_step_seconds", "Time since the weight of a rollout became what it is", &["rollout"])
+        .with_unit(Unit::Seconds);
+pub(crate) const ROLLOUT_FAILED_CHECKS: Family =
+    gauge("serin_rollout_failed_checks", "Failed checks of the run of a rollout", &["rollout"]);
+pub(crate) const ROLLOUT_PAUSED: Family =
+    gauge("serin_rollout_paused", "Whether a person or the file froze the weight of a rollout", &["rollout"]);
+pub(crate) const ROLLOUT_HELD: Family = gauge(
+    "serin_rollout_held",
+    "Always 1; there while the judge keeps a weight, with the reason",
+    &["rollout", "reason"],
+);
+pub(crate) const ROLLOUT_GATE_WAIT: Family = gauge(
+    "serin_rollout_gate_wait_seconds",
+    "Time that a rollout has waited for a closed gate; there while it waits",
+    &["rollout", "gate"],
+)
+.with_unit(Unit::Seconds);
+pub(crate) const ROLLOUT_DURABLE: Family =
+    gauge("serin_rollout_durable", "Whether the journal of a rollout can be written", &["rollout"]);
+pub(crate) const ROLLOUT_EVIDENCE: Family = gauge(
+    "serin_rollout_evidence_log10",
+    "Decimal logarithm of the evidence against a canary, by kind of event (all: together)",
+    &["rollout", "kind"],
+);
+pub(crate) const ROLLOUT_EVIDENCE_MAX: Family = gauge(
+    "serin_rollout_evidence_max_log10",
+    "Decimal logarithm of the evidence that rolls back: 1/alpha",
+    &["rollout"],
+);
+pub(crate) const ROLLOUT_REQUESTS: Family = counter(
+    "serin_rollout_requests_total",
+    "Requests that the split of a rollout drew for an arm and that the judge counts",
+    &["rollout", "arm"],
+);
+pub(crate) const ROLLOUT_FAILURES: Family = counter(
+    "serin_rollout_failures_total",
+    "Requests of an arm of a rollout that failed, as the judge counts them",
+    &["rollout", "arm"],
+);
+pub(crate) const ROLLOUT_EVENTS: Family =
+    counter("serin_rollout_events_total", "What happened to a rollout, by code of the event", &["rollout", "event"]);
+pub(crate) const ROLLOUT_DURATION: Family = histogram(
+    "serin_rollout_duration_seconds",
+    "Time from the start of a run to its end, by outcome (promoted, rolled-back)",
+    &["rollout", "outcome"],
+)
+.with_unit(Unit::Seconds);
+pub(crate) const ROLLOUT_HOOK_DURATION: Family = histogram(
+    "serin_rollout_hook_duration_seconds",
+    "Time that hooks and metric providers took to answer, by result (passed, refused, failed)",
+    &["rollout", "hook", "result"],
+)
+.with_unit(Unit::Seconds);
+pub(crate) const FLAGGER_INFO: Family =
+    gauge("flagger_info", "Always 1 where a rollout goes by Flagger's clock", &["version", "mesh_provider"]);
+pub(crate) const FLAGGER_CANARY_TOTAL: Family =
+    gauge("flagger_canary_total", "Rollouts that go by Flagger's clock, by router", &["namespace"]);
+pub(crate) const FLAGGER_CANARY_STATUS: Family = gauge(
+    "flagger_canary_status",
+    "State of a rollout by Flagger's clock: 0 running, 1 well, 2 failed",
+    &["name", "namespace"],
+);
+pub(crate) const FLAGGER_CANARY_WEIGHT: Family = gauge(
+    "flagger_canary_weight",
+    "Weight of an arm of a rollout by Flagger's clock, in percent",
+    &["workload", "namespace"],
+);
+pub(crate) const FLAGGER_CANARY_DURATION: Family = histogram(
+    "flagger_canary_duration_seconds",
+    "Time that one tick of a rollout by Flagger's clock took, hooks and providers included",
+    &["name", "namespace"],
+)
+.with_unit(Unit::Seconds);
+pub(crate) const FLAGGER_METRIC_ANALYSIS: Family = gauge(
+    "flagger_canary_metric_analysis",
+    "Last value of a metric of a rollout by Flagger's clock",
+    &["name", "namespace", "metric"],
+);
+pub(crate) const FLAGGER_SUCCESSES: Family = counter(
+    "flagger_canary_successes_total",
+    "Runs of rollouts that ended with a promotion",
+    &["name", "namespace", "deployment_strategy", "analysis_status"],
+);
+pub(crate) const FLAGGER_FAILURES: Family = counter(
+    "flagger_canary_failures_total",
+    "Runs of rollouts that ended with a rollback",
+    &["name", "namespace", "deployment_strategy", "analysis_status"],
+);
 pub(crate) const RELOADS: Family = counter(
     "serin_config_reloads_total",
     "Times the configuration was read, by outcome (applied, unchanged, rejected)",
@@ -196,6 +297,30 @@ pub const FAMILIES: &[Family] = &[
     SPLIT_REDISTRIBUTED,
     SPLIT_WEIGHT,
     ENDPOINTS,
+    ROLLOUT_INFO,
+    ROLLOUT_PHASE,
+    ROLLOUT_WEIGHT,
+    ROLLOUT_STEP_SECONDS,
+    ROLLOUT_FAILED_CHECKS,
+    ROLLOUT_PAUSED,
+    ROLLOUT_HELD,
+    ROLLOUT_GATE_WAIT,
+    ROLLOUT_DURABLE,
+    ROLLOUT_EVIDENCE,
+    ROLLOUT_EVIDENCE_MAX,
+    ROLLOUT_REQUESTS,
+    ROLLOUT_FAILURES,
+    ROLLOUT_EVENTS,
+    ROLLOUT_DURATION,
+    ROLLOUT_HOOK_DURATION,
+    FLAGGER_INFO,
+    FLAGGER_CANARY_TOTAL,
+    FLAGGER_CANARY_STATUS,
+    FLAGGER_CANARY_WEIGHT,
+    FLAGGER_CANARY_DURATION,
+    FLAGGER_METRIC_ANALYSIS,
+    FLAGGER_SUCCESSES,
+    FLAGGER_FAILURES,
     CONNECTIONS_ACCEPTED,
     CONNECTIONS_ACTIVE,
     REQUESTS_ACTIVE,
@@ -244,7 +369,9 @@ mod tests {
     #[test]
     fn names_carry_their_unit_and_counters_end_in_total() {
         for family in FAMILIES {
-            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            // a gauge by that name is Flagger's own
+            let counts = family.kind == Kind::Counter || *family == FLAGGER_CANARY_TOTAL;
+            assert_eq!(family.name.ends_with("_total"), counts, "{}", family.name);
             if let Some(unit) = family.unit {
                 assert!(family.name.trim_end_matches("_total").ends_with(unit.as_str()), "{}", family.name);
             }

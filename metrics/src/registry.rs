@@ -11,6 +11,7 @@ use prometheus_client::registry::{Metric, Registry, Unit as EncoderUnit};
 use crate::collector::{ControlCollector, ProcessCollector, ShardCollector, Tables};
 use crate::control::Control;
 use crate::names::{self, Family, Unit};
+use crate::rollouts::{RolloutCollector, Rollouts};
 use crate::shard::{RequestLabels, Shard};
 use crate::text::{ClassicWriter, Format};
 use crate::window::Totals;
@@ -28,6 +29,7 @@ pub const WORKERS_MAX: usize = 1_024;
 pub struct Metrics {
     tables: Arc<Tables>,
     control: Arc<Control>,
+    rollouts: Arc<Rollouts>,
     registry: Registry,
 }
 
@@ -39,12 +41,14 @@ impl Metrics {
         let dropped = Arc::new(AtomicU64::new(0));
         let tables = Arc::new(Tables::new(workers.clamp(1, WORKERS_MAX), series_max, &dropped));
         let control = Arc::new(Control::new(series_max, dropped));
+        let rollouts = Arc::new(Rollouts::default());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ShardCollector(Arc::clone(&tables))));
         registry.register_collector(Box::new(ControlCollector(Arc::clone(&control))));
+        registry.register_collector(Box::new(RolloutCollector(Arc::clone(&rollouts))));
         registry.register_collector(Box::new(ProcessCollector));
         register_control(&mut registry, &control);
-        Arc::new(Self { tables, control, registry })
+        Arc::new(Self { tables, control, rollouts, registry })
     }
 
     /// The shard of a worker, counted from 0. The same number gives the same cells.
@@ -58,6 +62,11 @@ impl Metrics {
     /// What the control thread reports.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// What the judge reports.
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
     }
 
     /// All workers' counts of one series of requests; zero if there is no such series.
