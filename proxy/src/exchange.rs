@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use http::request;
 
+use crate::arms::Session;
 use crate::bindings::{Binding, Leaf};
 use crate::body::Body;
 use crate::conn::Link;
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub route: Option<Route>,
     /// Does it carry context fields of a peer that is obeyed; set by hygiene.
     pub context: bool,
+    /// A session that was made for its user, told of with the answer; set by routing.
+    pub session: Option<Box<Session>>,
     /// Are `X-Forwarded-*` set from the connection on the way out: edge listeners.
     pub forwarded: bool,
 }

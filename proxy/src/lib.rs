@@ -12,6 +12,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod arms;
 pub mod assemble;
 pub mod balance;
 pub mod bindings;

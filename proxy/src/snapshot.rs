@@ -304,7 +304,8 @@ fn with_routings(structure: &Structure, mut weights: SplitWeights, routings: &Ro
         };
         let routing = routings.get(name).filter(|routing| routing.arms == rollout.arms);
         let share = routing.map_or(Ppm::ZERO, |routing| routing.share);
-        let wanted = rollout_weights(&rollout.strategy, share);
+        let promoted = routing.is_some_and(|routing| routing.proven == routing.arms.canary);
+        let wanted = rollout_weights(&rollout.strategy, share, promoted);
         if slot[..] != wanted {
             *slot = wanted.into();
         }
@@ -315,10 +316,11 @@ fn with_routings(structure: &Structure, mut weights: SplitWeights, routings: &Ro
     weights
 }
 
-/// The weights of canary and primary. In A/B both have some, because each request is sent by what it is like.
-fn rollout_weights(strategy: &Strategy, share: Ppm) -> [Weight; 2] {
+/// The weights of canary and primary. In A/B both have some, because each request is sent by what it is like; once the
+/// canary is promoted all of them go to it.
+fn rollout_weights(strategy: &Strategy, share: Ppm, promoted: bool) -> [Weight; 2] {
     let parts = match strategy {
-        Strategy::Match(_) if share > Ppm::ZERO => [1, 1],
+        Strategy::Match(_) if share > Ppm::ZERO && !promoted => [1, 1],
         Strategy::Match(_) | Strategy::Mirror(_) | Strategy::Weights => [share.get(), share.rest().get()],
     };
     parts.map(|part| Weight::new(f64::from(part)).unwrap_or(Weight::ZERO))

@@ -105,6 +105,7 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         trusted: false,
         route: None,
         context: false,
+        session: None,
         forwarded: false,
     }
 }

@@ -10,7 +10,7 @@ mod upload;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{Response, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
@@ -101,8 +101,9 @@ pub fn forward(
             let mut reused = false;
             let fault =
                 match attempt(&worker, &endpoint, cluster, connect_timeout, &call, &mut source, &mut reused).await {
-                    Ok(response) => {
+                    Ok(mut response) => {
                         worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+                        tell_session(&exchange, &mut response);
                         worker.give_map(exchange.parts.headers);
                         return Ok(response);
                     }
@@ -127,6 +128,13 @@ pub fn forward(
             let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
             worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
         }
+    }
+}
+
+/// A session that was made for this request is its user's from now on. The origin's own cookies stay.
+fn tell_session(exchange: &Exchange, response: &mut Response<Body>) {
+    for cookie in exchange.session.iter().flat_map(|session| session.cookies()) {
+        response.headers_mut().append(SET_COOKIE, cookie.clone());
     }
 }
 

@@ -13,18 +13,21 @@ use serin_config::model::OnUnhealthy;
 use tower::Service;
 
 use super::deadline;
+use crate::arms::{self, Session};
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route};
 use crate::router::{self, Parts, PeerKey};
-use crate::sticky;
 use crate::worker::Worker;
 
 /// The override that a proxy before us forwarded.
 pub const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
 /// The override that a user sent.
 pub const USER_DTAB: HeaderName = HeaderName::from_static("l5d-dtab");
+
+/// Says that a request is the copy of another one. It came from a rollout that mirrors; nobody copies it once more.
+pub const MIRRORED: HeaderName = HeaderName::from_static("l5d-mirrored");
 
 /// Requests of one worker that wait for a name at once.
 const WAITERS_MAX: usize = 1024;
@@ -147,7 +150,10 @@ fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
 }
 
 fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Result<Step, ProxyError> {
-    match draw(worker, exchange, &binding)? {
+    let mut session = exchange.session.take();
+    let drawn = draw(worker, exchange, &binding, &mut session);
+    exchange.session = session;
+    match drawn? {
         Drawn::Leaf(leaf) => {
             if let Some(handle) = exchange.handle {
                 worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
@@ -307,7 +313,12 @@ enum Drawn {
     Pending(Option<Rc<Leaf>>),
 }
 
-fn draw(worker: &Worker, exchange: &Exchange, binding: &Binding) -> Result<Drawn, ProxyError> {
+fn draw(
+    worker: &Worker,
+    exchange: &Exchange,
+    binding: &Binding,
+    session: &mut Option<Box<Session>>,
+) -> Result<Drawn, ProxyError> {
     // by far the most names: one leaf, somebody home
     if let NameTree::Leaf(Target::Name(leaf)) = &binding.tree
         && leaf.cluster.state(worker) == LeafState::Usable
@@ -322,11 +333,19 @@ fn draw(worker: &Worker, exchange: &Exchange, binding: &Binding) -> Result<Drawn
     // from one seed, so that a request that had to wait for an arm is drawn to it again
     let mut rest = fastrand::Rng::with_seed(exchange.seed);
     let mut chance = || rest.u64(..);
-    let mut next = |split: Option<SplitId>| match split.map(info).and_then(|info| Some((info, info.sticky.as_ref()?))) {
-        Some((info, key)) => match router::sticky_key(key, &exchange.parts.headers, &peer) {
-            Some(key) => sticky::draw(info.name.as_bytes(), key),
-            None => chance(),
-        },
+    let asked = arms::Asked {
+        parts: parts(exchange),
+        query: exchange.parts.uri.query(),
+        peer: &peer,
+        copied: exchange.parts.headers.contains_key(MIRRORED),
+    };
+    let bits = || [exchange.seed, worker.random()];
+    session.iter_mut().for_each(|session| session.restart());
+    let mut next = |split: Option<SplitId>| match split {
+        Some(split) => {
+            let weights = snapshot.weights.weights.get(crate::local::index(split)).map_or(&[][..], |all| &**all);
+            arms::choose(info(split), weights, &asked, session, &bits, &mut chance).draw
+        }
         None => chance(),
     };
     let on_unhealthy =

@@ -8,6 +8,10 @@ use crate::assemble::{Parts, assemble};
 
 /// A router with one dentry for the rollout's prefix and one behind it that is more specific.
 fn config(primary: &str, canary: &str) -> Arc<Config> {
+    config_of(primary, canary, Strategy::Weights)
+}
+
+fn config_of(primary: &str, canary: &str, strategy: Strategy) -> Arc<Config> {
     let text = "clusters: {v1: {endpoints: []}, v2: {endpoints: []}, v3: {endpoints: []}}\nrouters:\n- protocol: http\n  \
                 label: out\n  servers: [{port: 0}]\n  dtab: |\n    /host/x => /#/clusters/v1 ;\n    /host/x/y => /#/clusters/v3 ;\n";
     let mut config = Config::parse(&Source::new("t", text)).unwrap().0;
@@ -21,7 +25,7 @@ fn config(primary: &str, canary: &str) -> Arc<Config> {
         revision: canary.parse().unwrap(),
         fallback: NameTree::Fail,
         pace: Pace::Evidence(Policy::default()),
-        strategy: Strategy::Weights,
+        strategy,
         stickiness: None,
         affinity: None,
         on_unhealthy: None,
@@ -125,6 +129,19 @@ fn shares_for_other_arms_are_refused_until_the_structure_has_them() {
     check(&world, V2, V1, [0.0, 1e6]);
     reload(&world, V1, V3);
     check(&world, V3, V1, [1e5, 9e5]);
+}
+
+#[test]
+fn in_ab_both_arms_have_a_part_until_the_canary_is_promoted() {
+    let first = snapshot(&config_of(V1, V2, Strategy::Match(Vec::new())), None, &Routings::default());
+    let world = World::new(first, Routings::default());
+    check(&world, V2, V1, [0.0, 1e6]);
+    world.publish_routing(&"x".into(), Some(&routing(V1, V1, V2, 100)));
+    check(&world, V2, V1, [1.0, 1.0]);
+    world.publish_routing(&"x".into(), Some(&routing(V2, V1, V2, 100)));
+    check(&world, V2, V1, [1e6, 0.0]);
+    world.publish_routing(&"x".into(), Some(&routing(V1, V1, V2, 0)));
+    check(&world, V2, V1, [0.0, 1e6]);
 }
 
 #[test]
