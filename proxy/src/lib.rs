@@ -47,5 +47,6 @@ pub mod router;
 pub mod snapshot;
 pub mod stack;
 pub mod sticky;
+pub mod storage;
 pub mod worker;
 pub mod world;

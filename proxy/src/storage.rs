@@ -1,0 +1,110 @@
+//! What outlives the process: a journal for each rollout, the token, and whether the last end was a clean one.
+//!
+//! ```text
+//! <dir>/lock                      held by the one process that uses the folder
+//! <dir>/clean                     the last run ended after everything was written; taken away at every start
+//! <dir>/token                     the secret of the administration
+//! <dir>/rollouts/<name>.journal   one line for each decision, newest last
+//! ```
+//!
+//! A line is on the disk before its writer says so. Files are only appended to, or replaced whole: whenever the process or
+//! the machine stops, the last line that can be read is one that was acknowledged, or a newer one.
+
+mod disk;
+mod error;
+mod folder;
+mod journal;
+mod scribe;
+mod shelf;
+
+use std::sync::Arc;
+
+use serin_config::model::Storage;
+use serin_rollout::Entry;
+
+pub use error::{StorageError, TOKEN_BYTES_MAX};
+pub use scribe::{ROLLOUTS_MAX, STOP_WAIT, Scribe, TICKETS_MAX, Written};
+pub use shelf::{RING_MAX, Recovered};
+
+use folder::Folder;
+use shelf::Shelf;
+
+/// The storage of this process. Clones share it; the folder is free again when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None`: in memory.
+    folder: Option<Folder>,
+    shelf: Arc<Shelf>,
+}
+
+impl Store {
+    /// Opens it. A folder is made if it is missing (only the last one of the path, mode 0700), and locked.
+    ///
+    /// # Errors
+    /// The folder is in use, or cannot be used: each error says why and what to do.
+    pub fn open(storage: &Storage) -> Result<Self, StorageError> {
+        let inner = match storage {
+            Storage::File { dir } => {
+                let folder = Folder::open(dir)?;
+                let shelf = Arc::new(Shelf::of_folder(folder.rollouts(), folder.is_clean()));
+                Inner { folder: Some(folder), shelf }
+            }
+            Storage::Memory => Inner { folder: None, shelf: Arc::new(Shelf::of_memory()) },
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Where a rollout stood. A journal that cannot be read is not the same as none: see [`Recovered`].
+    pub fn recover(&self, rollout: &str) -> Recovered {
+        self.0.shelf.recover(rollout)
+    }
+
+    /// Up to `max` of a rollout's newest entries, newest last. What cannot be read is left out.
+    pub fn history(&self, rollout: &str, max: usize) -> Vec<Entry> {
+        self.0.shelf.history(rollout, max)
+    }
+
+    /// Reads journals beside their writer; does not keep the folder locked.
+    pub fn reader(&self) -> HistoryReader {
+        HistoryReader(Arc::clone(&self.0.shelf))
+    }
+
+    /// The secret of the administration; `None` without a folder.
+    pub fn token(&self) -> Option<&str> {
+        self.0.folder.as_ref().map(Folder::token)
+    }
+
+    /// What whoever runs this should know: each a sentence for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.folder.as_ref().map_or(Vec::new(), Folder::warnings)
+    }
+
+    /// From now on only [`Self::end`] makes the end a clean one.
+    fn begin_writing(&self) {
+        if let Some(folder) = &self.0.folder {
+            folder.begin_writing();
+        }
+    }
+
+    /// Marks the end as clean, if every rollout stands in its journal as it stood last.
+    fn end(&self) -> bool {
+        self.0.shelf.is_complete() && self.0.folder.as_ref().is_none_or(|folder| folder.end().is_ok())
+    }
+}
+
+/// Reads the history of rollouts, for threads that answer people: it waits for the disk.
+#[derive(Clone, Debug)]
+pub struct HistoryReader(Arc<Shelf>);
+
+impl HistoryReader {
+    /// Up to `max` of a rollout's newest entries, newest last. What cannot be read is left out.
+    pub fn history(&self, rollout: &str, max: usize) -> Vec<Entry> {
+        self.0.history(rollout, max)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The few things that the journals ask of a disk, behind a trait: so that tests have disks that fill up, fail, stop and
+//! forget.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// A disk. Every call waits for the disk; what a call has done when it fails is open.
+pub(super) trait Disk: Send + Sync {
+    /// How long the file is; `None` if there is none. Anything but a plain file is an error, a symbolic link too.
+    fn look(&self, path: &Path) -> io::Result<Option<u64>>;
+    /// Up to `max` bytes of a plain file, beginning at `from`.
+    fn read(&self, path: &Path, from: u64, max: usize) -> io::Result<Vec<u8>>;
+    /// Writes `bytes` at `at`, into a file that is made if there is none, and waits until they outlive a loss of power.
+    fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts a file to `len` bytes.
+    fn cut(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// Gives a file another name, in place of the file that had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes a file away. That there is none is no error.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Waits until the names in a folder outlive a loss of power.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn look(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => Ok(Some(found.len())),
+            Ok(found) => Err(io::Error::other(format!("it is {}, not a file", kind(&found)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, path: &Path, from: u64, max: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(max as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.write_all_at(bytes, at)?;
+        file.sync_data()
+    }
+
+    fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_len(len)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+/// What something in place of a file is.
+pub(super) fn kind(found: &fs::Metadata) -> &'static str {
+    match found.file_type() {
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_file() => "a file",
+        _ => "a device, a pipe or a socket",
+    }
+}
+
+/// Makes a folder that only its owner may enter. `Ok(false)`: there is something of that name already.
+pub(super) fn make_folder(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a small file anew: either the old text or the new one is there, whatever happens.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    disk.remove(beside)?;
+    disk.write(beside, 0, bytes)?;
+    disk.rename(beside, path)
+}
+
+/// The same as [`RealDisk::write`] for a file that is open: its text is `bytes` afterwards.
+pub(super) fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
