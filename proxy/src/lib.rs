@@ -39,6 +39,7 @@ pub mod listener;
 pub mod local;
 pub mod logging;
 pub mod outlier;
+pub mod outside;
 pub mod own_address;
 pub mod pool;
 pub mod resolve;
