@@ -102,3 +102,4 @@ pub mod limits {
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use model::Config;
 pub use source::Source;
+pub use units::closest;

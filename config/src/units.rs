@@ -202,7 +202,7 @@ pub(crate) fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result
 }
 
 /// The name most like `word`, if one is like it at all: at most a third of it differs.
-pub(crate) fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(SUGGEST_CHARS_MAX + 1).collect();
     if word.is_empty() || word.len() > SUGGEST_CHARS_MAX {
         return None;

@@ -1,6 +1,7 @@
 //! The admin server: on a thread and a listener of its own, so that it answers while the workers are busy.
 //!
-//! From loopback everything may be read. Other peers get `/livez`, `/readyz` and `/metrics`; the rest wants the token.
+//! From loopback everything may be read. Other peers get `/livez`, `/readyz` and `/metrics`; the rest wants the token, and
+//! so does every change.
 //! A request whose `Host` is a name we do not go by is refused: no web page shall read this through a
 //! visitor's browser.
 
@@ -24,15 +25,25 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 use tower::ServiceExt;
 
+use self::events::Streaming;
 use crate::endpoints::EndpointTable;
 use crate::snapshot::World;
 use crate::world::Status;
 
 mod config_json;
 mod delegation;
+pub mod desk;
+mod events;
 pub mod explanation;
 mod guard;
 mod pages;
+mod problem;
+mod rollouts;
+
+pub use desk::Desk;
+pub use events::SUBSCRIBERS_MAX;
+pub use guard::Tokens;
+pub use rollouts::HISTORY_MAX;
 
 /// Admin connections at once; more are closed unanswered.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -42,7 +53,7 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// To complete a request head, the wait of an idle connection included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A whole connection.
+/// A whole connection, but for one that streams events.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// After `accept` failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -62,8 +73,10 @@ pub struct AdminSeed {
     pub endpoints: Arc<EndpointTable>,
     /// What the control thread shows.
     pub status: Arc<ArcSwap<Status>>,
-    /// Opens all pages to peers that are not on loopback.
-    pub token: Option<String>,
+    /// They open all pages to peers that are not on loopback, and let rollouts be changed.
+    pub tokens: Tokens,
+    /// Who runs the rollouts.
+    pub desk: Option<Arc<dyn Desk>>,
 }
 
 /// The thread that serves. It ends with [`AdminHandle::stop`].
@@ -98,12 +111,14 @@ impl AdminHandle {
 /// The system refuses the thread or its runtime.
 pub fn start(seed: AdminSeed) -> io::Result<AdminHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let AdminSeed { listener, world, metrics, endpoints, status, token } = seed;
+    let AdminSeed { listener, world, metrics, endpoints, status, tokens, desk } = seed;
     let listener = {
         let _inside = runtime.enter();
         TcpListener::from_std(listener)?
     };
-    let site = Arc::new(Site { pages: pages::router(pages::Sources { world, metrics, endpoints, status }), token });
+    let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
+    let sources = pages::Sources { world, metrics, endpoints, status, desk, subscribers };
+    let site = Arc::new(Site { pages: pages::router(sources), tokens });
     let (replacements, received) = mpsc::channel(REPLACEMENTS_MAX);
     let builder = std::thread::Builder::new().name("serin-admin".into());
     let thread = builder.spawn(move || LocalSet::new().block_on(&runtime, serve(site, listener, received)))?;
@@ -135,7 +150,7 @@ async fn serve(site: Arc<Site>, mut listener: TcpListener, mut replacements: mps
         let site = Arc::clone(&site);
         tokio::task::spawn_local(async move {
             // how one admin connection ends is nobody's business but its peer's
-            let _ended = tokio::time::timeout(CONNECTION_TIMEOUT, connection(site, stream, peer)).await;
+            let _ended = limited(site, stream, peer).await;
             drop(permit);
         });
     }
@@ -143,12 +158,31 @@ async fn serve(site: Arc<Site>, mut listener: TcpListener, mut replacements: mps
 
 struct Site {
     pages: axum::Router,
-    token: Option<String>,
+    tokens: Tokens,
 }
 
-async fn connection(site: Arc<Site>, stream: TcpStream, peer: SocketAddr) -> Result<(), hyper::Error> {
-    let service = service_fn(move |request| {
+/// A connection for as long as it may last. Streams have limits of their own.
+async fn limited(site: Arc<Site>, stream: TcpStream, peer: SocketAddr) -> Result<(), hyper::Error> {
+    let streaming = Streaming::default();
+    let mut connection = std::pin::pin!(connection(site, stream, peer, streaming.clone()));
+    loop {
+        match tokio::time::timeout(CONNECTION_TIMEOUT, connection.as_mut()).await {
+            Ok(ended) => return ended,
+            Err(_) if streaming.is_on() => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+async fn connection(
+    site: Arc<Site>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    streaming: Streaming,
+) -> Result<(), hyper::Error> {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let site = Arc::clone(&site);
+        request.extensions_mut().insert(streaming.clone());
         async move { Ok::<_, Infallible>(answer(&site, request, peer).await) }
     });
     http1::Builder::new()
@@ -160,7 +194,7 @@ async fn connection(site: Arc<Site>, stream: TcpStream, peer: SocketAddr) -> Res
 }
 
 async fn answer(site: &Site, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    let mut response = match guard::check(&guard::Visit::of(&request, peer), site.token.as_deref()) {
+    let mut response = match guard::check(&guard::Visit::of(&request, peer), &site.tokens) {
         Err(refusal) => refusal.into_response(),
         Ok(()) => {
             let Ok(response) = site.pages.clone().oneshot(request).await;

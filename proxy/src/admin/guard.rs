@@ -1,13 +1,60 @@
-//! PURE: who may see what of the admin server.
+//! PURE: who may see and change what of the admin server.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 
+use super::problem;
+
 /// Pages that answer anybody: what load balancers, orchestrators and scrapers need.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Below this everything that is not read changes something.
+const WRITES: &str = "/api/";
+
+/// The secrets that open the pages. Either will do.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// What `SERIN_TOKEN` was at the start.
+    pub given: Option<String>,
+    /// What lies in the storage folder, and where.
+    pub stored: Option<(String, PathBuf)>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let file = self.stored.as_ref().map(|(_, file)| file);
+        f.debug_struct("Tokens").field("given", &self.given.is_some()).field("stored", &file).finish()
+    }
+}
+
+impl Tokens {
+    fn all(&self) -> impl Iterator<Item = &str> {
+        self.given.as_deref().into_iter().chain(self.stored.as_ref().map(|(token, _)| token.as_str()))
+    }
+
+    fn exist(&self) -> bool {
+        self.all().next().is_some()
+    }
+
+    /// Looks at each, whichever fits.
+    fn have(&self, sent: &[u8]) -> bool {
+        self.all().fold(false, |found, token| found | same(sent, token.as_bytes()))
+    }
+
+    /// Where who sits at this machine finds it. Others are not told of our files.
+    fn whereabouts(&self, near: bool) -> String {
+        match (&self.given, &self.stored) {
+            (_, Some((_, file))) if near => format!("the token is in {}: send Authorization: Bearer <token>", file.display()),
+            (Some(_), _) => "the token is what SERIN_TOKEN was when Serin was started: send Authorization: Bearer <token>".to_owned(),
+            (None, Some(_)) => "the token is in the storage folder of Serin: send Authorization: Bearer <token>".to_owned(),
+            (None, None) => "there is no token: give the file a `storage: {kind: file, dir: …}`, or start Serin with SERIN_TOKEN set".to_owned(),
+        }
+    }
+}
 
 /// What is known of a request before any page sees it.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +66,7 @@ pub(super) struct Visit<'a> {
     needs_host: bool,
     authorization: Option<&'a [u8]>,
     peer: IpAddr,
+    writes: bool,
 }
 
 /// A visit that ends here.
@@ -26,6 +74,9 @@ pub(super) struct Visit<'a> {
 pub(super) struct Refusal {
     status: StatusCode,
     why: String,
+    hint: Option<String>,
+    /// Programs read it.
+    json: bool,
 }
 
 impl<'a> Visit<'a> {
@@ -39,22 +90,35 @@ impl<'a> Visit<'a> {
             needs_host: request.version() > Version::HTTP_10,
             authorization: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
             peer: peer.ip().to_canonical(),
+            writes: request.uri().path().starts_with(WRITES) && !request.method().is_safe(),
         }
     }
 }
 
 impl Refusal {
     fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        Self { status, why: why.into() }
+        Self { status, why: why.into(), hint: None, json: false }
+    }
+
+    fn hint(self, hint: String) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(format!("{}\n", self.why)));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let hint = self.hint.unwrap_or_default();
+        let mut response = if self.json {
+            problem::response(self.status, &self.why, &hint)
+        } else {
+            let line = if hint.is_empty() { String::new() } else { format!("{hint}\n") };
+            let mut response = Response::new(Body::from(format!("{}\n{line}", self.why)));
+            *response.status_mut() = self.status;
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, plain);
+            response
+        };
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"serin\""));
+            let asks = HeaderValue::from_static("Bearer realm=\"serin\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, asks);
         }
         response
     }
@@ -62,26 +126,40 @@ impl Refusal {
 
 /// May this visit go on to a page?
 ///
-/// The token opens everything; no page of a browser can send it. Without it, a peer on loopback is let in if it calls
-/// us by an address or as `localhost`, and other peers only to the open pages.
-pub(super) fn check(visit: &Visit<'_>, token: Option<&str>) -> Result<(), Refusal> {
+/// A token opens everything; no page of a browser can send it. Without it, a peer on loopback may read if it calls us by
+/// an address or as `localhost`, and other peers only the open pages. Nobody changes anything without it.
+pub(super) fn check(visit: &Visit<'_>, tokens: &Tokens) -> Result<(), Refusal> {
+    let json = visit.path.starts_with(WRITES);
+    decide(visit, tokens).map_err(|refusal| Refusal { json, ..refusal })
+}
+
+fn decide(visit: &Visit<'_>, tokens: &Tokens) -> Result<(), Refusal> {
     if visit.hosts > 1 || (visit.needs_host && visit.host.is_none()) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "a request needs exactly one Host"));
     }
+    let near = visit.peer.is_loopback();
     let sent = visit.authorization.and_then(bearer);
-    if let (Some(sent), Some(token)) = (sent, token) {
-        return if same(sent, token.as_bytes()) {
+    if let Some(sent) = sent
+        && tokens.exist()
+    {
+        return if tokens.have(sent) {
             Ok(())
         } else {
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "this is not the token"))
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "this is not the token").hint(tokens.whereabouts(near)))
         };
     }
+    if visit.writes {
+        let why = "changes need the token, from this machine too";
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, why).hint(tokens.whereabouts(near)));
+    }
     let open = OPEN.contains(&visit.path);
-    if !visit.peer.is_loopback() {
-        let why = match token {
+    if !near {
+        let why = match tokens.exist() {
             _ if open => return Ok(()),
-            Some(_) => "from here only /livez, /readyz and /metrics are open without Authorization: Bearer <token>",
-            None => "from here only /livez, /readyz and /metrics are open; set SERIN_TOKEN and send it to see the rest",
+            true => "from here only /livez, /readyz and /metrics are open without Authorization: Bearer <token>",
+            false => {
+                "from here only /livez, /readyz and /metrics are open; set SERIN_TOKEN and send it to see the rest"
+            }
         };
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, why));
     }
@@ -134,6 +212,10 @@ mod tests {
     const FAR: &str = "192.0.2.7:5000";
     const TOKEN: &str = "correct horse";
 
+    fn tokens() -> Tokens {
+        Tokens { given: Some(TOKEN.into()), stored: Some(("battery".into(), "state/token".into())) }
+    }
+
     #[track_caller]
     fn check_visit(peer: &str, path: &str, host: &str, authorization: Option<&str>, status: u16) {
         let mut request = Request::builder().uri(path).header(HOST, host);
@@ -141,7 +223,7 @@ mod tests {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request.body(()).unwrap();
-        let found = check(&Visit::of(&request, peer.parse().unwrap()), Some(TOKEN));
+        let found = check(&Visit::of(&request, peer.parse().unwrap()), &tokens());
         assert_eq!(found.map_or_else(|refusal| refusal.status.as_u16(), |()| 200), status);
     }
 
@@ -183,7 +265,47 @@ mod tests {
     #[test]
     fn two_hosts_are_one_too_many() {
         let request = Request::builder().header(HOST, "localhost").header(HOST, "localhost").body(()).unwrap();
-        let found = check(&Visit::of(&request, NEAR.parse().unwrap()), None);
+        let found = check(&Visit::of(&request, NEAR.parse().unwrap()), &Tokens::default());
         assert_eq!(found.unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+
+    #[track_caller]
+    fn check_write(tokens: &Tokens, peer: &str, authorization: Option<&str>, expected: Result<(), &str>) {
+        let mut request = Request::post("/api/v1/rollouts/world/abort").header(HOST, "localhost");
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(()).unwrap();
+        let found = check(&Visit::of(&request, peer.parse().unwrap()), tokens);
+        let found = found.map_err(|refusal| {
+            assert_eq!((refusal.status, refusal.json), (StatusCode::UNAUTHORIZED, true));
+            refusal.hint.unwrap_or_default()
+        });
+        match expected {
+            Ok(()) => assert_eq!(found, Ok(())),
+            Err(part) => assert!(found.as_ref().is_err_and(|hint| hint.contains(part)), "{part} in {found:?}"),
+        }
+    }
+
+    #[test]
+    fn writes_need_a_token_from_loopback_too_and_are_told_where_it_is() {
+        let both = tokens();
+        let given = Tokens { stored: None, ..tokens() };
+        check_write(&both, NEAR, Some("Bearer correct horse"), Ok(()));
+        check_write(&both, NEAR, Some("Bearer battery"), Ok(()));
+        check_write(&both, FAR, Some("Bearer battery"), Ok(()));
+        check_write(&both, NEAR, None, Err("state/token"));
+        check_write(&both, NEAR, Some("Bearer wrong"), Err("state/token"));
+        check_write(&both, FAR, None, Err("SERIN_TOKEN was"));
+        check_write(&given, NEAR, None, Err("SERIN_TOKEN was"));
+        check_write(&Tokens::default(), NEAR, None, Err("there is no token"));
+        check_write(&Tokens::default(), NEAR, Some("Bearer "), Err("there is no token"));
+    }
+
+    #[test]
+    fn reads_below_the_api_need_no_token_on_loopback() {
+        check_visit(NEAR, "/api/v1/rollouts", "localhost", None, 200);
+        check_visit(FAR, "/api/v1/rollouts", "serin", None, 401);
+        check_visit(FAR, "/api/v1/rollouts", "serin", Some("Bearer battery"), 200);
     }
 }

@@ -14,9 +14,11 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serin_config::dtab::{Dtab, Path, Table};
 use serin_metrics::{Format, Metrics};
+use tokio::sync::Semaphore;
 
 use super::delegation::{self, Addr};
-use super::{BODY_BYTES_MAX, config_json, explanation};
+use super::desk::Desk;
+use super::{BODY_BYTES_MAX, config_json, events, explanation, rollouts};
 use crate::clock;
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
 use crate::snapshot::World;
@@ -29,6 +31,8 @@ pub(super) struct Sources {
     pub(super) metrics: Arc<Metrics>,
     pub(super) endpoints: Arc<EndpointTable>,
     pub(super) status: Arc<ArcSwap<Status>>,
+    pub(super) desk: Option<Arc<dyn Desk>>,
+    pub(super) subscribers: Arc<Semaphore>,
 }
 
 const INDEX: &str = "\
@@ -41,6 +45,9 @@ const INDEX: &str = "\
 /bound-names.json                    the names that namers have
 /delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
 /api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
+/api/v1/rollouts                     all rollouts; /NAME one of them, /NAME/history?max= its journal
+/api/v1/rollouts/NAME/ACTION         POST with the token: start pause resume promote abort undo weight
+/api/v1/events?rollout=&after=       what happens to rollouts, as it happens (server-sent events)
 ";
 
 /// All pages.
@@ -56,6 +63,8 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/bound-names.json", get(bound_names))
         .route("/delegator.json", get(delegator).post(delegator_post))
         .route("/api/v1/explain", get(explain))
+        .route("/api/v1/events", get(events::events))
+        .merge(rollouts::router())
         .fallback(async || (StatusCode::NOT_FOUND, "no such page: see /\n"))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(sources)
@@ -97,6 +106,8 @@ fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
             let _ = writeln!(text, "[-] the file as last read is rejected, the last good one serves:\n{why}");
         }
     }
+    let views = sources.desk.as_ref().map(|desk| desk.views()).unwrap_or_default();
+    views.iter().for_each(|view| rollouts::ready_lines(&mut text, view));
     let mark = if ready { '+' } else { '-' };
     let _ = writeln!(text, "[{mark}] {}\n{word}", status.stage.as_str());
     (code, text)

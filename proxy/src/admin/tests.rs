@@ -11,6 +11,8 @@ use crate::resolve::{DnsConfig, Resolver};
 use crate::snapshot::Snapshot;
 use crate::world::{Control, Event, Signal};
 
+mod rollouts;
+
 const FILE: &str = "\
 clusters: {a: {endpoints: ['127.0.0.1:1']}, b: {endpoints: []}}
 drain: {delayMs: 60000}
@@ -29,6 +31,10 @@ struct Stand {
 }
 
 fn stand() -> Stand {
+    stand_with(Tokens::default(), None)
+}
+
+fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
     let config = Arc::new(Config::parse(&Source::new("t", FILE)).unwrap().0);
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), DnsConfig::default());
@@ -49,7 +55,7 @@ fn stand() -> Stand {
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
     let world = World::new(Snapshot { version: 1, structure, weights }, Default::default());
     let metrics = Metrics::new(1, SERIES_MAX);
-    let seed = AdminSeed { listener, world, metrics, endpoints, status: Arc::clone(&status), token: None };
+    let seed = AdminSeed { listener, world, metrics, endpoints, status: Arc::clone(&status), tokens, desk };
     Stand { address, status, control, handle: start(seed).unwrap() }
 }
 

@@ -61,7 +61,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         metrics: Arc::clone(&metrics),
         endpoints: Arc::clone(&endpoints),
         status: Arc::clone(&status),
-        token: options.token.clone(),
+        tokens: admin::Tokens { given: options.token.clone(), stored: None },
+        desk: None,
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
     let sockets = Sockets { listeners, admin_wanted, admin_address };

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// One of a few words that the program knows.
+type Word = &'static str;
 
 /// One rollout at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// Its name.
     pub name: Arc<str>,
@@ -22,11 +25,14 @@ pub struct View {
     /// The revision that is proven.
     pub promoted: Option<String>,
     /// `canary`, `a/b`, `blue/green` or `mirror`.
-    pub strategy: &'static str,
+    #[serde(deserialize_with = "word")]
+    pub strategy: Word,
     /// `evidence` or `interval`.
-    pub pace: &'static str,
+    #[serde(deserialize_with = "word")]
+    pub pace: Word,
     /// `here`, `dry-run` or `off`.
-    pub judge: &'static str,
+    #[serde(deserialize_with = "word")]
+    pub judge: Word,
     /// See [`serin_rollout::Phase`]; its printed form.
     pub phase: String,
     /// The canary's share in force, parts per million.
@@ -71,14 +77,19 @@ pub struct View {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceView {
     /// Against the canary.
+    #[serde(deserialize_with = "number")]
     pub score: f64,
     /// The score that rolls back: 1/alpha. 0: the guard is off.
+    #[serde(deserialize_with = "number")]
     pub rolls_back_at: f64,
     /// For the canary: it is within its limit, or no worse than the primary.
+    #[serde(deserialize_with = "number")]
     pub shown: f64,
     /// What lets a step pass: 1/beta.
+    #[serde(deserialize_with = "number")]
     pub passes_at: f64,
     /// The score of each kind of event, by its name, before its stake.
+    #[serde(deserialize_with = "numbers")]
     pub by_kind: Vec<(String, f64)>,
     /// Events that did not count because something was full.
     pub dropped: u64,
@@ -123,9 +134,81 @@ pub struct Told {
     /// The canary's share after it, parts per million.
     pub weight_ppm: u32,
     /// The score then.
+    #[serde(deserialize_with = "number")]
     pub score: f64,
     /// Who asked for it, if a person did.
     pub who: Option<String>,
     /// And why.
     pub why: Option<String>,
+}
+
+/// Of a newer program's words those that this one does not know are all the same to it.
+fn word<'de, D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+    const KNOWN: [Word; 9] =
+        ["a/b", "blue/green", "canary", "mirror", "evidence", "interval", "dry-run", "here", "off"];
+    let text = String::deserialize(from)?;
+    Ok(KNOWN.into_iter().find(|known| *known == text).unwrap_or("unknown"))
+}
+
+/// JSON has no infinity: a score beyond all bounds comes as `null`.
+pub(crate) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::MAX))
+}
+
+fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, f64)>, D::Error> {
+    let pairs: Vec<(String, Option<f64>)> = Vec::deserialize(from)?;
+    Ok(pairs.into_iter().map(|(kind, score)| (kind, score.unwrap_or(f64::MAX))).collect())
+}
+
+/// A rollout on its way, for tests.
+#[cfg(test)]
+pub(crate) fn sample(name: &str) -> View {
+    let arm = |requests, failed| ArmView {
+        requests,
+        failed,
+        open: 2,
+        rate: 5.0,
+        failure_rate: 0.05,
+        p50_ms: Some(20.0),
+        p99_ms: Some(130.0),
+        up: true,
+    };
+    View {
+        name: name.into(),
+        router: "outgoing".into(),
+        path: format!("/host/{name}"),
+        primary: "/srv/v1".into(),
+        canary: "/srv/v2".into(),
+        revision: "/srv/v2@r7".into(),
+        promoted: Some("/srv/v1".into()),
+        strategy: "canary",
+        pace: "evidence",
+        judge: "here",
+        phase: "progressing".into(),
+        weight_ppm: 50_000,
+        dry_weight_ppm: None,
+        mirrored: false,
+        paused: false,
+        suspended: false,
+        held: None,
+        waiting: None,
+        steps_ppm: vec![10_000, 50_000, 250_000],
+        step_started_ms: 1_763_704_800_000,
+        run_started_ms: Some(1_763_704_740_000),
+        failed_checks: 1,
+        failed_checks_max: 5,
+        iterations: 0,
+        evidence: EvidenceView {
+            score: 0.35,
+            rolls_back_at: 100.0,
+            shown: 3.2,
+            passes_at: 20.0,
+            by_kind: vec![("failure".into(), 0.4)],
+            dropped: 0,
+        },
+        canary_arm: arm(1_234, 3),
+        primary_arm: arm(23_456, 21),
+        storage: "durable".into(),
+        last: None,
+    }
 }
