@@ -38,6 +38,9 @@ pub enum CommandError {
     /// The primary is not set up.
     #[error("the primary is not set up yet")]
     NotInitialized,
+    /// It would raise the weight.
+    #[error("the journal cannot be written: a raise would not survive a stop")]
+    Storage,
 }
 
 impl Rollout {
@@ -60,6 +63,7 @@ impl Rollout {
                 }
                 self.state.route(Ppm::ZERO, false);
                 self.state.end(Phase::RolledBack);
+                self.state.serving.clone_from(&self.state.promoted);
                 Ok(Event::Aborted)
             }
             Command::Promote if runs => {

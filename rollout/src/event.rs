@@ -32,6 +32,8 @@ pub enum Event {
     NewRevision,
     /// A person froze the weight; the guard stays on.
     Paused,
+    /// The file calls something else primary: what ran is over, and that is what serves.
+    PrimaryChanged,
     /// The last step passed.
     Promoting,
     /// The new primary never became ready: traffic went to the canary.
@@ -103,6 +105,8 @@ pub enum Hold {
     NoData,
     /// The primary has no endpoint: traffic is not sent to it.
     PrimaryDown,
+    /// The journal cannot be written: a raise would not survive a stop.
+    Storage,
 }
 
 /// What rolled back.
@@ -167,8 +171,8 @@ impl Event {
             Event::StuckNoStep | Event::StuckPromotion | Event::Waiting(_) => Some(Severity::Warn),
             Event::Rollback(Cause::Hook) => Some(Severity::Warn), // somebody asked for it
             Event::PromotionFailed | Event::Rollback(_) => Some(Severity::Error),
-            Event::Cancelled | Event::Initialized | Event::NewRevision | Event::Skipped => Some(Severity::Info),
-            Event::Succeeded | Event::Undone => Some(Severity::Info),
+            Event::Cancelled | Event::Initialized | Event::NewRevision | Event::PrimaryChanged => Some(Severity::Info),
+            Event::Skipped | Event::Succeeded | Event::Undone => Some(Severity::Info),
             Event::Advance | Event::Finalising | Event::ForcedIterations | Event::Halt(_) | Event::Iteration => None,
             Event::Paused | Event::Promoting | Event::PromotionStep | Event::Released | Event::Restart => None,
             Event::Resumed | Event::Start | Event::StillWaitingPromotion | Event::Suspended | Event::Switch => None,
@@ -215,11 +219,13 @@ const CODES: &[(Event, &str)] = &[
     (Event::Hold(Hold::Insufficient), "hold:insufficient"),
     (Event::Hold(Hold::NoData), "hold:no-data"),
     (Event::Hold(Hold::PrimaryDown), "hold:primary-down"),
+    (Event::Hold(Hold::Storage), "hold:storage"),
     (Event::Initialized, "initialized"),
     (Event::Iteration, "iteration"),
     (Event::NewRevision, "new-revision"),
     (Event::Paused, "paused"),
     (Event::PostRolloutError, "post-rollout-error"),
+    (Event::PrimaryChanged, "primary-changed"),
     (Event::Promoting, "promoting"),
     (Event::PromotionFailed, "promotion-failed"),
     (Event::PromotionStep, "promotion-step"),

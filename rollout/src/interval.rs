@@ -46,6 +46,8 @@ pub enum Reading {
 pub struct Tick<'a> {
     /// The revision that should run.
     pub target: &'a Revision,
+    /// What the file calls primary. Another one than before ends whatever runs.
+    pub origin: &'a Revision,
     /// Whether the canary is ready.
     pub canary: Readiness,
     /// Whether the primary is ready.
@@ -68,9 +70,10 @@ pub(crate) struct Told {
     pub(crate) asked: Vec<usize>,
 }
 
-/// One tick of Flagger's clock.
-pub(crate) fn tick(plan: &Plan, state: &mut State, tick: &Tick<'_>) -> Told {
-    let mut run = Run { plan, state, tick, told: Told::default() };
+/// One tick of Flagger's clock. `frozen`: a person or the guard holds the weight, which Flagger does not know. Then
+/// nothing begins, rises or ends well and no check is made, so none fails; what stops a run still stops it.
+pub(crate) fn tick(plan: &Plan, state: &mut State, tick: &Tick<'_>, frozen: bool) -> Told {
+    let mut run = Run { plan, state, tick, frozen, told: Told::default() };
     // The end of a tick is the first step that has nothing to hand on.
     let _ended = run.tick();
     run.told
@@ -80,6 +83,7 @@ struct Run<'a> {
     plan: &'a Plan,
     state: &'a mut State,
     tick: &'a Tick<'a>,
+    frozen: bool,
     told: Told,
 }
 
@@ -94,6 +98,9 @@ impl Run<'_> {
         }
         self.initialize()?;
         let changed = self.state.is_change(self.tick.target);
+        if self.frozen && !self.state.phase.is_active() {
+            return None;
+        }
         if self.state.phase == Phase::RolledBack {
             // Recorded even where the tick then ends: a revision can be lost this way.
             self.state.applied = Some(self.tick.target.clone());
@@ -111,6 +118,9 @@ impl Run<'_> {
             return None;
         }
         self.canary_ready()?;
+        if self.frozen && matches!(self.state.phase, Phase::Promoting | Phase::Finalising) {
+            return None;
+        }
         self.skip()?;
         match self.state.phase {
             Phase::Promoting => self.promotion_step(),
@@ -146,7 +156,7 @@ impl Run<'_> {
             return Some(());
         }
         self.tell(Event::Halt(Halt::PrimaryNotReady));
-        if self.tick.primary == Readiness::Deadline {
+        if self.tick.primary == Readiness::Deadline && !self.frozen {
             if matches!(self.state.phase, Phase::Promoting | Phase::Finalising) {
                 self.state.route(Ppm::WHOLE, false);
                 self.state.end(Phase::RolledBack);
@@ -167,6 +177,12 @@ impl Run<'_> {
                 self.tell(Event::Waiting(Gate::Rollout));
             }
             return;
+        }
+        if self.state.is_promoted() {
+            // Where another pace promoted, the weight is still the whole: of the last canary, not of this one.
+            self.state.route(Ppm::ZERO, false);
+        } else if self.state.weight > Ppm::ZERO {
+            self.tell(Event::CompatHazard);
         }
         self.state.begin(self.tick.target);
         self.tell(Event::NewRevision);
@@ -191,7 +207,7 @@ impl Run<'_> {
     }
 
     fn skip(&mut self) -> Next {
-        if !self.tick.skip_analysis {
+        if !self.tick.skip_analysis || self.frozen {
             return Some(());
         }
         self.state.route(Ppm::ZERO, false);
@@ -207,6 +223,9 @@ impl Run<'_> {
         }
         if self.state.failed_checks >= self.plan.failed_checks_max() {
             self.roll_back(Cause::Threshold);
+            return None;
+        }
+        if self.frozen {
             return None;
         }
         self.check()?;

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! 7 at=61000 phase=progressing weight=5% mirrored=0 shown=0% checks=0 rounds=0 applied=v2 promoted=v1 serving=v1
-//!   paused=0 events=advance score=0.93 starts=3 won=0,0,-1.5,0,0,0 requests=250 failures=1 who=- why=- sum=9d8c4f0a7e21b365
+//!   origin=v1 pace=evidence paused=0 held=- ceiling=- ended=- events=advance score=0.93 starts=3
+//!   won=0,0,-1.5,0,0,0 requests=250 failures=1 who=- why=- sum=9d8c4f0a7e21b365
 //! ```
 //!
-//! (In one line.) Words of people are kept with their spaces and line ends escaped; the sum at the end tells a line that was
+//! (In one line.) `ended` is the state that the last end ended, for undoing it: its values in the same order, between
+//! commas. Words of people are kept with their spaces and line ends escaped; the sum at the end tells a line that was
 //! torn or changed. A rollout is brought back from its last readable line, whatever came after it.
 
 use std::fmt;
@@ -13,19 +15,19 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::event::Event;
+use crate::event::{Event, Hold};
 use crate::guard::Capital;
 use crate::policy::KINDS;
 use crate::state::{Revision, State};
-use crate::{Phase, Ppm, TimestampMs};
+use crate::{PaceKind, Ppm, TimestampMs};
 
 /// The longest line that is read, in bytes.
-pub const LINE_BYTES_MAX: usize = 8_192;
+pub const LINE_BYTES_MAX: usize = 16_384;
 /// Events of one entry, at most.
 const EVENTS_MAX: usize = 16;
 
 /// One decision: where the rollout stood after it, why, and with what evidence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     /// Counts the entries of one rollout, from 1.
     pub sequence: u64,
@@ -33,8 +35,16 @@ pub struct Entry {
     pub at: TimestampMs,
     /// Where the rollout stood then.
     pub state: State,
+    /// How it went.
+    pub pace: PaceKind,
     /// Whether it was paused.
     pub paused: bool,
+    /// Why the weight stayed, if it did.
+    pub held: Option<Hold>,
+    /// What a changed plan may not pass without a person's word.
+    pub ceiling: Option<Ppm>,
+    /// What the last end ended, for undoing it.
+    pub ended: Option<State>,
     /// What happened.
     pub events: Vec<Event>,
     /// The score against the canary.
@@ -59,12 +69,15 @@ impl fmt::Display for Fielded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = self.0;
         let state = &entry.state;
-        let revision = |revision: &Option<Revision>| revision.as_ref().map_or("-".into(), |r| escape(r.as_str()));
-        write!(f, "{} at={} phase={} weight={}", entry.sequence, entry.at.0, state.phase, state.weight)?;
-        write!(f, " mirrored={} shown={}", u8::from(state.mirrored), state.shown_weight)?;
-        write!(f, " checks={} rounds={}", state.failed_checks, state.iterations)?;
-        write!(f, " applied={} promoted={}", revision(&state.applied), revision(&state.promoted))?;
-        write!(f, " serving={} paused={}", revision(&state.serving), u8::from(entry.paused))?;
+        write!(f, "{} at={}", entry.sequence, entry.at.0)?;
+        for (name, value) in STATE_FIELDS.iter().zip(values(state)) {
+            write!(f, " {name}={value}")?;
+        }
+        let held = entry.held.map_or("-", |hold| Event::Hold(hold).code());
+        write!(f, " pace={} paused={} held={held}", entry.pace.name(), u8::from(entry.paused))?;
+        let ceiling = entry.ceiling.map_or("-".into(), |ceiling| ceiling.to_string());
+        let ended = entry.ended.as_ref().map_or("-".into(), |ended| values(ended).join(","));
+        write!(f, " ceiling={ceiling} ended={ended}")?;
         let events: Vec<&str> = entry.events.iter().map(|event| event.code()).collect();
         write!(f, " events={} score={}", list(&events), entry.score)?;
         let won: Vec<String> = entry.capital.ln_won.iter().map(f64::to_string).collect();
@@ -90,23 +103,84 @@ impl FromStr for Entry {
         let mut fields = Fields(line.split(' '));
         let sequence = fields.plain("sequence")?;
         let at = TimestampMs(fields.parse("at")?);
-        let phase: Phase = fields.parse("phase")?;
-        let weight: Ppm = fields.parse("weight")?;
-        let mirrored = fields.flag("mirrored")?;
-        let shown_weight: Ppm = fields.parse("shown")?;
-        let failed_checks = fields.parse("checks")?;
-        let iterations = fields.parse("rounds")?;
-        let applied = fields.revision("applied")?;
-        let promoted = fields.revision("promoted")?;
-        let serving = fields.revision("serving")?;
+        let mut values = [""; STATE_FIELDS.len()];
+        for (value, name) in values.iter_mut().zip(STATE_FIELDS) {
+            *value = fields.text(name)?;
+        }
+        let state = state_of(values)?;
+        let pace = fields.pace()?;
         let paused = fields.flag("paused")?;
+        let held = fields.held()?;
+        let ceiling = fields.optional("ceiling", |text| text.parse().ok())?;
+        let ended = fields.optional("ended", |text| {
+            let values: Vec<&str> = text.split(',').take(STATE_FIELDS.len() + 1).collect();
+            values.try_into().ok().and_then(|values| state_of(values).ok())
+        })?;
         let events = fields.events()?;
         let score = fields.number("score")?;
         let capital = fields.capital()?;
         let by = fields.words()?;
-        let state =
-            State { phase, weight, mirrored, shown_weight, failed_checks, iterations, applied, promoted, serving };
-        Ok(Entry { sequence, at, state, paused, events, score, capital, by })
+        Ok(Entry { sequence, at, state, pace, paused, held, ceiling, ended, events, score, capital, by })
+    }
+}
+
+/// The fields of a state, in their order.
+const STATE_FIELDS: [&str; 10] =
+    ["phase", "weight", "mirrored", "shown", "checks", "rounds", "applied", "promoted", "serving", "origin"];
+
+/// Their values, none of which has a space or a comma.
+fn values(state: &State) -> [String; STATE_FIELDS.len()] {
+    let revision = |revision: &Option<Revision>| revision.as_ref().map_or("-".into(), |r| escape(r.as_str()));
+    [
+        state.phase.to_string(),
+        state.weight.to_string(),
+        u8::from(state.mirrored).to_string(),
+        state.shown_weight.to_string(),
+        state.failed_checks.to_string(),
+        state.iterations.to_string(),
+        revision(&state.applied),
+        revision(&state.promoted),
+        revision(&state.serving),
+        revision(&state.origin),
+    ]
+}
+
+fn state_of(values: [&str; STATE_FIELDS.len()]) -> Result<State, EntryError> {
+    let mut fields = STATE_FIELDS.into_iter().zip(values);
+    let mut next = || fields.next().unwrap_or_default();
+    Ok(State {
+        phase: read(next())?,
+        weight: read(next())?,
+        mirrored: flag(next())?,
+        shown_weight: read(next())?,
+        failed_checks: read(next())?,
+        iterations: read(next())?,
+        applied: revision(next())?,
+        promoted: revision(next())?,
+        serving: revision(next())?,
+        origin: revision(next())?,
+    })
+}
+
+/// A field by its name, and its text.
+type Field<'a> = (&'static str, &'a str);
+
+fn read<T: FromStr>((name, text): Field<'_>) -> Result<T, EntryError> {
+    text.parse().map_err(|_| EntryError::Field(name))
+}
+
+fn flag((name, text): Field<'_>) -> Result<bool, EntryError> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(EntryError::Field(name)),
+    }
+}
+
+fn revision((name, text): Field<'_>) -> Result<Option<Revision>, EntryError> {
+    match text {
+        "-" => Ok(None),
+        text => Ok(Some(unescape(text).and_then(|t| t.parse().ok()).ok_or(EntryError::Field(name))?)),
     }
 }
 
@@ -148,7 +222,7 @@ impl<'a> Fields<'a> {
     }
 
     fn parse<T: FromStr>(&mut self, name: &'static str) -> Result<T, EntryError> {
-        self.text(name)?.parse().map_err(|_| EntryError::Field(name))
+        read((name, self.text(name)?))
     }
 
     fn number(&mut self, name: &'static str) -> Result<f64, EntryError> {
@@ -156,18 +230,26 @@ impl<'a> Fields<'a> {
     }
 
     fn flag(&mut self, name: &'static str) -> Result<bool, EntryError> {
+        flag((name, self.text(name)?))
+    }
+
+    /// A value, or `-` for none.
+    fn optional<T>(&mut self, name: &'static str, of: impl Fn(&str) -> Option<T>) -> Result<Option<T>, EntryError> {
         match self.text(name)? {
-            "0" => Ok(false),
-            "1" => Ok(true),
-            _ => Err(EntryError::Field(name)),
+            "-" => Ok(None),
+            text => of(text).map(Some).ok_or(EntryError::Field(name)),
         }
     }
 
-    fn revision(&mut self, name: &'static str) -> Result<Option<Revision>, EntryError> {
-        match self.text(name)? {
-            "-" => Ok(None),
-            text => Ok(Some(unescape(text).and_then(|t| t.parse().ok()).ok_or(EntryError::Field(name))?)),
-        }
+    fn pace(&mut self) -> Result<PaceKind, EntryError> {
+        let text = self.text("pace")?;
+        let known = [PaceKind::Evidence, PaceKind::Interval].into_iter().find(|kind| kind.name() == text);
+        known.ok_or(EntryError::Field("pace"))
+    }
+
+    fn held(&mut self) -> Result<Option<Hold>, EntryError> {
+        let hold = |text: &str| if let Ok(Event::Hold(hold)) = text.parse() { Some(hold) } else { None };
+        self.optional("held", hold)
     }
 
     fn events(&mut self) -> Result<Vec<Event>, EntryError> {
@@ -220,11 +302,11 @@ fn list(words: &[&str]) -> String {
     if words.is_empty() { "-".into() } else { words.join(",") }
 }
 
-/// Text without spaces, control characters or percent signs: each byte of such a character as `%` and two digits.
+/// Text without spaces, control characters, commas or percent signs: each byte of such a character as `%` and two digits.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
-        if char == '%' || char.is_whitespace() || char.is_control() {
+        if char == '%' || char == ',' || char.is_whitespace() || char.is_control() {
             let mut bytes = [0; 4];
             for byte in char.encode_utf8(&mut bytes).bytes() {
                 escaped.push_str(&format!("%{byte:02x}"));

@@ -32,7 +32,11 @@
 //!
 //! let target: Revision = "v2".parse().unwrap();
 //! let (canary, primary) = (Readiness::Ready, Readiness::Ready);
-//! let tick = Tick { target: &target, canary, primary, answers: &[], readings: &[], skip_analysis: false, suspended: false };
+//! let origin: Revision = "v1".parse().unwrap();
+//! let tick = Tick {
+//!     target: &target, origin: &origin, canary, primary, answers: &[], readings: &[],
+//!     skip_analysis: false, suspended: false,
+//! };
 //! let mut traffic = Traffic::default();
 //! let mut story = Vec::new();
 //! for minute in 0..4 {
@@ -110,7 +114,7 @@ pub use event::Event;
 pub use guard::{BLOCK_MS_MAX, Capital, Guard, START_MS, SlowShares, Standing, Traffic};
 pub use interval::{Readiness, Reading, Tick};
 pub use journal::Entry;
-pub use machine::{Decision, Look, Pace, Rollout, WORDS_MAX};
+pub use machine::{Decision, Look, Pace, PaceKind, Rollout, WORDS_MAX};
 pub use plan::{
     Analysis, Answer, Hazard, Hook, HookKind, Metric, MetricSource, PLAN_ENTRIES_MAX, Plan, PlanError, Router,
 };

@@ -25,6 +25,45 @@ pub enum Pace {
     Interval(Plan, Option<GuardPolicy>),
 }
 
+/// Which of the two: a state of one means nothing to the other while a canary is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PaceKind {
+    /// [`Pace::Evidence`]
+    #[default]
+    Evidence,
+    /// [`Pace::Interval`]
+    Interval,
+}
+
+impl PaceKind {
+    /// Its name, as in the file and in journals.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PaceKind::Evidence => "evidence",
+            PaceKind::Interval => "interval",
+        }
+    }
+}
+
+impl Pace {
+    /// Which of the two.
+    #[must_use]
+    pub const fn kind(&self) -> PaceKind {
+        match self {
+            Pace::Evidence(_) => PaceKind::Evidence,
+            Pace::Interval(..) => PaceKind::Interval,
+        }
+    }
+
+    pub(crate) fn guard(&self) -> Option<&GuardPolicy> {
+        match self {
+            Pace::Evidence(policy) => Some(&policy.settings().guard),
+            Pace::Interval(_, guard) => guard.as_ref(),
+        }
+    }
+}
+
 /// What the data plane knows at one moment.
 #[derive(Clone, Debug)]
 pub struct Look<'a> {
@@ -49,6 +88,8 @@ pub struct Decision {
     pub asked: Vec<usize>,
     /// The weight, where it changed: from, to.
     pub weight: Option<(Ppm, Ppm)>,
+    /// What is to be routed to the canary, where that changed: from, to. See [`State::canary_share`].
+    pub share: Option<(Ppm, Ppm)>,
     /// What the journal is to keep. A raise is durable before it is published, a fall published before it is durable.
     pub entries: Vec<Entry>,
 }
@@ -62,7 +103,8 @@ impl Decision {
     /// Whether more traffic goes to the canary: then the journal comes first.
     #[must_use]
     pub fn is_raise(&self) -> bool {
-        self.weight.is_some_and(|(from, to)| to > from)
+        let rises = |change: Option<(Ppm, Ppm)>| change.is_some_and(|(from, to)| to > from);
+        rises(self.weight) || rises(self.share)
     }
 }
 
@@ -91,6 +133,13 @@ pub struct Rollout {
     /// What an end ended, for undoing it.
     pub(crate) ended: Option<State>,
     pub(crate) sequence: u64,
+    /// Since when this run goes on, as far as this process knows.
+    pub(crate) run_at: Option<TimestampMs>,
+    /// Whether the journal can be written, and whether it was told that it cannot.
+    pub(crate) storage_ok: bool,
+    pub(crate) storage_told: bool,
+    /// Another pace took over: its next input begins the run again.
+    pub(crate) refit: bool,
 }
 
 impl Rollout {
@@ -115,41 +164,13 @@ impl Rollout {
             desired: None,
             ended: None,
             sequence: 0,
+            run_at: None,
+            storage_ok: true,
+            storage_told: false,
+            refit: false,
         };
         if rollout.state.phase.is_active() {
             rollout.arm_guard(now);
-        }
-        rollout
-    }
-
-    /// A rollout as its journal left it. After an unclean stop a canary under way begins again at its first step, with
-    /// the evidence that was written down and a fresh start; an end stays an end. Without an entry that can be read the
-    /// canary gets nothing and the rollout is paused.
-    #[must_use]
-    pub fn recover(pace: Pace, last: Option<&Entry>, now: TimestampMs) -> Rollout {
-        let Some(last) = last else {
-            let mut rollout = Rollout::new(pace, State { phase: Phase::Initialized, ..State::default() }, now);
-            rollout.paused = true;
-            return rollout;
-        };
-        let mut state = last.state.clone();
-        if state.phase.is_active() {
-            let first = match &pace {
-                Pace::Evidence(policy) => policy.step_above(Ppm::ZERO).unwrap_or(Ppm::ZERO),
-                Pace::Interval(..) => Ppm::ZERO,
-            };
-            state.weight = state.weight.min(first);
-            state.mirrored = false;
-            state.iterations = 0;
-            state.phase = Phase::Progressing;
-        }
-        let mut rollout = Rollout::new(pace, state, now);
-        rollout.paused = last.paused;
-        rollout.sequence = last.sequence;
-        if let Some(guard) = rollout.guard.take() {
-            let mut guard = guard.resume(last.capital, now);
-            guard.step(rollout.state.weight, None, now);
-            rollout.guard = Some(guard);
         }
         rollout
     }
@@ -165,22 +186,43 @@ impl Rollout {
     pub fn look(&mut self, look: &Look<'_>, now: TimestampMs) -> Decision {
         self.traffic.clone_from(look.traffic);
         self.slow = look.slow;
-        self.run(now, |rollout, told| rollout.judge_now(look, now, told))
+        let decision = self.run(now, |rollout, told| {
+            rollout.fit_pace(now, told);
+            rollout.judge_now(look, now, told);
+        });
+        debug_assert!(self.storage_ok || !decision.is_raise(), "a look raised what could not be written down");
+        decision
     }
 
     /// One tick of the interval: what is not known from the traffic.
     pub fn tick(&mut self, tick: &Tick<'_>, now: TimestampMs) -> Decision {
         self.desired = Some(tick.target.clone());
-        self.run(now, |rollout, told| match rollout.pace.clone() {
-            Pace::Evidence(policy) => rollout.evidence_tick(&policy, tick, now, told),
-            Pace::Interval(plan, _) => rollout.interval_tick(&plan, tick, told),
-        })
+        let before = (!self.storage_ok).then(|| self.clone());
+        let decision = self.run(now, |rollout, told| {
+            rollout.fit_pace(now, told);
+            if rollout.follow_origin(tick.origin, told) {
+                return;
+            }
+            match rollout.pace.clone() {
+                Pace::Evidence(policy) => rollout.evidence_tick(&policy, tick, now, told),
+                Pace::Interval(plan, _) => rollout.interval_tick(&plan, tick, told),
+            }
+        });
+        match before {
+            // What cannot be written down does not happen; the next tick tries again.
+            Some(before) if decision.is_raise() => {
+                *self = before;
+                Decision { asked: decision.asked, ..self.run(now, |_, _| {}) }
+            }
+            _ => decision,
+        }
     }
 
     /// Does what a person asks, in any phase, and writes down who asked and why.
     ///
     /// # Errors
-    /// [`CommandError`], if there is nothing it could mean now; nothing has changed then.
+    /// [`CommandError`], if there is nothing it could mean now, or if it would raise the weight while the journal cannot
+    /// be written; nothing has changed then.
     pub fn command(
         &mut self,
         command: &Command,
@@ -189,12 +231,19 @@ impl Rollout {
         now: TimestampMs,
     ) -> Result<Decision, CommandError> {
         let mut refused = None;
+        let before = (!self.storage_ok).then(|| self.clone());
         let mut decision = self.run(now, |rollout, told| match rollout.obey(command, now) {
             Ok(event) => told.events.push(event),
             Err(error) => refused = Some(error),
         });
         if let Some(error) = refused {
             return Err(error);
+        }
+        if let Some(before) = before
+            && decision.is_raise()
+        {
+            *self = before;
+            return Err(CommandError::Storage);
         }
         for entry in &mut decision.entries {
             entry.by = Some((who.chars().take(WORDS_MAX).collect(), why.chars().take(WORDS_MAX).collect()));
@@ -203,8 +252,10 @@ impl Rollout {
     }
 
     /// Another plan for the same canary. The weight stays; the next step is the first of the new ones above it, and
-    /// what lies above the old plan waits for [`Command::Resume`].
+    /// what lies above the old plan waits for [`Command::Resume`]. With another kind of pace the run begins again, from
+    /// no weight at all, at the next look or tick.
     pub fn set_pace(&mut self, pace: Pace) {
+        self.refit |= self.pace.kind() != pace.kind();
         if let (Pace::Evidence(old), Pace::Evidence(_)) = (&self.pace, &pace)
             && self.state.phase.is_active()
         {
@@ -220,30 +271,6 @@ impl Rollout {
         }
     }
 
-    /// Where it stands.
-    #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// The evidence at the last look.
-    #[must_use]
-    pub fn standing(&self) -> &Standing {
-        &self.standing
-    }
-
-    /// Why the weight stays, if it does.
-    #[must_use]
-    pub fn held(&self) -> Option<Hold> {
-        self.held.or(self.check)
-    }
-
-    /// Whether a person froze the weight.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// Runs one input to its decision, and checks that what must hold holds.
     fn run(&mut self, now: TimestampMs, input: impl FnOnce(&mut Rollout, &mut interval::Told)) -> Decision {
         let before = self.state.clone();
@@ -251,6 +278,7 @@ impl Rollout {
         let mut told = interval::Told::default();
         input(self, &mut told);
         self.follow_weight(&before, now);
+        self.note_storage(&mut told);
         if self.state.phase.is_end() && !before.phase.is_end() {
             self.ended = Some(before.clone());
         }
@@ -258,92 +286,120 @@ impl Rollout {
             self.state.weight <= before.weight || !told.events.is_empty(),
             "a weight rose and nobody was told why"
         );
-        let weight = (self.state.weight != before.weight).then_some((before.weight, self.state.weight));
+        let changed = |from: Ppm, to: Ppm| (from != to).then_some((from, to));
+        let weight = changed(before.weight, self.state.weight);
+        let share = changed(before.canary_share(), self.state.canary_share());
         let noted = self.state != before || self.paused != was_paused;
-        let entries = if noted || !told.events.is_empty() { self.entries(&told.events, now) } else { Vec::new() };
-        Decision { events: told.events, asked: told.asked, weight, entries }
+        let entries = if noted || !told.events.is_empty() { vec![self.entry(&told.events, now)] } else { Vec::new() };
+        Decision { events: told.events, asked: told.asked, weight, share, entries }
+    }
+
+    /// The file wins: another primary ends whatever runs, and is what serves from now on.
+    fn follow_origin(&mut self, origin: &Revision, told: &mut interval::Told) -> bool {
+        let known = self.state.origin.replace(origin.clone());
+        if self.state.phase == Phase::Initializing || known.is_none_or(|known| known == *origin) {
+            return false;
+        }
+        let primary = Some(origin.clone());
+        self.state = State {
+            phase: Phase::Initialized,
+            applied: primary.clone(),
+            promoted: primary.clone(),
+            serving: primary.clone(),
+            origin: primary,
+            ..State::default()
+        };
+        (self.ended, self.ceiling, self.check) = (None, None, None);
+        told.events.push(Event::PrimaryChanged);
+        true
+    }
+
+    /// A run of the other pace begins again: its weight, its rounds and its counters mean something else there.
+    fn fit_pace(&mut self, now: TimestampMs, told: &mut interval::Told) {
+        if !std::mem::take(&mut self.refit) {
+            return;
+        }
+        if let Some(ended) = self.ended.as_mut().filter(|ended| ended.phase.is_active()) {
+            ended.start_over();
+        }
+        if self.state.phase.is_active() {
+            self.state.start_over();
+            self.state.failed_checks = 0;
+            self.arm_guard(now);
+            told.events.push(Event::Restart);
+        }
     }
 
     /// After a change of weight: a new step, a new block, a new start; for a new run a new guard.
     fn follow_weight(&mut self, before: &State, now: TimestampMs) {
-        let new_run =
-            self.state.applied != before.applied || (self.state.phase.is_active() && !before.phase.is_active());
-        if new_run && self.state.phase.is_active() {
+        let runs = self.state.phase.is_active();
+        let new_run = self.state.applied != before.applied || (runs && !before.phase.is_active());
+        if new_run && runs {
             self.arm_guard(now);
-        } else if !self.state.phase.is_active() {
-            self.guard = None;
-            self.held = None;
-            self.waiting = None;
+        } else if !runs {
+            (self.guard, self.held, self.waiting, self.run_at) = (None, None, None, None);
         }
-        if self.state.weight == before.weight && self.state.phase == before.phase && !new_run {
-            return;
-        }
-        if self.state.weight != before.weight || new_run {
+        let (was, share) = (before.canary_share(), self.state.canary_share());
+        if share != was || self.state.weight != before.weight || new_run {
             self.step_at = now;
             self.step_from = self.traffic.canary.routed;
-            if let Some(guard) = self.guard.as_mut().filter(|_| self.state.weight > Ppm::ZERO) {
-                guard.step(self.state.weight, self.slow, now);
-            }
-        } else if self.state.phase == Phase::Promoting {
+        } else if self.state.phase != before.phase && self.state.phase == Phase::Promoting {
             self.step_at = now;
+        }
+        if (share != was || new_run)
+            && let Some(guard) = self.guard.as_mut().filter(|_| share > Ppm::ZERO)
+        {
+            guard.step(share, self.slow, now);
         }
     }
 
-    fn arm_guard(&mut self, now: TimestampMs) {
-        let policy = match &self.pace {
-            Pace::Evidence(policy) => Some(policy.settings().guard.clone()),
-            Pace::Interval(_, guard) => guard.clone(),
-        };
+    pub(crate) fn arm_guard(&mut self, now: TimestampMs) {
+        let policy = self.pace.guard().cloned();
         self.guard = policy.map(|policy| Guard::new(policy, self.traffic.clone(), now));
-        self.held = None;
-        self.check = None;
-        self.waiting = None;
+        self.standing = Standing::default();
+        (self.held, self.check, self.waiting) = (None, None, None);
         self.step_at = now;
+        self.run_at = Some(now);
     }
 
-    fn entries(&mut self, events: &[Event], now: TimestampMs) -> Vec<Entry> {
+    pub(crate) fn entry(&mut self, events: &[Event], now: TimestampMs) -> Entry {
         self.sequence += 1;
         let capital = match &mut self.guard {
             Some(guard) => guard.capital(&self.traffic),
             None => Capital::default(),
         };
-        vec![Entry {
+        Entry {
             sequence: self.sequence,
             at: now,
             state: self.state.clone(),
+            pace: self.pace.kind(),
             paused: self.paused,
+            held: self.held.or(self.check),
+            ceiling: self.ceiling,
+            ended: self.ended.clone(),
             events: events.to_vec(),
             score: self.standing.score,
             capital,
             by: None,
-        }]
+        }
     }
 
     fn interval_tick(&mut self, plan: &Plan, tick: &Tick<'_>, told: &mut interval::Told) {
-        if let Some(hold) = self.held
-            && self.state.phase == Phase::Progressing
-        {
-            told.events.push(Event::Hold(hold));
-            return;
-        }
-        let mut tick = tick.clone();
-        tick.suspended |= self.paused;
-        *told = interval::tick(plan, &mut self.state, &tick);
+        let frozen = self.paused || self.held.is_some();
+        *told = interval::tick(plan, &mut self.state, tick, frozen);
+        let gate = Event::Waiting(Gate::TrafficIncrease);
+        self.waiting = told.events.contains(&gate).then_some(Gate::TrafficIncrease);
     }
 
     fn judge_now(&mut self, look: &Look<'_>, now: TimestampMs, told: &mut interval::Told) {
         let Some(guard) = &mut self.guard else { return };
         self.standing = guard.look(look.traffic, now);
-        let policy = match &self.pace {
-            Pace::Evidence(policy) => policy.settings().guard.clone(),
-            Pace::Interval(_, Some(guard)) => guard.clone(),
-            Pace::Interval(_, None) => return,
-        };
+        let Some(policy) = self.pace.guard().cloned() else { return };
         let settings = if let Pace::Evidence(policy) = &self.pace { Some(policy.clone()) } else { None };
         let requests = look.traffic.canary.routed.saturating_sub(self.step_from);
         let promoting = self.state.phase == Phase::Promoting;
         let situation = Situation {
-            canary_up: look.canary_up || self.state.weight == Ppm::ZERO,
+            canary_up: look.canary_up || self.state.canary_share() == Ppm::ZERO,
             primary_up: look.primary_up,
             held: self.held,
             dwell_over: settings
@@ -365,6 +421,7 @@ impl Rollout {
     pub(crate) fn roll_back(&mut self, cause: Cause, told: &mut interval::Told) {
         self.state.route(Ppm::ZERO, false);
         self.state.end(Phase::RolledBack);
+        self.state.serving.clone_from(&self.state.promoted);
         told.events.push(Event::Rollback(cause));
     }
 
@@ -388,6 +445,9 @@ impl Rollout {
         self.arm_guard(now);
     }
 }
+
+mod recovery;
+mod shown;
 
 /// The longest name and reason kept of a command, in characters.
 pub const WORDS_MAX: usize = 200;

@@ -96,7 +96,7 @@ impl Rollout {
             }
             Phase::Initializing => {}
             Phase::Progressing | Phase::WaitingPromotion | Phase::Promoting | Phase::Finalising | Phase::Waiting
-                if promoted && !applied =>
+                if promoted && (!applied || self.state.phase == Phase::Waiting) =>
             {
                 self.state.route(Ppm::ZERO, false);
                 self.state.phase = Phase::Initialized;
@@ -117,6 +117,7 @@ impl Rollout {
                     self.restart(tick.target, now);
                     told.events.push(Event::NewRevision);
                 } else if self.state.phase != Phase::Waiting {
+                    self.state.route(Ppm::ZERO, false); // what was promoted serves; the newcomer has nothing yet
                     self.state.phase = Phase::Waiting;
                     told.events.push(Event::Waiting(Gate::Rollout));
                 }
@@ -263,7 +264,7 @@ impl Rollout {
 
     /// Whether the weight must not rise, whatever the evidence says.
     fn frozen(&self) -> bool {
-        self.paused || self.check.is_some()
+        self.paused || self.check.is_some() || !self.storage_ok
     }
 
     /// Whether a gate is open; told of once when it is not.

@@ -348,6 +348,19 @@ impl Plan {
         (raise > 0).then_some(raise)
     }
 
+    /// The weights a canary with steps goes through, as far as they rise. Empty for rounds.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Ppm> {
+        let mut steps = Vec::new();
+        let mut weight = Ppm::ZERO;
+        while self.iterations() == 0 && weight < self.weight_max() && steps.len() < STEPS_SHOWN_MAX {
+            let Some(raise) = self.raise(weight) else { break };
+            weight = Ppm::clamped(i64::from(weight.get()) + raise);
+            steps.push(weight);
+        }
+        steps
+    }
+
     /// By how much the primary gets its traffic back at each tick of a promotion; 0 for all at once.
     pub(crate) fn promotion_step(&self) -> i64 {
         self.analysis.step_weight_promotion.unwrap_or(0).clamp(0, 100) * PPM_PER_PERCENT
@@ -355,6 +368,8 @@ impl Plan {
 }
 
 const INTERVAL_MS_MIN: u64 = 10_000;
+/// One percent each: no plan has more.
+const STEPS_SHOWN_MAX: usize = 100;
 const ITERATIONS_UNSHIFTED: i32 = 10;
 const PPM_PER_PERCENT: i64 = 10_000;
 

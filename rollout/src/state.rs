@@ -161,9 +161,65 @@ pub struct State {
     pub promoted: Option<Revision>,
     /// The revision the primary runs.
     pub serving: Option<Revision>,
+    /// What the file called primary when this state was made. `None`: not known yet, the next tick says it.
+    pub origin: Option<Revision>,
 }
 
 impl State {
+    /// The share of the traffic that goes to the name of [`State::applied`]; the rest goes to [`State::proven`].
+    ///
+    /// It is the weight, but for what follows the last step. Flagger's promotion rolls the new version out to the
+    /// primary and gives the traffic back to it; here nobody rolls anything out, so the instances that were proven keep
+    /// the traffic, and take the rest of it from the moment on at which the primary would run the new version. No share
+    /// of the old version comes back, whatever `stepWeightPromotion` says and however the weight falls.
+    ///
+    /// | phase | share |
+    /// |---|---|
+    /// | Promoting and Finalising, `serving` is `applied` (pace `interval`) | the whole |
+    /// | Promoted | the whole |
+    /// | every other; RolledBack after a promotion that failed has weight 100 % | the weight |
+    #[must_use]
+    pub fn canary_share(&self) -> Ppm {
+        match self.phase {
+            Phase::Promoted => Ppm::WHOLE,
+            Phase::Finalising | Phase::Promoting if self.is_taken_over() => Ppm::WHOLE,
+            _ => self.weight,
+        }
+    }
+
+    /// The share of the traffic that goes to `canary`: nothing, unless this is what was taken up. So a changed file
+    /// brings no request to a revision that no tick has seen yet.
+    #[must_use]
+    pub fn share_of(&self, canary: &Revision) -> Ppm {
+        if self.applied.as_ref() == Some(canary) { self.canary_share() } else { Ppm::ZERO }
+    }
+
+    /// What all traffic goes to when the canary has none: the revision promoted last, else what the file calls primary.
+    /// `None`: nothing is known, as after a journal that could not be read; then it is what the file says now.
+    #[must_use]
+    pub fn proven(&self) -> Option<&Revision> {
+        self.promoted.as_ref().or(self.origin.as_ref())
+    }
+
+    /// Whether the primary runs what is judged: only between the last step of pace `interval` and its end.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.applied.is_some() && self.serving == self.applied
+    }
+
+    /// Whether what was judged last is what was promoted last.
+    pub(crate) fn is_promoted(&self) -> bool {
+        self.applied.is_some() && self.promoted == self.applied
+    }
+
+    /// A run from its beginning, with the same canary: nothing routed, nothing counted.
+    pub(crate) fn start_over(&mut self) {
+        self.route(Ppm::ZERO, false);
+        self.phase = Phase::Progressing;
+        self.iterations = 0;
+        self.shown_weight = Ppm::ZERO;
+        self.serving.clone_from(&self.promoted);
+    }
+
     /// Whether `target` asks for a new run: it is neither what runs nor what was promoted.
     pub(crate) fn is_change(&self, target: &Revision) -> bool {
         match &self.applied {

@@ -9,7 +9,7 @@ use serin_rollout::*;
 
 #[derive(Clone, Debug)]
 enum Input {
-    Tick { target: u8, canary: u8, primary: u8, answer: u8, reading: u8, skip: bool, suspended: bool },
+    Tick { target: u8, origin: u8, canary: u8, primary: u8, answer: u8, reading: u8, skip: bool, suspended: bool },
     Look { canary: u16, failed: u8, primary: u16, up: (bool, bool), after_ms: u32 },
     Fails { canary: bool, count: u8, key: Option<u8>, late_ms: u16 },
     Command(u8, u32),
@@ -17,10 +17,12 @@ enum Input {
 }
 
 fn arb_input() -> impl Strategy<Value = Input> {
+    let names = (0..4_u8, prop_oneof![9 => Just(0_u8), 1 => Just(4_u8)]);
     let tick =
-        (0..4_u8, 0..6_u8, 0..6_u8, any::<u8>(), any::<u8>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1))
-            .prop_map(|(target, canary, primary, answer, reading, skip, suspended)| Input::Tick {
+        (names, 0..6_u8, 0..6_u8, any::<u8>(), any::<u8>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1))
+            .prop_map(|((target, origin), canary, primary, answer, reading, skip, suspended)| Input::Tick {
                 target,
+                origin,
                 canary,
                 primary,
                 answer,
@@ -86,12 +88,13 @@ struct Run {
 impl Run {
     fn feed(&mut self, input: &Input) -> Option<Decision> {
         match input {
-            Input::Tick { target, canary, primary, answer, reading, skip, suspended } => {
-                let target = revision(*target);
+            Input::Tick { target, origin, canary, primary, answer, reading, skip, suspended } => {
+                let (target, origin) = (revision(*target), revision(*origin));
                 let answers = [[Answer::Passed, Answer::Refused, Answer::Pending][usize::from(*answer) % 3]];
                 let readings = [[Reading::NoValues, Reading::Value(f64::from(*reading))][usize::from(*reading) % 2]];
                 let tick = Tick {
                     target: &target,
+                    origin: &origin,
                     canary: readiness(*canary),
                     primary: readiness(*primary),
                     answers: &answers,
@@ -194,7 +197,7 @@ fn check_run(evidence: bool, first: u8, inputs: &[Input]) {
     for input in inputs {
         check_step(&mut run, input);
         let (last, _) = last_entry(&run.journal);
-        let again = Rollout::recover(pace(first, evidence), last.as_ref(), run.now);
+        let again = Rollout::recover(pace(first, evidence), last.as_ref(), false, run.now);
         let weight = last.map_or(Ppm::ZERO, |entry| entry.state.weight);
         assert!(again.state().weight <= weight, "after a stop the weight rose");
     }
@@ -226,8 +229,16 @@ fn flaggers_rule_that_feeds_a_broken_primary_is_followed_and_told() {
         traffic: Traffic::default(),
         journal: String::new(),
     };
-    let tick =
-        |primary| Input::Tick { target: 1, canary: 2, primary, answer: 0, reading: 0, skip: false, suspended: false };
+    let tick = |primary| Input::Tick {
+        target: 1,
+        origin: 0,
+        canary: 2,
+        primary,
+        answer: 0,
+        reading: 0,
+        skip: false,
+        suspended: false,
+    };
     let _new_revision = run.feed(&tick(2));
     let _first_step = run.feed(&tick(2));
     assert!(run.rollout.state().weight > Ppm::ZERO);

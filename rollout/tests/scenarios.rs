@@ -74,6 +74,7 @@ struct World {
     rollout: Rollout,
     config: Value,
     target: Revision,
+    origin: Revision,
     canary: Readiness,
     primary: Readiness,
     metrics_down: bool,
@@ -102,6 +103,7 @@ impl World {
         Ok(World {
             rollout: Rollout::new(Pace::Interval(plan, None), state, TimestampMs(0)),
             config,
+            origin: "origin".parse().unwrap(),
             target: revision("target").ok_or("no target")?,
             canary: Readiness::Ready,
             primary: Readiness::Ready,
@@ -128,6 +130,7 @@ impl World {
             let decision = self.rollout.tick(
                 &Tick {
                     target: &self.target,
+                    origin: &self.origin,
                     canary: self.canary,
                     primary: self.primary,
                     answers: &answers,

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Phase;
 
 fn arb_revision() -> impl Strategy<Value = Option<Revision>> {
     prop_oneof![Just(None), "[!-~]{1,20}".prop_map(|text| text.parse().ok())]
@@ -10,7 +11,7 @@ fn arb_revision() -> impl Strategy<Value = Option<Revision>> {
 fn arb_state() -> impl Strategy<Value = State> {
     let numbers =
         (0..Phase::ALL.len(), 0..=1_000_000_u32, any::<bool>(), 0..=1_000_000_u32, any::<u32>(), any::<i32>());
-    (numbers, arb_revision(), arb_revision(), arb_revision()).prop_map(|(numbers, applied, promoted, serving)| {
+    (numbers, vec(arb_revision(), 4)).prop_map(|(numbers, mut revisions)| {
         let (phase, weight, mirrored, shown, failed_checks, iterations) = numbers;
         State {
             phase: Phase::ALL[phase],
@@ -19,11 +20,18 @@ fn arb_state() -> impl Strategy<Value = State> {
             shown_weight: Ppm::clamped(shown.into()),
             failed_checks,
             iterations,
-            applied,
-            promoted,
-            serving,
+            applied: revisions.remove(0),
+            promoted: revisions.remove(0),
+            serving: revisions.remove(0),
+            origin: revisions.remove(0),
         }
     })
+}
+
+fn arb_hold() -> impl Strategy<Value = Option<Hold>> {
+    let holds: Vec<Hold> =
+        Event::all().filter_map(|e| if let Event::Hold(hold) = e { Some(hold) } else { None }).collect();
+    proptest::option::of(prop::sample::select(holds))
 }
 
 fn arb_entry() -> impl Strategy<Value = Entry> {
@@ -31,12 +39,18 @@ fn arb_entry() -> impl Strategy<Value = Entry> {
     let capital = (any::<u32>(), vec(number.clone(), KINDS), any::<u64>(), any::<u64>());
     let events = vec(0..Event::all().count(), 0..=EVENTS_MAX);
     let by = proptest::option::of((".{0,30}", ".{0,30}"));
-    (any::<u64>(), any::<u64>(), arb_state(), any::<bool>(), events, number, capital, by).prop_map(
-        |(sequence, at, state, paused, events, score, (starts, won, requests, failures), by)| Entry {
+    let ceiling = proptest::option::of((0..=1_000_000_i64).prop_map(Ppm::clamped));
+    let hold = (any::<bool>(), any::<bool>(), arb_hold(), ceiling, proptest::option::of(arb_state()));
+    (any::<u64>(), any::<u64>(), arb_state(), hold, events, number, capital, by).prop_map(
+        |(sequence, at, state, hold, events, score, (starts, won, requests, failures), by)| Entry {
             sequence,
             at: TimestampMs(at),
             state,
-            paused,
+            pace: if hold.0 { PaceKind::Evidence } else { PaceKind::Interval },
+            paused: hold.1,
+            held: hold.2,
+            ceiling: hold.3,
+            ended: hold.4,
             events: events.into_iter().filter_map(|event| Event::all().nth(event)).collect(),
             score,
             capital: Capital { starts, ln_won: won.try_into().unwrap(), requests, failures },
@@ -68,11 +82,10 @@ fn entry(sequence: u64) -> Entry {
         sequence,
         at: TimestampMs(61_000),
         state: State { phase: Phase::Progressing, weight: Ppm::clamped(50_000), ..State::default() },
-        paused: false,
         events: vec![Event::Advance],
         score: 0.93,
-        capital: Capital::default(),
         by: Some(("a person".into(), "it\nlooks 100% right".into())),
+        ..Entry::default()
     }
 }
 
@@ -99,8 +112,42 @@ fn the_longest_line_and_one_byte_more() {
 }
 
 #[test]
-fn the_longest_words_of_a_person_fit_a_line() {
-    let words = "\u{85}".repeat(crate::WORDS_MAX);
-    let long = Entry { by: Some((words.clone(), words)), ..entry(u64::MAX) };
-    assert!(long.to_string().len() + 3 * 3 * 253 < LINE_BYTES_MAX, "{}", long.to_string().len());
+fn the_longest_entry_fits_a_line() {
+    let words = "\u{2028}".repeat(crate::WORDS_MAX);
+    let name: Option<Revision> = "%".repeat(253).parse().ok();
+    let weight = Ppm::clamped(333_333);
+    let (applied, promoted, serving, origin) = (name.clone(), name.clone(), name.clone(), name);
+    let (phase, shown_weight, failed_checks, iterations) = (Phase::WaitingPromotion, weight, u32::MAX, i32::MIN);
+    let state = State {
+        phase,
+        weight,
+        mirrored: true,
+        shown_weight,
+        failed_checks,
+        iterations,
+        applied,
+        promoted,
+        serving,
+        origin,
+    };
+    let long = Entry {
+        at: TimestampMs(u64::MAX),
+        held: Some(Hold::FailedCheck),
+        ceiling: Some(weight),
+        ended: Some(state.clone()),
+        state,
+        events: vec![Event::Waiting(crate::event::Gate::TrafficIncrease); EVENTS_MAX],
+        score: -f64::MIN_POSITIVE,
+        capital: Capital {
+            starts: u32::MAX,
+            ln_won: [-f64::MIN_POSITIVE; KINDS],
+            requests: u64::MAX,
+            failures: u64::MAX,
+        },
+        by: Some((words.clone(), words)),
+        ..entry(u64::MAX)
+    };
+    let line = long.to_string();
+    assert!(line.len() <= LINE_BYTES_MAX, "{}", line.len());
+    assert_eq!(line.parse(), Ok(long));
 }

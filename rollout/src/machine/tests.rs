@@ -12,6 +12,7 @@ struct Rig {
     traffic: Traffic,
     now: TimestampMs,
     target: Revision,
+    origin: Revision,
     canary: Readiness,
     primary: Readiness,
     answers: Vec<Answer>,
@@ -38,6 +39,7 @@ impl Rig {
             traffic: Traffic::default(),
             now: TimestampMs(0),
             target: revision("new"),
+            origin: revision("old"),
             canary: Readiness::Ready,
             primary: Readiness::Ready,
             answers: Vec::new(),
@@ -57,6 +59,7 @@ impl Rig {
     fn tick(&mut self) -> Decision {
         let tick = Tick {
             target: &self.target,
+            origin: &self.origin,
             canary: self.canary,
             primary: self.primary,
             answers: &self.answers,
@@ -439,10 +442,10 @@ fn after_a_stop_a_canary_begins_at_its_first_step_with_what_was_known() {
     rig.fail(2);
     let entry = rig.order(Command::Pause).entries.remove(0);
     let pace = Pace::Evidence(Policy::new(steps(&[10, 50])).unwrap());
-    let again = Rollout::recover(pace.clone(), Some(&entry), rig.now);
+    let again = Rollout::recover(pace.clone(), Some(&entry), false, rig.now);
     assert_eq!((again.state().phase, again.state().weight), (Phase::Progressing, percent(10)));
     assert!(again.is_paused());
-    let unreadable = Rollout::recover(pace, None, rig.now);
+    let unreadable = Rollout::recover(pace, None, true, rig.now);
     assert_eq!((unreadable.state().weight, unreadable.is_paused()), (Ppm::ZERO, true));
 }
 

@@ -15,6 +15,7 @@ pub(super) struct World<'a> {
     rng: Rng,
     rollout: Rollout,
     target: Revision,
+    origin: Revision,
     now: TimestampMs,
     traffic: Traffic,
     /// What happens later, in order of time; the number keeps equals in order.
@@ -50,12 +51,13 @@ type Failure = (u64, Arm, Option<Key>);
 impl<'a> World<'a> {
     pub(super) fn new(scenario: &'a Scenario, seed: u64) -> World<'a> {
         let mut rng = Rng::new(seed);
-        let old: Option<Revision> = "old".parse().ok();
+        let origin = named("old");
+        let old = Some(origin.clone());
         let state = State {
             phase: Phase::Initialized,
             applied: old.clone(),
             promoted: old.clone(),
-            serving: old.clone(),
+            serving: old,
             ..State::default()
         };
         let now = TimestampMs(1_000_000);
@@ -64,8 +66,8 @@ impl<'a> World<'a> {
         let endpoints = if let Fault::Refuses(endpoints) = scenario.canary.fault { endpoints } else { 0 };
         World {
             rollout: Rollout::new(Pace::Evidence(scenario.policy.clone()), state, now),
-            // A revision's name is legal by its letters; were it not, the old one would simply stay.
-            target: "new".parse().ok().or(old).unwrap_or_else(|| unreachable!("both names are legal")),
+            target: named("new"),
+            origin,
             now,
             traffic: Traffic::default(),
             later: BinaryHeap::new(),
@@ -288,6 +290,7 @@ impl<'a> World<'a> {
     fn tick(&mut self) {
         let tick = Tick {
             target: &self.target,
+            origin: &self.origin,
             canary: Readiness::Ready,
             primary: Readiness::Ready,
             answers: &[],
@@ -401,6 +404,10 @@ impl<'a> World<'a> {
         self.sequence += 1;
         self.later.push(Reverse((at_ms, self.sequence, later)));
     }
+}
+
+fn named(name: &str) -> Revision {
+    name.parse().unwrap_or_else(|_| unreachable!("a legal name"))
 }
 
 /// The share of the primary's requests that take longer: a lognormal of median 20 ms and sigma 0.8.
