@@ -24,6 +24,7 @@ use crate::clock;
 use crate::conn::Links;
 use crate::endpoints::EndpointTable;
 use crate::error::ProxyError;
+use crate::evidence::Records;
 use crate::inflight::InFlight;
 use crate::local::Local;
 use crate::pool::LocalCluster;
@@ -54,6 +55,8 @@ pub struct WorkerSeed {
     pub metrics: Arc<Metrics>,
     /// All bound names.
     pub endpoints: Arc<EndpointTable>,
+    /// Where events of rollouts go.
+    pub records: Arc<Records>,
 }
 
 /// What all connections of one worker share. It never leaves its thread.
@@ -68,6 +71,8 @@ pub struct Worker {
     pub shard: Arc<Shard>,
     /// All bound names.
     pub endpoints: Arc<EndpointTable>,
+    /// Where events of rollouts go.
+    pub records: Arc<Records>,
     /// Requests in flight.
     pub in_flight: InFlight,
     /// The time in microseconds as of the newest request or tick: good to [`crate::inflight::TICK_MS`] while requests run. For ages and
@@ -140,6 +145,7 @@ impl Worker {
             world: seed.world,
             shard,
             endpoints: seed.endpoints,
+            records: seed.records,
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),

@@ -15,6 +15,7 @@ use super::{ConfigSource, StartOptions, StartupError, sockets};
 use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
 use crate::endpoints::EndpointTable;
+use crate::evidence::Records;
 use crate::resolve::Resolver;
 use crate::snapshot::{Routings, Snapshot, World};
 use crate::worker::{self, WorkerSeed};
@@ -54,7 +55,9 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let control = world::Control::new(config, revision);
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
 
-    let handles = spawn_workers(workers, &world, &metrics, &endpoints)?;
+    // until a judge waits for them, events only gather, up to their bound
+    let records = Arc::new(Records::new(workers, Box::new(|| {})));
+    let handles = spawn_workers(workers, &world, &metrics, &endpoints, &records)?;
     let seed = AdminSeed {
         listener: admin_socket,
         world: Arc::clone(&world),
@@ -90,6 +93,7 @@ fn spawn_workers(
     world: &Arc<World>,
     metrics: &Arc<Metrics>,
     endpoints: &Arc<EndpointTable>,
+    records: &Arc<Records>,
 ) -> Result<Vec<JoinHandle<()>>, StartupError> {
     let spawn = |index| {
         worker::spawn(WorkerSeed {
@@ -98,6 +102,7 @@ fn spawn_workers(
             world: Arc::clone(world),
             metrics: Arc::clone(metrics),
             endpoints: Arc::clone(endpoints),
+            records: Arc::clone(records),
         })
     };
     let handles: Result<_, _> = (0..workers).map(spawn).collect();
