@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use serin_config::model::Storage;
-use serin_rollout::{Capital, Entry, Event, Phase, Ppm, State, TimestampMs};
+use serin_rollout::{Entry, Event, Phase, Ppm, State, TimestampMs};
 
 use super::*;
 
@@ -13,11 +13,9 @@ pub(super) fn entry(sequence: u64) -> Entry {
         sequence,
         at: TimestampMs(61_000 + sequence),
         state: State { phase: Phase::Progressing, weight: Ppm::clamped(50_000), ..State::default() },
-        paused: false,
         events: vec![Event::Advance],
         score: 0.93,
-        capital: Capital::default(),
-        by: None,
+        ..Entry::default()
     }
 }
 

@@ -84,11 +84,9 @@ impl Desk for FakeDesk {
             sequence,
             at: TimestampMs(1_000),
             state: State { phase: Phase::Progressing, ..State::default() },
-            paused: false,
-            events: Vec::new(),
             score: 1.0,
-            capital: Default::default(),
             by: Some(("ann".into(), "lunch".into())),
+            ..Entry::default()
         };
         [1, 2, 3][3 - max.min(3)..].iter().copied().map(entry).collect()
     }
