@@ -78,6 +78,7 @@ pub mod diff;
 pub mod dtab;
 pub mod model;
 pub mod source;
+pub mod template;
 pub mod watch;
 
 mod compile;

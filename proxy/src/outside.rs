@@ -29,6 +29,7 @@ mod desk;
 mod hook;
 mod http;
 mod query;
+mod secret;
 mod tls;
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod tests;
 pub use alert::AlertMessage;
 pub use hook::{EventPayload, HookPayload, checksum};
 pub use http::BODY_OCTETS_MAX;
-pub use query::Query;
+pub use query::{QUERY_TIMEOUT, Query};
 
 use desk::{Desk, Tuning};
 

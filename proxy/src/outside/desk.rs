@@ -129,7 +129,7 @@ impl Context {
                 true
             }
             Job::Metric { ticket, source } => {
-                let (reading, why) = source.ask(&self.clients).await;
+                let (reading, why) = source.ask(&self.clients, clock::unix_ms()).await;
                 tracing::debug!(rollout = %ticket.rollout, metric = ticket.index, ?reading, why, "metric answered");
                 let took_ms = clock::now_ms().saturating_sub(began);
                 (self.told)(Answered::Metric { ticket, reading, why, took_ms });

@@ -65,7 +65,7 @@ pub(super) async fn ask(clients: &Clients, tuning: &Tuning, hook: &Webhook, body
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let way = Way { unchecked_tls: hook.unchecked_tls, proxy: None };
-    let call = Call { method: Method::POST, url, headers, body, timeout: hook.timeout, way };
+    let call = Call { method: Method::POST, url, headers, basic: None, body, timeout: hook.timeout, way };
     let reply = send_with_retries(clients, tuning, &call, hook.retries).await;
     match reply {
         Ok(reply) => (Answer::from_status(reply.status.as_u16()), why(&reply)),
@@ -85,7 +85,7 @@ pub(super) async fn send_with_retries(
         let asked = match clients.send(call.clone()).await {
             Ok(reply) if !is_worth_a_retry(reply.status) => return Ok(reply),
             Ok(reply) => retry_after(&reply.headers),
-            Err(failure @ Failure::Settings(_)) => return Err(failure),
+            Err(failure @ (Failure::Settings(_) | Failure::Resting(_))) => return Err(failure),
             Err(Failure::Broken(_) | Failure::Timeout(_)) => None,
         };
         tokio::time::sleep(asked.map_or(wait, |asked| asked.max(wait)).min(tuning.retry_wait_max)).await;

@@ -13,7 +13,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, Url};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::query::rest_wanted;
 use super::tls;
+use crate::clock;
 
 /// So much of an answer is read.
 pub const BODY_OCTETS_MAX: usize = 64 * 1024;
@@ -21,6 +23,8 @@ pub const BODY_OCTETS_MAX: usize = 64 * 1024;
 /// Clients that differ in what they trust and in the proxy on the way; made when first needed.
 pub(super) struct Clients {
     made: Mutex<BTreeMap<Way, Client>>,
+    /// Scheme, host and port of peers that want to be left alone, and until when.
+    resting_until_us: Mutex<BTreeMap<String, u64>>,
     roots: Box<dyn Fn() -> RootCertStore + Send + Sync>,
 }
 
@@ -39,6 +43,8 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
+    /// User and password.
+    pub(super) basic: Option<(String, String)>,
     pub(super) body: Bytes,
     /// Until the end of the answer.
     pub(super) timeout: Duration,
@@ -64,12 +70,15 @@ pub(super) enum Failure {
     /// Without the address.
     #[error("{0}")]
     Broken(String),
+    /// Seconds.
+    #[error("asked too often: it wants to be left alone for {0} s more")]
+    Resting(u64),
     /// The proxy or TLS settings are of no use; another try would end the same way.
     #[error("{0}")]
     Settings(String),
 }
 
-/// Kinds of clients at one moment; one more forgets them all. They differ by what the file says, which is a handful.
+/// Kinds of clients, and peers left alone, at one moment; one more forgets them all. They come from the file: a handful.
 const CLIENTS_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +92,7 @@ impl Clients {
 
     /// Clients that trust these roots.
     pub(super) fn with_roots(roots: Box<dyn Fn() -> RootCertStore + Send + Sync>) -> Self {
-        Self { made: Mutex::default(), roots }
+        Self { made: Mutex::default(), resting_until_us: Mutex::default(), roots }
     }
 
     /// Sends and reads the answer.
@@ -91,6 +100,33 @@ impl Clients {
         let client = self.client(&call.way)?;
         let timeout = call.timeout;
         tokio::time::timeout(timeout, exchange(client, call)).await.unwrap_or(Err(Failure::Timeout(timeout)))
+    }
+
+    /// As [`Self::send`]; a peer that answered that it is asked too often is not asked before the time it gave is over.
+    pub(super) async fn send_within_rate(&self, call: Call) -> Result<Reply, Failure> {
+        let origin = call.url.origin().ascii_serialization();
+        if let Some(wait_us) = self.rest_left_us(&origin) {
+            return Err(Failure::Resting(wait_us.div_ceil(1_000_000)));
+        }
+        let reply = self.send(call).await?;
+        if let Some(rest) = rest_wanted(&reply) {
+            let until = clock::now_us().saturating_add(u64::try_from(rest.as_micros()).unwrap_or(u64::MAX));
+            let mut resting = self.resting_until_us.lock().unwrap_or_else(PoisonError::into_inner);
+            if resting.len() == CLIENTS_MAX {
+                resting.clear();
+            }
+            resting.insert(origin, until);
+        }
+        Ok(reply)
+    }
+
+    fn rest_left_us(&self, origin: &str) -> Option<u64> {
+        let mut resting = self.resting_until_us.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = resting.get(origin)?.saturating_sub(clock::now_us());
+        if left == 0 {
+            resting.remove(origin);
+        }
+        Some(left).filter(|left| *left > 0)
     }
 
     fn client(&self, way: &Way) -> Result<Client, Failure> {
@@ -131,6 +167,10 @@ fn build(tls: ClientConfig, proxy: Option<&str>) -> Result<Client, Failure> {
 async fn exchange(client: Client, call: Call) -> Result<Reply, Failure> {
     let broken = |error: reqwest::Error| Failure::Broken(cause(&error.without_url()));
     let request = client.request(call.method, call.url).headers(call.headers);
+    let request = match call.basic {
+        Some((user, password)) => request.basic_auth(user, Some(password)),
+        None => request,
+    };
     let request = if call.body.is_empty() { request } else { request.body(call.body) };
     let mut response = request.send().await.map_err(broken)?;
     let mut reply =
