@@ -9,11 +9,34 @@ use serin_rollout::*;
 
 #[derive(Clone, Debug)]
 enum Input {
-    Tick { target: u8, origin: u8, canary: u8, primary: u8, answer: u8, reading: u8, skip: bool, suspended: bool },
-    Look { canary: u16, failed: u8, primary: u16, up: (bool, bool), after_ms: u32 },
-    Fails { canary: bool, count: u8, key: Option<u8>, late_ms: u16 },
+    Tick {
+        target: u8,
+        origin: u8,
+        canary: u8,
+        primary: u8,
+        answer: u8,
+        reading: u8,
+        skip: bool,
+        suspended: bool,
+    },
+    Look {
+        canary: u16,
+        failed: u8,
+        primary: u16,
+        up: (bool, bool),
+        after_ms: u32,
+    },
+    Fails {
+        canary: bool,
+        count: u8,
+        key: Option<u8>,
+        late_ms: u16,
+    },
     Command(u8, u32),
     Plan(u8),
+    Storage(bool),
+    /// What was raised last could not be written.
+    Withdraw,
 }
 
 fn arb_input() -> impl Strategy<Value = Input> {
@@ -41,6 +64,8 @@ fn arb_input() -> impl Strategy<Value = Input> {
         3 => fails,
         1 => (0..8_u8, 0..=1_000_000_u32).prop_map(|(which, share)| Input::Command(which, share)),
         1 => (0..4_u8).prop_map(Input::Plan),
+        1 => prop::bool::weighted(0.7).prop_map(Input::Storage),
+        1 => Just(Input::Withdraw),
     ]
 }
 
@@ -83,6 +108,9 @@ struct Run {
     now: TimestampMs,
     traffic: Traffic,
     journal: String,
+    storage_ok: bool,
+    /// Where it stood before the last raise.
+    raised_from: Option<State>,
 }
 
 impl Run {
@@ -143,6 +171,15 @@ impl Run {
                 self.rollout.set_pace(pace(*number, self.evidence));
                 None
             }
+            Input::Storage(ok) => {
+                self.storage_ok = *ok;
+                self.rollout.set_storage(*ok);
+                None
+            }
+            Input::Withdraw => self.raised_from.take().map(|before| {
+                self.storage_ok = false;
+                self.rollout.withdraw(&before, self.now)
+            }),
         }
     }
 }
@@ -163,7 +200,12 @@ fn check_step(run: &mut Run, input: &Input) {
         return;
     };
     assert_eq!(decision.weight, (before.weight != after.weight).then_some((before.weight, after.weight)));
+    let (was, share) = (before.canary_share(), after.canary_share());
+    assert_eq!(decision.share, (was != share).then_some((was, share)));
+    assert!(share >= after.weight || after.phase.is_end(), "{after:?}");
     if decision.is_raise() {
+        assert!(run.storage_ok && !matches!(input, Input::Withdraw), "nothing rises unwritten: {input:?} {decision:?}");
+        run.raised_from = Some(before.clone());
         assert!(decision.events.iter().any(explains_a_rise), "{before:?} {input:?} {decision:?}");
     }
     let rolled_back =
@@ -193,13 +235,19 @@ fn check_run(evidence: bool, first: u8, inputs: &[Input]) {
     let state = State { phase, applied: old.clone(), promoted: old.clone(), serving: old, ..State::default() };
     let rollout = Rollout::new(pace(first, evidence), state, TimestampMs(0));
     let (now, traffic) = (TimestampMs(0), Traffic::default());
-    let mut run = Run { rollout, evidence, now, traffic, journal: String::new() };
+    let mut run = Run { rollout, evidence, now, traffic, journal: String::new(), storage_ok: true, raised_from: None };
     for input in inputs {
         check_step(&mut run, input);
         let (last, _) = last_entry(&run.journal);
-        let again = Rollout::recover(pace(first, evidence), last.as_ref(), false, run.now);
-        let weight = last.map_or(Ppm::ZERO, |entry| entry.state.weight);
-        assert!(again.state().weight <= weight, "after a stop the weight rose");
+        let share = last.as_ref().map_or(Ppm::ZERO, |entry| entry.state.canary_share());
+        for clean in [false, true] {
+            let again = Rollout::recover(pace(first, evidence), last.as_ref(), clean, run.now);
+            assert!(again.state().canary_share() <= share, "after a stop the share rose");
+            assert!(!clean || last.as_ref().is_none_or(|entry| entry.state == *again.state()), "clean is clean");
+        }
+        let other = Rollout::recover(pace(first, !evidence), last.as_ref(), true, run.now);
+        let ends = other.state().phase.is_end();
+        assert!(other.state().canary_share() == Ppm::ZERO || ends, "another pace begins again");
     }
 }
 
@@ -228,6 +276,8 @@ fn flaggers_rule_that_feeds_a_broken_primary_is_followed_and_told() {
         now: TimestampMs(0),
         traffic: Traffic::default(),
         journal: String::new(),
+        storage_ok: true,
+        raised_from: None,
     };
     let tick = |primary| Input::Tick {
         target: 1,

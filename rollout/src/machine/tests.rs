@@ -6,6 +6,8 @@ use crate::plan::{Hook, Metric, MetricSource};
 use crate::policy::Settings;
 use crate::record::{Arm, ArmTotals, Kind};
 
+mod life;
+
 /// A rollout, its traffic and its clock.
 struct Rig {
     rollout: Rollout,
@@ -91,12 +93,16 @@ impl Rig {
 
     /// Requests of the canary that fail, one after the other.
     fn fail(&mut self, count: u64) {
+        self.fail_share(count, self.weight());
+    }
+
+    fn fail_share(&mut self, count: u64, share: Ppm) {
         for _ in 0..count {
             self.now = self.now.plus(10);
             self.traffic.canary.routed += 1;
             self.traffic.canary.completed += 1;
             self.traffic.canary.failed += 1;
-            self.rollout.observe(self.failure(), 1);
+            self.rollout.observe(EventRecord { share, ..self.failure() }, 1);
             self.look();
         }
     }
