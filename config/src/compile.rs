@@ -5,6 +5,7 @@
 mod client;
 mod dtabs;
 mod names;
+mod rollouts;
 mod router;
 mod rules;
 mod server;
@@ -22,6 +23,10 @@ use crate::units;
 use crate::yaml::{self, Entry};
 
 pub use client::{ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX};
+pub use rollouts::{
+    ALERT_PROVIDERS_MAX, MATCH_RULES_MAX, METRIC_TEMPLATES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX,
+    ROLLOUT_NAME_BYTES_MAX, ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
+};
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
 
@@ -34,13 +39,8 @@ const ADMIN_PORT: u16 = 9990;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Top-level keys Serin will have, or that Linkerd has, and what to do until then.
-const NOT_BUILT: &[(&str, &str)] = &[
-    ("rollouts", "shift traffic by the weights of a union in the `dtab`: `/svc/web => 9 * /srv/web-v1 & /srv/web-v2`"),
-    ("storage", "the file is the only source of dtabs: edit it, it is reloaded at once"),
-    ("metricTemplates", ""),
-    ("announcers", ""),
-];
+/// Top-level keys that Linkerd has, and what to do until then.
+const NOT_BUILT: &[(&str, &str)] = &[("announcers", "")];
 
 /// The whole file.
 pub(crate) fn compile(
@@ -68,6 +68,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
     fields.not_built(cx, NOT_BUILT);
     let known = dtabs::Known::new(&clusters, &namers, all_namers);
     let routers = router::routers(cx, &mut fields, &known);
+    let parts = rollouts::parts(cx, &mut fields, &rollouts::World { known: &known, routers: &routers });
     check_addresses(cx, &routers.listeners, admin.address, admin_span);
     fields.finish(cx);
     Config {
@@ -78,10 +79,10 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
         routers: routers.list,
         egress,
         drain,
-        rollouts: Vec::new(),
-        metric_templates: Vec::new(),
-        alert_providers: Vec::new(),
-        storage: None,
+        rollouts: parts.rollouts,
+        metric_templates: parts.metric_templates,
+        alert_providers: parts.alert_providers,
+        storage: parts.storage,
     }
 }
 

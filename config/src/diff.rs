@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::dtab::Dtab;
-use crate::model::{Cluster, Config, Router};
+use crate::model::{Alert, Cluster, Config, MetricSource, Rollout, Router};
 
 /// Changes listed of one reload; further ones are only counted.
 pub const CHANGES_MAX: usize = 50;
@@ -107,7 +107,74 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     }
     changes.value("egress", &old.egress, &new.egress);
     changes.value("drain", &old.drain, &new.drain);
+    changes.named("metricTemplates", &old.metric_templates, &new.metric_templates, |template| template.name.clone());
+    changes.named("alertProviders", &old.alert_providers, &new.alert_providers, |provider| provider.name.clone());
+    diff_rollouts(&mut changes, old, new);
+    changes.value("storage", &old.storage, &new.storage);
     changes
+}
+
+fn diff_rollouts(changes: &mut Changes, old: &Config, new: &Config) {
+    let before: HashMap<&str, &Rollout> = old.rollouts.iter().map(|rollout| (rollout.name.as_str(), rollout)).collect();
+    let after: HashSet<&str> = new.rollouts.iter().map(|rollout| rollout.name.as_str()).collect();
+    for rollout in &new.rollouts {
+        let Some(old_one) = before.get(rollout.name.as_str()) else {
+            changes.push(Kind::Added, || format!("rollouts.{}", rollout.name));
+            continue;
+        };
+        // Templates and providers are indices, which move with the lists: what they stand for is compared.
+        let (was, is) = (resolved(old, old_one), resolved(new, rollout));
+        diff_rollout(changes, &was, &is);
+    }
+    for rollout in old.rollouts.iter().filter(|rollout| !after.contains(rollout.name.as_str())) {
+        changes.push(Kind::Removed, || format!("rollouts.{}", rollout.name));
+    }
+}
+
+/// A rollout with the names of what it refers to.
+struct Resolved<'a> {
+    rollout: &'a Rollout,
+    metrics: Vec<(MetricSource, Option<&'a str>)>,
+    alerts: Vec<(Alert, Option<&'a str>)>,
+}
+
+fn resolved<'a>(config: &'a Config, rollout: &'a Rollout) -> Resolved<'a> {
+    let metric = |source: &MetricSource| match source {
+        MetricSource::Template { template, window, variables } => {
+            let name = config.metric_templates.get(*template).map(|template| template.name.as_str());
+            (MetricSource::Template { template: 0, window: *window, variables: variables.clone() }, name)
+        }
+        other => (other.clone(), None),
+    };
+    let alert = |alert: &Alert| {
+        let name = config.alert_providers.get(alert.provider).map(|provider| provider.name.as_str());
+        (Alert { provider: 0, ..alert.clone() }, name)
+    };
+    let metrics = rollout.metrics.iter().map(metric).collect();
+    Resolved { rollout, metrics, alerts: rollout.alerts.iter().map(alert).collect() }
+}
+
+fn diff_rollout(changes: &mut Changes, was: &Resolved<'_>, is: &Resolved<'_>) {
+    let (old, new) = (was.rollout, is.rollout);
+    let at = |key: &str| format!("rollouts.{}.{key}", new.name);
+    changes.value(&at("router"), &old.router, &new.router);
+    changes.value(&at("path"), &old.path, &new.path);
+    changes.value(&at("primary"), &old.primary, &new.primary);
+    changes.value(&at("canary"), &old.canary, &new.canary);
+    if old.canary == new.canary {
+        changes.value(&at("revision"), &old.revision, &new.revision);
+    }
+    changes.value(&at("fallback"), &old.fallback, &new.fallback);
+    changes.value(&at("stickiness"), &old.stickiness, &new.stickiness);
+    changes.value(&at("onUnhealthy"), &old.on_unhealthy, &new.on_unhealthy);
+    changes.value(&at("judge"), &old.judge, &new.judge);
+    changes.value(&at("suspend"), &old.suspend, &new.suspend);
+    changes.value(&at("skipAnalysis"), &old.skip_analysis, &new.skip_analysis);
+    changes.value(&at("progressDeadlineSeconds"), &old.progress_deadline, &new.progress_deadline);
+    // One block of the file.
+    let before = (&old.pace, &old.strategy, &old.affinity, &old.hooks, &was.metrics, &was.alerts);
+    let after = (&new.pace, &new.strategy, &new.affinity, &new.hooks, &is.metrics, &is.alerts);
+    changes.value(&at("analysis"), &before, &after);
 }
 
 fn diff_router(changes: &mut Changes, old: &Router, new: &Router) {

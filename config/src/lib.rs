@@ -89,8 +89,9 @@ mod yaml;
 /// Every limit of a configuration file. The language's own limits are in [`dtab`].
 pub mod limits {
     pub use crate::compile::{
-        ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX, CALL_DEPTH_MAX, LABEL_BYTES_MAX, OVERRIDES_MAX, VALUE_BYTES_MAX,
-        WORKERS_MAX,
+        ACCRUAL_FAILURES_MAX, ALERT_PROVIDERS_MAX, BINDING_NAMES_MAX, CALL_DEPTH_MAX, LABEL_BYTES_MAX, MATCH_RULES_MAX,
+        METRIC_TEMPLATES_MAX, OVERRIDES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX, ROLLOUT_NAME_BYTES_MAX,
+        ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX, VALUE_BYTES_MAX, WORKERS_MAX,
     };
     pub use crate::diagnostic::DIAGNOSTICS_MAX;
     pub use crate::diff::CHANGES_MAX;

@@ -242,7 +242,8 @@ impl<'n, 's> Fields<'n, 's> {
     /// Leaves the rest unread on purpose: something said already makes it meaningless.
     pub(crate) fn abandon(self) {}
 
-    fn mark(&mut self, key: &str) -> Option<&'n Entry<'s>> {
+    /// Counts a key as read without making it one that is suggested.
+    pub(crate) fn mark(&mut self, key: &str) -> Option<&'n Entry<'s>> {
         let (entry, seen) = self.entries.iter_mut().find(|(entry, _)| entry.key == key)?;
         *seen = true;
         Some(entry)

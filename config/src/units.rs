@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serin_rollout::Ppm;
 
 use crate::model::{Host, HostPort};
 
@@ -81,6 +82,39 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, Wrong> {
     whole(text, 1..=max, "600").map(Duration::from_secs).map_err(|_| wrong())
 }
 
+/// A time with its unit, as Flagger writes it: `500ms`, `10s`, `1m`, `1h`; from `min_ms` to one day.
+pub(crate) fn duration(text: &str, min_ms: u64, example: &'static str) -> Result<Duration, Wrong> {
+    let wrong = || {
+        let least = if min_ms.is_multiple_of(1000) { format!("{}s", min_ms / 1000) } else { format!("{min_ms}ms") };
+        Wrong::new(format!("a time with its unit (`ms`, `s`, `m`, `h`) from {least} to 24h"), example)
+    };
+    let fits = |ms: &u64| (min_ms..=DURATION_MS_MAX).contains(ms);
+    if let Some(ms) = with_unit(text).filter(fits) {
+        return Ok(Duration::from_millis(ms));
+    }
+    let bare = text.parse::<u64>().ok().and_then(|number| number.checked_mul(1000)).filter(fits);
+    Err(match bare {
+        Some(ms) => wrong().help(format!("a unit is missing: write `{}s`", ms / 1000)),
+        None => wrong(),
+    })
+}
+
+/// A share of traffic in percent, with up to four decimals; the sign may be left out, as Flagger does.
+pub(crate) fn share(text: &str, example: &'static str) -> Result<Ppm, Wrong> {
+    let wrong = || Wrong::new("a percentage from 0 to 100 with at most four decimals", example);
+    text.parse().map_err(|_| wrong())
+}
+
+/// A percentage that has its sign: without it, 0.01 could be meant as 1 %.
+pub(crate) fn percent(text: &str, example: &'static str) -> Result<Ppm, Wrong> {
+    let wrong = || Wrong::new("a percentage with its sign, with at most four decimals", example);
+    match text.parse() {
+        Ok(share) if text.ends_with('%') => Ok(share),
+        Ok(share) => Err(wrong().help(format!("write `{share}` if percent is meant"))),
+        Err(_) => Err(wrong()),
+    }
+}
+
 /// Milliseconds of `250ms`, `10s`, `5m` or `1h`: a common slip, worth an exact hint.
 fn with_unit(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -91,6 +125,9 @@ fn with_unit(text: &str) -> Option<u64> {
         "h" => 3_600_000,
         _ => return None,
     };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 

@@ -54,6 +54,15 @@ pub(super) fn dtab(cx: &Cx<'_>, node: &Node<'_>, known: &Known<'_>, below: Optio
     Some(dtab)
 }
 
+/// What is wrong with a name that stands outside of a dtab and is looked up in it: code, message, advice.
+pub(super) fn name_problem(
+    name: &Path,
+    known: &Known<'_>,
+    dtab: &Dtab,
+) -> Option<(&'static str, String, Option<String>)> {
+    leaf_problem(name, known, Rewrites::of(std::iter::once(dtab)))
+}
+
 /// The language's own hint; its word `simple` is explained, because nobody knows it.
 fn syntax_help(error: &SyntaxError) -> Option<String> {
     let simple = || "here comes a path, `!`, `~`, `$` or a tree in parentheses".to_owned();

@@ -1,6 +1,6 @@
 //! `routers`: each a world of names with its listeners.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{Dtab, Path};
@@ -59,10 +59,12 @@ const INTERPRETERS_NOT_BUILT: &[&str] = &[
 pub(super) struct Routers {
     pub(super) list: Vec<Router>,
     pub(super) listeners: Vec<Listener>,
+    /// Labels of those whose dtab could not be read: nothing can be said of what it leads to.
+    pub(super) unread: HashSet<String>,
 }
 
 pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>) -> Routers {
-    let mut routers = Routers { list: Vec::new(), listeners: Vec::new() };
+    let mut routers = Routers { list: Vec::new(), listeners: Vec::new(), unread: HashSet::new() };
     let help = format!("write `routers: [{EXAMPLE}]`");
     let Some(entry) = fields.require(cx, "routers", "the file", &help) else { return routers };
     let items = cx.list("routers", &entry.value, "[{protocol: http, servers: [{port: 4140}]}]");
@@ -72,7 +74,7 @@ pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_
     }
     let mut labels: HashMap<String, Span> = HashMap::new();
     for item in items {
-        let Some((router, span)) = router(cx, item, known, &mut routers.listeners) else { continue };
+        let Some((router, span)) = router(cx, item, known, &mut routers) else { continue };
         if let Some(earlier) = labels.get(&router.label) {
             let message = format!("two routers are labelled `{}`", crate::raw::shown(&router.label));
             let twice = Diagnostic::error("config/duplicate-label", span, message);
@@ -86,7 +88,7 @@ pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_
 }
 
 /// A router and the place of its label.
-fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, listeners: &mut Vec<Listener>) -> Option<(Router, Span)> {
+fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, routers: &mut Routers) -> Option<(Router, Span)> {
     let mut fields = Fields::open(cx, "routers", item, EXAMPLE)?;
     let (name, protocol, port) = protocol(cx, &mut fields);
     let span = fields.get("label").map_or(fields.span, |entry| entry.value.span);
@@ -97,12 +99,15 @@ fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, listeners: &mut Vec<L
         Some(entry) => dtabs::dtab(cx, &entry.value, known, None),
         None => Some(Dtab(Vec::new())),
     };
+    if base.is_none() {
+        routers.unread.insert(label.clone());
+    }
     let overrides = rules::overrides(cx, &mut fields, known, base.as_ref());
     let splits = rules::splits(cx, &mut fields, base.as_ref());
     let on_unhealthy = rules::on_unhealthy(cx, &mut fields).unwrap_or(OnUnhealthy::Redistribute);
     let failovers = [("health", Failover::Health), ("names", Failover::Names)];
     let failover = fields.scalar(cx, "failover", |text| units::choice(text, &failovers)).unwrap_or_default();
-    let servers = servers(cx, &mut fields, port, listeners);
+    let servers = servers(cx, &mut fields, port, &mut routers.listeners);
     let router = Router {
         label,
         dst_prefix,

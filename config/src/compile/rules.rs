@@ -55,7 +55,7 @@ fn override_rule(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, base: Option<&
     Some(OverrideRule { when: when?, dtab: dtab? })
 }
 
-fn when(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<When> {
+pub(super) fn when(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<When> {
     let mut fields = Fields::open(cx, "when", &entry.value, WHEN)?;
     let errors_before = cx.errors();
     let mut when = When::default();
@@ -87,7 +87,7 @@ fn when(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<When> {
 }
 
 /// A map of names and exact values.
-fn pairs(
+pub(super) fn pairs(
     cx: &Cx<'_>,
     key: &'static str,
     entry: &Entry<'_>,
@@ -108,7 +108,7 @@ fn pairs(
 }
 
 /// `X-A` and `x-a` are one header: two values for it can never both hold.
-fn check_headers(cx: &Cx<'_>, entry: &Entry<'_>, headers: &[(String, String)]) {
+pub(super) fn check_headers(cx: &Cx<'_>, entry: &Entry<'_>, headers: &[(String, String)]) {
     let mut names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
@@ -128,7 +128,7 @@ fn cookie_value(text: &str) -> Result<String, Wrong> {
     if text.len() <= VALUE_BYTES_MAX && text.bytes().all(legal) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn header_value(text: &str) -> Result<String, Wrong> {
+pub(super) fn header_value(text: &str) -> Result<String, Wrong> {
     let value = units::visible(text, VALUE_BYTES_MAX, "the value of a header", "ann")?;
     if value.trim() == value {
         return Ok(value);
@@ -136,7 +136,7 @@ fn header_value(text: &str) -> Result<String, Wrong> {
     Err(Wrong::new("a text without white space around it", "ann"))
 }
 
-fn method(text: &str) -> Result<String, Wrong> {
+pub(super) fn method(text: &str) -> Result<String, Wrong> {
     let method = units::token(text, "a method", "GET")?;
     let upper = method.to_ascii_uppercase();
     if method != upper && METHODS.contains(&upper.as_str()) {
@@ -201,7 +201,7 @@ fn split_rule(cx: &Cx<'_>, item: &Node<'_>) -> Option<(SplitRule, Span)> {
     Some((SplitRule { path: prefix.to_string(), stickiness, on_unhealthy }, span))
 }
 
-fn stickiness(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Option<StickyKey> {
+pub(super) fn stickiness(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Option<StickyKey> {
     let span = fields.span;
     let cookie = |text: &str| units::token(text, "the name of a cookie", "user");
     let written = ["cookie", "header", "source"].iter().filter(|key| fields.has(key)).count();

@@ -108,6 +108,31 @@ impl PartialEq for TextMatch {
 }
 
 impl TextMatch {
+    /// An expression that has to match the whole text, as Envoy reads them.
+    ///
+    /// # Errors
+    /// What is no expression, or one that takes more than [`REGEX_MEMORY_MAX`] once compiled.
+    pub(crate) fn regex(text: &str) -> Result<TextMatch, regex::Error> {
+        let build = |text: &str| {
+            let mut builder = regex::bytes::RegexBuilder::new(text);
+            builder.size_limit(REGEX_MEMORY_MAX).dfa_size_limit(REGEX_MEMORY_MAX).build()
+        };
+        // Alone first: brackets that do not match must not pair with ours.
+        build(text).and_then(|_| build(&format!("{WHOLE_BEGIN}{text}{WHOLE_END}"))).map(TextMatch::Regex)
+    }
+
+    /// The text as it stands in the file.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => text,
+            Self::Regex(regex) => {
+                let text = regex.as_str();
+                text.strip_prefix(WHOLE_BEGIN).and_then(|text| text.strip_suffix(WHOLE_END)).unwrap_or(text)
+            }
+        }
+    }
+
     /// Does it hold.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
@@ -119,6 +144,11 @@ impl TextMatch {
         }
     }
 }
+
+const WHOLE_BEGIN: &str = "^(?:";
+const WHOLE_END: &str = ")$";
+/// What a compiled expression may take of memory, in bytes.
+const REGEX_MEMORY_MAX: usize = 1 << 20;
 
 /// A cookie that Serin issues to users who bring none: its value is random, the draw is a hash of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
