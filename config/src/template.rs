@@ -1,4 +1,5 @@
-//! Query templates: text with Flagger's functions in it, such as `{{ namespace }}` and `{{ variables.code }}`.
+//! Templates of queries, with Flagger's functions in them, such as `{{ namespace }}` and `{{ variables.code }}`; and
+//! templates of alerts, JSON with `{{name}}` in its strings.
 //!
 //! Of Go's template language there are the functions, by themselves, and the marks that trim white space beside an
 //! action: that is what queries use. All else is an error, as an unknown key is there.
@@ -54,6 +55,14 @@ pub enum TemplateError {
         /// What was written.
         word: String,
     },
+    /// An alert knows no such thing.
+    #[error("`{word}` is nothing an alert knows; it knows {}", ALERT_WORDS.join(", "))]
+    UnknownWord {
+        /// Where it begins, in octets.
+        at: usize,
+        /// What was written.
+        word: String,
+    },
     /// `variables.` with a key that is not there.
     #[error("templateVariables has no `{key}`")]
     UnknownVariable {
@@ -64,11 +73,67 @@ pub enum TemplateError {
     },
 }
 
-/// Fills the template in.
+/// Fills a query in.
 ///
 /// # Errors
 /// See [`TemplateError`].
 pub fn render(template: &str, values: &Values<'_>) -> Result<String, TemplateError> {
+    fill_in(template, |word, at| value(word, at, values))
+}
+
+/// Could a query be filled in, with these variables.
+///
+/// # Errors
+/// See [`TemplateError`].
+pub fn check(template: &str, variables: &[(String, String)]) -> Result<(), TemplateError> {
+    render(template, &Values { variables, ..Values::default() }).map(drop)
+}
+
+/// What an alert template may name.
+pub const ALERT_WORDS: [&str; 9] =
+    ["code", "name", "namespace", "phase", "revision", "severity", "text", "timestamp", "weight"];
+
+/// Fills an alert in: `values` are those of [`ALERT_WORDS`], in its order. They become what stands between the quotes
+/// of a JSON string.
+///
+/// # Errors
+/// See [`TemplateError`].
+pub fn render_alert(template: &str, values: &[&str; ALERT_WORDS.len()]) -> Result<String, TemplateError> {
+    let values = values.map(json_escaped);
+    fill_in(template, |word, at| match ALERT_WORDS.iter().position(|known| *known == word) {
+        Some(index) => Ok(&*values[index]),
+        None => Err(TemplateError::UnknownWord { at, word: word.to_owned() }),
+    })
+}
+
+/// Could an alert be filled in. Whether it is JSON then is not looked at.
+///
+/// # Errors
+/// See [`TemplateError`].
+pub fn check_alert(template: &str) -> Result<(), TemplateError> {
+    render_alert(template, &[""; ALERT_WORDS.len()]).map(drop)
+}
+
+/// A window as queries write it: `90s`, `5m`, `1h`.
+pub fn interval(window: Duration) -> String {
+    let mut text = String::new();
+    let ms = window.as_millis();
+    let (count, unit) = match ms {
+        0 => (0, "s"),
+        ms if ms % 3_600_000 == 0 => (ms / 3_600_000, "h"),
+        ms if ms % 60_000 == 0 => (ms / 60_000, "m"),
+        ms if ms % 1000 == 0 => (ms / 1000, "s"),
+        ms => (ms, "ms"),
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{count}{unit}");
+    text
+}
+
+fn fill_in<'a>(
+    template: &str,
+    value: impl Fn(&str, usize) -> Result<&'a str, TemplateError>,
+) -> Result<String, TemplateError> {
     let mut out = String::new();
     let mut rest = template;
     while let Some(open) = rest.find(OPEN) {
@@ -87,35 +152,26 @@ pub fn render(template: &str, values: &Values<'_>) -> Result<String, TemplateErr
             None => (action, behind),
         };
         push(&mut out, text)?;
-        push(&mut out, value(action.trim(), at, values)?)?;
+        push(&mut out, value(action.trim(), at)?)?;
         rest = behind;
     }
     push(&mut out, rest)?;
     Ok(out)
 }
 
-/// Could it be filled in, with these variables.
-///
-/// # Errors
-/// See [`TemplateError`].
-pub fn check(template: &str, variables: &[(String, String)]) -> Result<(), TemplateError> {
-    render(template, &Values { variables, ..Values::default() }).map(drop)
-}
-
-/// A window as queries write it: `90s`, `5m`, `1h`.
-pub fn interval(window: Duration) -> String {
-    let mut text = String::new();
-    let ms = window.as_millis();
-    let (count, unit) = match ms {
-        0 => (0, "s"),
-        ms if ms % 3_600_000 == 0 => (ms / 3_600_000, "h"),
-        ms if ms % 60_000 == 0 => (ms / 60_000, "m"),
-        ms if ms % 1000 == 0 => (ms / 1000, "s"),
-        ms => (ms, "ms"),
-    };
-    // Writing to a string cannot fail.
-    let _ = write!(text, "{count}{unit}");
-    text
+/// Without the quotes (RFC 8259 section 7).
+fn json_escaped(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 fn value<'a>(word: &str, at: usize, values: &Values<'a>) -> Result<&'a str, TemplateError> {
@@ -209,6 +265,20 @@ mod tests {
         let variables = [("k".to_owned(), "v".repeat(RENDERED_OCTETS_MAX / 2))];
         assert!(check("{{ variables.k }}{{ variables.k }}", &variables).is_ok());
         assert_eq!(check("{{ variables.k }}.{{ variables.k }}", &variables), Err(TemplateError::TooLong));
+    }
+
+    #[test]
+    fn alert_is_filled_in_as_json() {
+        let values = ["c", "n", "ns", "p", "r", "s", "a \"b\" \\ \n\u{1}é", "t", "10"];
+        let filled = render_alert(r#"{"x": "{{text}} {{ name }}", "w": {{weight}}}"#, &values).unwrap();
+        assert_eq!(filled, r#"{"x": "a \"b\" \\ \u000a\u0001é n", "w": 10}"#);
+        for word in ALERT_WORDS {
+            assert_eq!(check_alert(&format!("{{{{{word}}}}}")), Ok(()));
+        }
+        let unknown = TemplateError::UnknownWord { at: 6, word: "texts".into() };
+        assert_eq!(check_alert(r#"{"a":"{{texts}}"}"#), Err(unknown));
+        assert_eq!(check_alert(r#"{"a":{"b":{}}}"#), Ok(()), "braces that are no action stay");
+        assert_eq!(check_alert("{{text"), Err(TemplateError::Unclosed { at: 0 }));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use serin_rollout::{Answer, HookKind, Reading};
 use tokio::sync::mpsc;
 
 mod alert;
+mod date;
 mod desk;
 mod hook;
 mod http;
@@ -35,7 +36,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use alert::AlertMessage;
+pub use alert::{ALERT_REPEAT_AFTER_MS, ALERT_RETRIES, ALERT_TIMEOUT, AlertMessage};
 pub use hook::{EventPayload, HookPayload, checksum};
 pub use http::BODY_OCTETS_MAX;
 pub use query::{QUERY_TIMEOUT, Query};

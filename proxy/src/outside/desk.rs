@@ -10,6 +10,7 @@ use serin_rollout::{Answer, Reading};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
+use super::alert::{Outcome, Recent};
 use super::http::Clients;
 use super::{Answered, Counters, Job, JobKind, LANES_MAX, WAITING_MAX, alert, hook};
 use crate::clock;
@@ -40,6 +41,7 @@ pub(super) struct Desk {
 pub(super) struct Context {
     clients: Clients,
     tuning: Tuning,
+    recent: Recent,
     told: Box<dyn Fn(Answered) + Send + Sync>,
     counts: Arc<Counters>,
 }
@@ -59,7 +61,7 @@ impl Desk {
         told: Box<dyn Fn(Answered) + Send + Sync>,
         counts: Arc<Counters>,
     ) -> io::Result<Self> {
-        let cx = Context { clients: Clients::new(), tuning, told, counts };
+        let cx = Context { clients: Clients::new(), tuning, recent: Recent::default(), told, counts };
         Ok(Self { lanes: HashMap::new(), running: JoinSet::new(), lane_of: HashMap::new(), cx: Arc::new(cx) })
     }
 
@@ -136,7 +138,11 @@ impl Context {
                 reading != Reading::ProviderError
             }
             Job::Alert { provider, least, alert } => {
-                alert::tell(&self.clients, &self.tuning, &provider, least, &alert).await
+                match alert::tell(&self.clients, &self.tuning, &self.recent, &provider, least, &alert).await {
+                    Outcome::Sent => true,
+                    Outcome::Failed => false,
+                    Outcome::NotSent => return,
+                }
             }
             Job::Event { hook, payload } => {
                 let body = hook::event_body(&payload, &hook);

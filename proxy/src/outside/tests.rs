@@ -237,7 +237,7 @@ fn event_says_what_happened_and_its_own_keys_stand() {
 // ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A peer that answers the first request when the test says so, and all others at once.
-fn gated() -> (Peer, std::sync::mpsc::Sender<()>) {
+pub(crate) fn gated() -> (Peer, std::sync::mpsc::Sender<()>) {
     let (open, gate) = channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let peer = Peer::start(move |_, number, out| {
