@@ -15,7 +15,8 @@ use crate::histogram::{BUCKET_BOUNDS_US, BUCKETS};
 use crate::names::{self, Family, Kind, Unit};
 use crate::process::Process;
 use crate::shard::{
-    Counter, FailureLabels, RequestCells, RequestLabels, RetryLabels, SplitCells, SplitLabels, WorkerCells,
+    Counter, FailureLabels, MirrorCells, MirrorLabels, RequestCells, RequestLabels, RetryLabels, SplitCells,
+    SplitLabels, WorkerCells,
 };
 use crate::table::Table;
 use crate::window::{Class, Totals};
@@ -28,6 +29,7 @@ pub(crate) struct Tables {
     pub(crate) failures: Table<FailureLabels, Counter>,
     pub(crate) retries: Table<RetryLabels, Counter>,
     pub(crate) splits: Table<SplitLabels, SplitCells>,
+    pub(crate) mirrors: Table<MirrorLabels, MirrorCells>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -40,6 +42,7 @@ impl Tables {
             failures: Table::new(workers, series_max, Arc::clone(dropped)),
             retries: Table::new(workers, series_max, Arc::clone(dropped)),
             splits: Table::new(workers, series_max, Arc::clone(dropped)),
+            mirrors: Table::new(workers, series_max, Arc::clone(dropped)),
             dropped: Arc::clone(dropped),
         }
     }
@@ -50,6 +53,7 @@ impl Tables {
         self.failures.sweep(now_ms);
         self.retries.sweep(now_ms);
         self.splits.sweep(now_ms);
+        self.mirrors.sweep(now_ms);
     }
 
     fn encode_requests(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -91,7 +95,24 @@ impl Tables {
 
     fn encode_splits(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         self.encode_split_counter(encoder, &names::SPLIT_CHOICES, |cells| &cells.choices)?;
-        self.encode_split_counter(encoder, &names::SPLIT_REDISTRIBUTED, |cells| &cells.redistributed)
+        self.encode_split_counter(encoder, &names::SPLIT_REDISTRIBUTED, |cells| &cells.redistributed)?;
+        self.encode_mirrors(encoder)
+    }
+
+    fn encode_mirrors(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut encoder = describe(encoder, &names::MIRROR_REQUESTS)?;
+        for (labels, series) in self.mirrors.series() {
+            let mut row = |class: &str, counter: &dyn Fn(&MirrorCells) -> &Counter| {
+                let count = series.fold(|sum: u64, cells| sum.wrapping_add(counter(cells).get()));
+                let labels = [("router", &*labels.router), ("split", &*labels.split), ("class", class)];
+                write_counter(&mut encoder, &labels, count)
+            };
+            for class in Class::ALL {
+                row(class.as_str(), &|cells| cells.of(class))?;
+            }
+            row("skipped", &|cells| &cells.skipped)?;
+        }
+        Ok(())
     }
 
     fn encode_split_counter(

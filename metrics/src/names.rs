@@ -113,6 +113,11 @@ pub(crate) const SPLIT_REDISTRIBUTED: Family = counter(
     "Requests drawn for this branch that another branch served because this one had no usable endpoint",
     &["router", "split", "branch"],
 );
+pub(crate) const MIRROR_REQUESTS: Family = counter(
+    "serin_mirror_requests_total",
+    "Copies of requests for the canary of a rollout, by class of the answer nobody sees (skipped: not sent)",
+    &["router", "split", "class"],
+);
 pub(crate) const SPLIT_WEIGHT: Family = gauge(
     "serin_split_weight",
     "Share of a split's requests that this branch is meant to get, from 0 to 1",
@@ -295,6 +300,7 @@ pub const FAMILIES: &[Family] = &[
     RETRIES,
     SPLIT_CHOICES,
     SPLIT_REDISTRIBUTED,
+    MIRROR_REQUESTS,
     SPLIT_WEIGHT,
     ENDPOINTS,
     ROLLOUT_INFO,

@@ -148,6 +148,23 @@ pub struct SplitCells {
     pub redistributed: Counter,
 }
 
+/// One worker's counts of the copies that were made for one split.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct MirrorCells {
+    /// Copies that were sent, by how they went.
+    sent: [Counter; Class::ALL.len()],
+    /// Copies that were due and not sent: too many in flight, or a body that was not held.
+    pub skipped: Counter,
+}
+
+impl MirrorCells {
+    /// The copies of one class.
+    pub fn of(&self, class: Class) -> &Counter {
+        &self.sent[class as usize]
+    }
+}
+
 /// The way of one worker to its cells. Looking cells up is for binding time: it locks and may allocate. What it
 /// returns is kept and written per request.
 #[derive(Debug)]
@@ -187,6 +204,12 @@ impl Shard {
         self.metrics.tables().retries.cell(self.worker, &labels)
     }
 
+    /// The cells of the copies made for one split.
+    pub fn mirror(&self, router: &str, split: &str) -> Arc<MirrorCells> {
+        let labels = MirrorLabels { router: router.into(), split: split.into() };
+        self.metrics.tables().mirrors.cell(self.worker, &labels)
+    }
+
     /// The cells of one branch of a split.
     pub fn split(&self, router: &str, split: &str, branch: &str) -> Arc<SplitCells> {
         let labels = SplitLabels { router: router.into(), split: split.into(), branch: branch.into() };
@@ -206,6 +229,13 @@ pub(crate) struct FailureLabels {
 pub(crate) struct RetryLabels {
     pub(crate) router: Arc<str>,
     pub(crate) client: Arc<str>,
+}
+
+/// Labels of [`Shard::mirror`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MirrorLabels {
+    pub(crate) router: Arc<str>,
+    pub(crate) split: Arc<str>,
 }
 
 /// Labels of [`Shard::split`].
@@ -256,6 +286,20 @@ impl LabelSet for RetryLabels {
 
     fn overflow_last() -> Self {
         Self { router: OVERFLOW.into(), client: OVERFLOW.into() }
+    }
+}
+
+impl LabelSet for MirrorLabels {
+    fn limited(&self) -> Self {
+        Self { router: limit(&self.router), split: limit(&self.split) }
+    }
+
+    fn overflow(&self) -> Self {
+        Self { router: Arc::clone(&self.router), split: OVERFLOW.into() }
+    }
+
+    fn overflow_last() -> Self {
+        Self { router: OVERFLOW.into(), split: OVERFLOW.into() }
     }
 }
 

@@ -78,6 +78,10 @@ fn populate(shard: &Shard) {
     let split = shard.split("outgoing", "/host/world", "v2");
     split.choices.add(3);
     split.redistributed.inc();
+    let copies = shard.mirror("outgoing", "/host/world");
+    copies.of(Class::Success).add(2);
+    copies.of(Class::Failure).inc();
+    copies.skipped.add(4);
     let worker = shard.worker();
     worker.connections_accepted.add(5);
     worker.connections_active.set(2);
@@ -205,6 +209,8 @@ fn workers_are_summed_where_they_have_no_label() {
     check_value(&page, "serin_binding_cache_lookups_total", "result", &[("hit", 18.0), ("miss", 4.0)]);
     check_value(&page, "serin_split_choices_total", "branch", &[("v2", 6.0)]);
     check_value(&page, "serin_split_redistributed_total", "branch", &[("v2", 2.0)]);
+    let classes = [("failure", 2.0), ("ignored", 0.0), ("skipped", 8.0), ("success", 4.0)];
+    check_value(&page, "serin_mirror_requests_total", "class", &classes);
     check_value(&page, "serin_response_failures_total", "reason", &[("no_route", 2.0)]);
     check_value(&page, "serin_retries_total", "client", &[("/#/clusters/world-v1", 4.0)]);
     check_value(&page, "serin_connections_accepted_total", "worker", &[("0", 5.0), ("1", 5.0)]);

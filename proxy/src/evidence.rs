@@ -7,6 +7,7 @@
 //! [`SplitEvidence::traffic`] first and takes the events of [`Records`] afterwards has every event of each request that
 //! the traffic no longer shows as open.
 
+mod copies;
 mod heads;
 mod health;
 mod records;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use serin_rollout::{Arm, ArmTotals, Open, Ppm, TimestampMs, Traffic};
 
+pub use copies::{Copies, Mirrored};
 pub use heads::{BUCKETS, HeadTimes};
 pub use records::{RING_MAX, Record, Records};
 pub use tally::{Tally, Unlisted};
@@ -93,6 +95,15 @@ impl SplitEvidence {
     pub fn heads(&self, arm: Arm) -> HeadTimes {
         let mut sum = HeadTimes::default();
         self.of(arm).for_each(|tally| tally.heads.add_to(&mut sum));
+        sum
+    }
+
+    /// How the copies went that the canary got, and how long their heads took, cumulative since this was made. They are
+    /// part of nothing else here.
+    #[must_use]
+    pub fn mirrored(&self) -> Mirrored {
+        let mut sum = Mirrored::default();
+        self.tallies.iter().for_each(|tally| tally.copies().add_to(&mut sum));
         sum
     }
 

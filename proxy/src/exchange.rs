@@ -11,6 +11,7 @@ use crate::body::Body;
 use crate::conn::Link;
 use crate::inflight::Handle;
 use crate::local::Local;
+use crate::mirror::Due;
 use crate::snapshot::ServerStructure;
 
 /// A request with what is known of it so far. Layers fill it in from the outside to the inside.
@@ -42,6 +43,8 @@ pub struct Exchange {
     pub context: bool,
     /// A session that was made for its user, told of with the answer; set by routing.
     pub session: Option<Box<Session>>,
+    /// A copy of it is due; set by routing.
+    pub copy: Option<Box<Due>>,
     /// Are `X-Forwarded-*` set from the connection on the way out: edge listeners.
     pub forwarded: bool,
 }

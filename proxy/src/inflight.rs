@@ -96,12 +96,15 @@ pub struct InFlight {
     /// Slots with a deadline: while it is 0 the tick sleeps.
     timed: Cell<u32>,
     tick: tokio::sync::Notify,
+    copies: Cell<usize>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     live: bool,
     trusted: bool,
+    /// It is the copy of a request: nobody waits for it.
+    copy: bool,
     started_us: u64,
     series: Option<Rc<Series>>,
     lease: Option<Lease>,
@@ -118,6 +121,17 @@ struct Slot {
 impl InFlight {
     /// Opens a slot for a request that began now.
     pub fn open(worker: &Rc<Worker>, now_us: u64) -> Ticket {
+        worker.shard.worker().requests_active.inc();
+        Self::open_slot(worker, now_us, false)
+    }
+
+    /// Opens a slot for the copy of a request. It counts nowhere but in [`InFlight::copies`].
+    pub fn open_copy(worker: &Rc<Worker>) -> Ticket {
+        worker.in_flight.copies.set(worker.in_flight.copies.get() + 1);
+        Self::open_slot(worker, worker.coarse_us.get(), true)
+    }
+
+    fn open_slot(worker: &Rc<Worker>, now_us: u64, copy: bool) -> Ticket {
         let this = &worker.in_flight;
         let mut slots = this.slots.borrow_mut();
         let key = this.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -127,15 +141,20 @@ impl InFlight {
         let slot = &mut slots[key as usize];
         debug_assert!(!slot.live, "a free slot is in use");
         slot.live = true;
-        worker.shard.worker().requests_active.inc();
+        slot.copy = copy;
         slot.started_us = now_us;
         worker.coarse_us.set(now_us);
         Ticket { worker: Rc::clone(worker), key, done: false }
     }
 
-    /// Requests in flight.
+    /// Requests in flight, without copies.
     pub fn len(&self) -> usize {
-        self.slots.borrow().len() - self.free.borrow().len()
+        self.slots.borrow().len() - self.free.borrow().len() - self.copies.get()
+    }
+
+    /// Copies of requests in flight.
+    pub fn copies(&self) -> usize {
+        self.copies.get()
     }
 
     /// Is nothing in flight.
@@ -242,7 +261,11 @@ impl Ticket {
             std::mem::take(slot)
         });
         in_flight.free.borrow_mut().push(self.key);
-        self.worker.shard.worker().requests_active.dec();
+        if slot.copy {
+            in_flight.copies.set(in_flight.copies.get().saturating_sub(1));
+        } else {
+            self.worker.shard.worker().requests_active.dec();
+        }
         if let Some(series) = slot.series {
             series.record(class, now_us.saturating_sub(slot.started_us));
         }

@@ -38,6 +38,7 @@ pub mod ledger;
 pub mod listener;
 pub mod local;
 pub mod logging;
+pub mod mirror;
 pub mod outlier;
 pub mod outside;
 pub mod own_address;

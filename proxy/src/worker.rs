@@ -27,6 +27,7 @@ use crate::error::ProxyError;
 use crate::evidence::Records;
 use crate::inflight::InFlight;
 use crate::local::Local;
+use crate::mirror::Mirrors;
 use crate::pool::LocalCluster;
 use crate::snapshot::{Phase, World};
 use crate::{accept, own_address};
@@ -82,6 +83,8 @@ pub struct Worker {
     pub links: Links,
     /// Requests that wait for a name.
     pub waiters: Waiters,
+    /// Where copies of requests go.
+    pub mirrors: Mirrors,
     current: RefCell<Rc<Local>>,
     clusters: RefCell<Clusters>,
     random: RefCell<fastrand::Rng>,
@@ -125,6 +128,7 @@ async fn sweep(worker: Rc<Worker>) {
             cluster.sweep(now_us);
             Rc::strong_count(cluster) > 1
         });
+        worker.mirrors.sweep(now_us);
         worker.current().shape.sweep(now_us / 1000);
     }
 }
@@ -150,6 +154,7 @@ impl Worker {
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
             waiters: Waiters::default(),
+            mirrors: Mirrors::default(),
             current: RefCell::new(Rc::new(local)),
             clusters: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),

@@ -76,12 +76,14 @@ fn any_family_with_labels_stays_within_its_cap() {
         shard.failures(&router, "connect");
         shard.retries(&router, "a");
         shard.split(&router, "s", "a");
+        shard.mirror(&router, "s");
     }
     let tables = metrics.tables();
     let most = 1 + OVERFLOW_SERIES_MAX + 1;
     // A failure's overflow drops the router, so one series holds them all.
     let found = [tables.requests.series().len(), tables.retries.series().len(), tables.splits.series().len()];
     assert_eq!((found, tables.failures.series().len()), ([most; 3], 2));
+    assert_eq!(tables.mirrors.series().len(), most);
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         route: None,
         context: false,
         session: None,
+        copy: None,
         forwarded: false,
     }
 }

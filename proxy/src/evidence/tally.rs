@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serin_rollout::{Arm, ArmTotals, OVERDUE_SHARES_MAX, Ppm};
 
+use super::copies::Copies;
 use super::heads::Histogram;
 use super::health::Health;
 
@@ -12,6 +13,7 @@ use super::health::Health;
 pub struct Tally {
     canary: ArmTally,
     primary: ArmTally,
+    copies: Copies,
 }
 
 /// There is no room for one more share of overdue requests.
@@ -57,6 +59,11 @@ impl Tally {
             Arm::Canary => &self.canary,
             Arm::Primary => &self.primary,
         }
+    }
+
+    /// What the canary got copies of.
+    pub fn copies(&self) -> &Copies {
+        &self.copies
     }
 
     /// A request was sent to the arm. `oldest_us`: when the oldest open one was routed, which may be this one.

@@ -1,3 +1,5 @@
+use serin_metrics::Class;
+
 use super::*;
 
 #[test]
@@ -47,4 +49,19 @@ fn a_share_too_many_stays_open() {
     evidence.tally(0).remove_overdue(Arm::Primary, share(3));
     assert_eq!(evidence.tally(0).add_overdue(Arm::Primary, share(max), 1), Ok(()));
     assert_eq!(evidence.traffic().primary_open.overdue_total(), max as u64 + 1);
+}
+
+#[test]
+fn copies_are_counted_apart_and_add_up() {
+    let evidence = SplitEvidence::new(2);
+    let before = evidence.mirrored();
+    for worker in 0..2 {
+        let copies = evidence.tally(worker).copies();
+        copies.head(1_000);
+        [Class::Success, Class::Failure, Class::Ignored].into_iter().for_each(|class| copies.ended(class));
+    }
+    let since = evidence.mirrored().since(&before);
+    assert_eq!((since.success, since.failure, since.heads.count()), (2, 2, 2));
+    assert_eq!(evidence.traffic(), SplitEvidence::new(1).traffic());
+    assert_eq!(evidence.heads(Arm::Canary).count(), 0);
 }

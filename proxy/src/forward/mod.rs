@@ -19,11 +19,13 @@ pub use pump::{Pump, Stopped};
 pub use up_h1::UpH1;
 pub use up_h2::UpH2;
 
+use crate::bindings::Binding;
 use crate::body::Body;
 use crate::clock;
 use crate::error::{Fault, Origin, ProxyError};
 use crate::exchange::{Exchange, Route};
 use crate::inflight::{Deadline, Handle};
+use crate::mirror::{self, Due};
 use crate::pool::{Endpoint, LocalCluster};
 use crate::retry::{self, Attempt};
 use crate::worker::Worker;
@@ -74,6 +76,9 @@ pub fn forward(
         };
         let mut source = Source::new(std::mem::take(&mut exchange.body));
         let cluster = &leaf.cluster;
+        if let Some(due) = exchange.copy.take_if(|_| source.is_end()) {
+            mirror::send(&worker, *due, &exchange, &binding, Body::default());
+        }
         if let Some(status) = cluster.answer {
             let mut response = Response::new(Body::default());
             *response.status_mut() = status;
@@ -104,6 +109,9 @@ pub fn forward(
                     Ok(mut response) => {
                         worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
                         tell_session(&exchange, &mut response);
+                        if let Some(due) = exchange.copy.take() {
+                            copy_held(&worker, *due, &exchange, &binding, &source);
+                        }
                         worker.give_map(exchange.parts.headers);
                         return Ok(response);
                     }
@@ -120,6 +128,9 @@ pub fn forward(
                 && cluster.budget.borrow_mut().withdraw(clock::now_ms());
             end_attempt(&worker, handle, &fault);
             if !again {
+                if let Some(due) = exchange.copy.take() {
+                    copy_held(&worker, *due, &exchange, &binding, &source);
+                }
                 return Err(fault.error);
             }
             retries += 1;
@@ -135,6 +146,14 @@ pub fn forward(
 fn tell_session(exchange: &Exchange, response: &mut Response<Body>) {
     for cookie in exchange.session.iter().flat_map(|session| session.cookies()) {
         response.headers_mut().append(SET_COOKIE, cookie.clone());
+    }
+}
+
+/// The copy of a request with a body goes when the body has been read: if it is still held, all of it.
+fn copy_held(worker: &Rc<Worker>, due: Due, exchange: &Exchange, binding: &Rc<Binding>, source: &Source) {
+    match source.whole() {
+        Some(body) => mirror::send(worker, due, exchange, binding, Body::full(body)),
+        None => due.skip(),
     }
 }
 

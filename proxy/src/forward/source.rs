@@ -49,6 +49,11 @@ impl Source {
         }
     }
 
+    /// All of it, if it came in one piece that is still held.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        self.kept.clone().filter(|_| self.state == State::Replaying || self.body.is_end())
+    }
+
     /// Goes back to the start. `false`: something is lost, and the body cannot be sent again.
     pub(crate) fn rewind(&mut self) -> bool {
         match self.state {
@@ -103,6 +108,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(source.length(), Some(5));
             assert_eq!(next(&mut source).as_deref(), Some(b"hello".as_slice()));
+            assert_eq!(source.whole().as_deref(), Some(b"hello".as_slice()));
             assert!(source.is_end() && source.rewind());
         }
     }
@@ -112,7 +118,7 @@ mod tests {
         let mut source = Source::new(Body::full(vec![0; KEPT_MAX + 1]));
         assert!(source.rewind());
         assert!(next(&mut source).is_some());
-        assert!(!source.rewind());
+        assert!(!source.rewind() && source.whole().is_none());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route};
+use crate::mirror::{self, Due};
 use crate::router::{self, Parts, PeerKey};
 use crate::worker::Worker;
 
@@ -150,9 +151,9 @@ fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
 }
 
 fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Result<Step, ProxyError> {
-    let mut session = exchange.session.take();
-    let drawn = draw(worker, exchange, &binding, &mut session);
-    exchange.session = session;
+    let (mut session, mut copy) = (exchange.session.take(), None);
+    let drawn = draw(worker, exchange, &binding, &mut session, &mut copy);
+    (exchange.session, exchange.copy) = (session, copy);
     match drawn? {
         Drawn::Leaf(leaf) => {
             if let Some(handle) = exchange.handle {
@@ -318,6 +319,7 @@ fn draw(
     exchange: &Exchange,
     binding: &Binding,
     session: &mut Option<Box<Session>>,
+    copy: &mut Option<Box<Due>>,
 ) -> Result<Drawn, ProxyError> {
     // by far the most names: one leaf, somebody home
     if let NameTree::Leaf(Target::Name(leaf)) = &binding.tree
@@ -354,6 +356,9 @@ fn draw(
     let state = |target: &Target| target.state(worker);
     let picked = dtab::pick(&binding.tree, &mut next, &*snapshot.weights, &state, &rules);
     let waits = matches!(picked.outcome, Outcome::Pending(_));
+    if !waits {
+        *copy = mirror::due(worker, exchange, binding, picked.draws.as_slice(), &mut chance);
+    }
     if let Some(handle) = exchange.handle
         && !waits
     {
