@@ -44,6 +44,7 @@ pub use desk::Desk;
 pub use events::SUBSCRIBERS_MAX;
 pub use guard::Tokens;
 pub use rollouts::HISTORY_MAX;
+pub(crate) use rollouts::file_is_behind;
 
 /// Admin connections at once; more are closed unanswered.
 pub const CONNECTIONS_MAX: usize = 256;

@@ -174,7 +174,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::validate(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Dtab { command: DtabCommand::Fmt { file } } => dtab::format(file.as_deref()),
-        Command::Rollout { command } => rollout::rollout(&command),
+        Command::Rollout { command } => rollout::rollout(*command),
         Command::Version { output } => version(output),
     }
 }

@@ -173,9 +173,9 @@ fn readiness_names_journals_and_files_that_are_behind() {
     stand.check("/readyz?verbose", 200, "[-] rollout world: the journal cannot be written, no weight rises: the disk");
     stand.handle.stop();
     let behind = View { promoted: Some("/srv/v2@r7".into()), ..view("x") };
-    assert!(crate::admin::rollouts::file_is_behind(&behind).unwrap().starts_with("/srv/v2 was promoted and serves"));
+    assert!(file_is_behind(&behind).unwrap().starts_with("/srv/v2 was promoted and serves"));
     let level = View { promoted: Some("/srv/v1@r6".into()), ..view("x") };
-    assert_eq!(crate::admin::rollouts::file_is_behind(&level), None);
+    assert_eq!(file_is_behind(&level), None);
 }
 
 #[test]
