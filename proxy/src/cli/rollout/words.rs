@@ -114,10 +114,10 @@ pub(super) fn span(ms: u64) -> String {
         small => format!("{large} {unit} {small} {sub}"),
     };
     match seconds {
-        0 => format!("{ms} ms"),
-        ..60 => format!("{seconds} s"),
-        ..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
-        ..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        ..1 => format!("{ms} ms"),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
         _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
     }
 }
