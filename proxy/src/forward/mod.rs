@@ -25,7 +25,7 @@ use crate::clock;
 use crate::error::{Fault, Origin, ProxyError};
 use crate::exchange::{Exchange, Route};
 use crate::inflight::{Deadline, Handle};
-use crate::mirror::{self, Due};
+use crate::mirror;
 use crate::pool::{Endpoint, LocalCluster};
 use crate::retry::{self, Attempt};
 use crate::worker::Worker;
@@ -76,9 +76,7 @@ pub fn forward(
         };
         let mut source = Source::new(std::mem::take(&mut exchange.body));
         let cluster = &leaf.cluster;
-        if let Some(due) = exchange.copy.take_if(|_| source.is_end()) {
-            mirror::send(&worker, *due, &exchange, &binding, Body::default());
-        }
+        copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
             let mut response = Response::new(Body::default());
             *response.status_mut() = status;
@@ -109,9 +107,7 @@ pub fn forward(
                     Ok(mut response) => {
                         worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
                         tell_session(&exchange, &mut response);
-                        if let Some(due) = exchange.copy.take() {
-                            copy_held(&worker, *due, &exchange, &binding, &source);
-                        }
+                        copy_held(&worker, &mut exchange, &binding, &source);
                         worker.give_map(exchange.parts.headers);
                         return Ok(response);
                     }
@@ -128,9 +124,7 @@ pub fn forward(
                 && cluster.budget.borrow_mut().withdraw(clock::now_ms());
             end_attempt(&worker, handle, &fault);
             if !again {
-                if let Some(due) = exchange.copy.take() {
-                    copy_held(&worker, *due, &exchange, &binding, &source);
-                }
+                copy_held(&worker, &mut exchange, &binding, &source);
                 return Err(fault.error);
             }
             retries += 1;
@@ -149,10 +143,18 @@ fn tell_session(exchange: &Exchange, response: &mut Response<Body>) {
     }
 }
 
-/// The copy of a request with a body goes when the body has been read: if it is still held, all of it.
-fn copy_held(worker: &Rc<Worker>, due: Due, exchange: &Exchange, binding: &Rc<Binding>, source: &Source) {
+/// The copy of a request without a body needs to wait for nothing.
+fn copy_at_once(worker: &Rc<Worker>, exchange: &mut Exchange, binding: &Rc<Binding>, source: &Source) {
+    if let Some(due) = exchange.copy.take_if(|_| source.is_end()) {
+        mirror::send(worker, *due, exchange, binding, Body::default());
+    }
+}
+
+/// That of a request with a body goes when the body has been read: if it is still held, all of it.
+fn copy_held(worker: &Rc<Worker>, exchange: &mut Exchange, binding: &Rc<Binding>, source: &Source) {
+    let Some(due) = exchange.copy.take() else { return };
     match source.whole() {
-        Some(body) => mirror::send(worker, due, exchange, binding, Body::full(body)),
+        Some(body) => mirror::send(worker, *due, exchange, binding, Body::full(body)),
         None => due.skip(),
     }
 }

@@ -371,7 +371,17 @@ fn draw(
             worker.in_flight.add_draw(handle, split, start);
         }
     }
-    match picked.outcome {
+    leaf(worker, exchange, binding, picked.outcome)
+}
+
+/// What came of a choice, as a leaf or as an error.
+fn leaf(
+    worker: &Worker,
+    exchange: &Exchange,
+    binding: &Binding,
+    outcome: Outcome<'_, Target>,
+) -> Result<Drawn, ProxyError> {
+    match outcome {
         Outcome::Leaf(Target::Name(leaf)) => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Pending(Target::Name(leaf)) => Ok(Drawn::Pending(Some(Rc::clone(leaf)))),
         Outcome::Pending(_) => Ok(Drawn::Pending(None)),
