@@ -388,9 +388,12 @@ impl Run<'_> {
         self.post_rollout();
     }
 
+    /// Asks in order and stops at the first that refuses; one that has not been told yet is no error.
     fn post_rollout(&mut self) {
-        if !self.ask_all(HookKind::PostRollout) {
-            self.tell(Event::PostRolloutError);
+        for at in 0..self.plan.hooks().len() {
+            if self.plan.hooks()[at].kind == HookKind::PostRollout && self.ask(at) == Answer::Refused {
+                return self.tell(Event::PostRolloutError);
+            }
         }
     }
 

@@ -84,7 +84,8 @@ pub struct Look<'a> {
 pub struct Decision {
     /// What happened, in order.
     pub events: Vec<Event>,
-    /// Hooks that were asked, as indices into the plan's list.
+    /// Hooks whose answers were looked at, as indices into the plan's list. Those of kind [`HookKind::PostRollout`] are
+    /// to be told now: the rollout has ended.
     pub asked: Vec<usize>,
     /// The weight, where it changed: from, to.
     pub weight: Option<(Ppm, Ppm)>,
@@ -103,8 +104,7 @@ impl Decision {
     /// Whether more traffic goes to the canary: then the journal comes first.
     #[must_use]
     pub fn is_raise(&self) -> bool {
-        let rises = |change: Option<(Ppm, Ppm)>| change.is_some_and(|(from, to)| to > from);
-        rises(self.weight) || rises(self.share)
+        self.share.is_some_and(|(from, to)| to > from)
     }
 }
 
@@ -119,6 +119,8 @@ pub struct Rollout {
     /// Whether the last metric check lets the rollout go on.
     pub(crate) check: Option<Hold>,
     pub(crate) answers: Vec<Answer>,
+    /// The weight changed since: what the hooks of a step said belongs to the step before.
+    pub(crate) answers_stale: bool,
     pub(crate) waiting: Option<Gate>,
     /// Since when the weight is what it is, and how many canary requests there had been.
     pub(crate) step_at: TimestampMs,
@@ -154,6 +156,7 @@ impl Rollout {
             paused: false,
             check: None,
             answers: Vec::new(),
+            answers_stale: false,
             waiting: None,
             step_at: now,
             step_from: 0,
@@ -281,6 +284,7 @@ impl Rollout {
         self.note_storage(&mut told);
         if self.state.phase.is_end() && !before.phase.is_end() {
             self.ended = Some(before.clone());
+            self.tell_of_the_end(&mut told);
         }
         debug_assert!(
             self.state.weight <= before.weight || !told.events.is_empty(),
@@ -292,6 +296,16 @@ impl Rollout {
         let noted = self.state != before || self.paused != was_paused;
         let entries = if noted || !told.events.is_empty() { vec![self.entry(&told.events, now)] } else { Vec::new() };
         Decision { events: told.events, asked: told.asked, weight, share, entries }
+    }
+
+    /// Hooks that are told of the end; Flagger's own clock has done so where it ended the run.
+    fn tell_of_the_end(&self, told: &mut interval::Told) {
+        let hooks = self.hooks().iter().enumerate();
+        let post = hooks.filter(|(_, hook)| hook.kind == HookKind::PostRollout).map(|(at, _)| at);
+        let post: Vec<usize> = post.collect();
+        if !post.iter().any(|at| told.asked.contains(at)) {
+            told.asked.extend(post);
+        }
     }
 
     /// The file wins: another primary ends whatever runs, and is what serves from now on.
@@ -343,6 +357,7 @@ impl Rollout {
         if share != was || self.state.weight != before.weight || new_run {
             self.step_at = now;
             self.step_from = self.traffic.canary.routed;
+            self.answers_stale = true;
         } else if self.state.phase != before.phase && self.state.phase == Phase::Promoting {
             self.step_at = now;
         }
@@ -385,7 +400,7 @@ impl Rollout {
     }
 
     fn interval_tick(&mut self, plan: &Plan, tick: &Tick<'_>, told: &mut interval::Told) {
-        let frozen = self.paused || self.held.is_some();
+        let frozen = self.is_frozen();
         *told = interval::tick(plan, &mut self.state, tick, frozen);
         let gate = Event::Waiting(Gate::TrafficIncrease);
         self.waiting = told.events.contains(&gate).then_some(Gate::TrafficIncrease);
@@ -427,9 +442,11 @@ impl Rollout {
 
     pub(crate) fn gate_open(&self, hooks: &[crate::Hook], kind: HookKind) -> Answer {
         let answers = hooks.iter().enumerate().filter(|(_, hook)| hook.kind == kind);
+        let stale = self.answers_stale && kind != HookKind::ConfirmRollout;
         let mut all = Answer::Passed;
         for (at, _) in answers {
             match self.answers.get(at).copied().unwrap_or_default() {
+                _ if stale => return Answer::Pending,
                 Answer::Refused => return Answer::Refused,
                 Answer::Pending => all = Answer::Pending,
                 Answer::Passed => {}
@@ -448,6 +465,7 @@ impl Rollout {
 
 mod recovery;
 mod shown;
+mod wanted;
 
 /// The longest name and reason kept of a command, in characters.
 pub const WORDS_MAX: usize = 200;

@@ -62,12 +62,21 @@ impl Rollout {
         told: &mut interval::Told,
     ) {
         self.answers = tick.answers.iter().copied().take(crate::PLAN_ENTRIES_MAX).collect();
+        self.answers_stale = false;
+        let before = self.state.clone();
         self.follow_target(policy, tick, now, told);
+        let begun = self.state.applied != before.applied; // what was asked before was not asked of this run
+        self.answers_stale = begun;
         if !self.state.phase.is_active() && self.state.phase != Phase::Waiting {
             return;
         }
         let rollback_asked = policy.settings().hooks.iter().zip(tick.answers);
-        if rollback_asked.into_iter().any(|(hook, a)| hook.kind == HookKind::Rollback && *a == Answer::Passed) {
+        let asked = !begun && (before.phase.is_active() || before.phase == Phase::Waiting);
+        if asked && rollback_asked.into_iter().any(|(hook, a)| hook.kind == HookKind::Rollback && *a == Answer::Passed)
+        {
+            if self.state.phase == Phase::Waiting {
+                self.state.applied = Some(tick.target.clone()); // what waited is what was given up
+            }
             return self.roll_back(Cause::Hook, told);
         }
         if self.state.phase == Phase::Waiting {
@@ -77,7 +86,9 @@ impl Rollout {
             if tick.skip_analysis {
                 return self.succeed(Event::Skipped, told);
             }
-            self.check(policy, tick, told);
+            if !begun {
+                self.check(policy, tick, told);
+            }
         }
     }
 
@@ -273,7 +284,8 @@ impl Rollout {
             self.waiting = None;
             return true;
         }
-        if self.waiting != Some(gate) {
+        // Between a raise and the next tick nobody has been asked yet.
+        if self.waiting != Some(gate) && !self.answers_stale {
             self.waiting = Some(gate);
             told.events.push(Event::Waiting(gate));
         }

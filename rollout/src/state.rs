@@ -191,14 +191,22 @@ impl State {
     /// brings no request to a revision that no tick has seen yet.
     #[must_use]
     pub fn share_of(&self, canary: &Revision) -> Ppm {
-        if self.applied.as_ref() == Some(canary) { self.canary_share() } else { Ppm::ZERO }
+        let holder = if self.is_stranded() { &self.serving } else { &self.applied };
+        if holder.as_ref() == Some(canary) { self.canary_share() } else { Ppm::ZERO }
     }
 
-    /// What all traffic goes to when the canary has none: the revision promoted last, else what the file calls primary.
+    /// What all traffic goes to when the canary has none: the revision promoted last, else what the file calls primary;
+    /// after a promotion that failed what was to be promoted, since the primary was gone.
     /// `None`: nothing is known, as after a journal that could not be read; then it is what the file says now.
     #[must_use]
     pub fn proven(&self) -> Option<&Revision> {
-        self.promoted.as_ref().or(self.origin.as_ref())
+        let stranded = self.serving.as_ref().filter(|_| self.is_stranded());
+        stranded.or(self.promoted.as_ref()).or(self.origin.as_ref())
+    }
+
+    /// Whether a promotion failed and its canary kept the traffic: pace `interval` forgets the canary's name then.
+    fn is_stranded(&self) -> bool {
+        matches!(self.phase, Phase::RolledBack | Phase::Waiting) && self.weight > Ppm::ZERO
     }
 
     /// Whether the primary runs what is judged: only between the last step of pace `interval` and its end.

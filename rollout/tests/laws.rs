@@ -7,6 +7,16 @@ use serin_rollout::event::Cause;
 use serin_rollout::journal::last_entry;
 use serin_rollout::*;
 
+const KINDS: [HookKind; 7] = [
+    HookKind::ConfirmPromotion,
+    HookKind::ConfirmRollout,
+    HookKind::ConfirmTrafficIncrease,
+    HookKind::PostRollout,
+    HookKind::PreRollout,
+    HookKind::Rollback,
+    HookKind::Rollout,
+];
+
 #[derive(Clone, Debug)]
 enum Input {
     Tick {
@@ -14,7 +24,7 @@ enum Input {
         origin: u8,
         canary: u8,
         primary: u8,
-        answer: u8,
+        answers: Vec<u8>,
         reading: u8,
         skip: bool,
         suspended: bool,
@@ -40,19 +50,19 @@ enum Input {
 }
 
 fn arb_input() -> impl Strategy<Value = Input> {
+    let answers = vec(prop_oneof![8 => Just(0_u8), 1 => Just(1_u8), 1 => Just(2_u8)], KINDS.len());
     let names = (0..4_u8, prop_oneof![9 => Just(0_u8), 1 => Just(4_u8)]);
-    let tick =
-        (names, 0..6_u8, 0..6_u8, any::<u8>(), any::<u8>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1))
-            .prop_map(|((target, origin), canary, primary, answer, reading, skip, suspended)| Input::Tick {
-                target,
-                origin,
-                canary,
-                primary,
-                answer,
-                reading,
-                skip,
-                suspended,
-            });
+    let tick = (names, 0..6_u8, 0..6_u8, answers, any::<u8>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1))
+        .prop_map(|((target, origin), canary, primary, answers, reading, skip, suspended)| Input::Tick {
+            target,
+            origin,
+            canary,
+            primary,
+            answers,
+            reading,
+            skip,
+            suspended,
+        });
     let up = (prop::bool::weighted(0.95), prop::bool::weighted(0.9));
     let look = (0..3_000_u16, 0..4_u8, any::<u16>(), up, 0..200_000_u32)
         .prop_map(|(canary, failed, primary, up, after_ms)| Input::Look { canary, failed, primary, up, after_ms });
@@ -83,15 +93,18 @@ fn readiness(number: u8) -> Readiness {
 
 fn pace(number: u8, evidence: bool) -> Pace {
     let percent = |list: &[u32]| list.iter().map(|step| Ppm::from_percent(*step).unwrap()).collect();
-    let kinds = [HookKind::ConfirmPromotion, HookKind::Rollback, HookKind::ConfirmRollout, HookKind::PreRollout];
-    let hooks = vec![Hook { name: "hook".into(), kind: kinds[usize::from(number)] }];
+    let hooks: Vec<Hook> = KINDS.map(|kind| Hook { name: "hook".into(), kind }).into();
+    let success = MetricSource::SuccessRate;
+    let metric = Metric { name: "it".into(), source: success, range: Some((Some(20.0), None)), threshold: 0.0 };
+    let metrics = if number == 3 { vec![metric] } else { Vec::new() };
     if evidence {
         let steps = percent([&[10, 50][..], &[1, 5, 25], &[60], &[30, 40, 90]][usize::from(number)]);
         return Pace::Evidence(
-            Policy::new(Settings { steps, hooks, requests_min: 10, ..Settings::default() }).unwrap(),
+            Policy::new(Settings { steps, hooks, metrics, requests_min: 10, ..Settings::default() }).unwrap(),
         );
     }
-    let mut analysis = Analysis { interval_ms: Some(60_000), threshold: Some(2), hooks, ..Analysis::default() };
+    let mut analysis =
+        Analysis { interval_ms: Some(60_000), threshold: Some(2), hooks, metrics, ..Analysis::default() };
     match number {
         0 => analysis.step_weight = Some(20),
         1 => analysis.step_weights = Some(vec![10, 10, 50]),
@@ -116,10 +129,10 @@ struct Run {
 impl Run {
     fn feed(&mut self, input: &Input) -> Option<Decision> {
         match input {
-            Input::Tick { target, origin, canary, primary, answer, reading, skip, suspended } => {
+            Input::Tick { target, origin, canary, primary, answers, reading, skip, suspended } => {
                 let (target, origin) = (revision(*target), revision(*origin));
-                let answers = [[Answer::Passed, Answer::Refused, Answer::Pending][usize::from(*answer) % 3]];
-                let readings = [[Reading::NoValues, Reading::Value(f64::from(*reading))][usize::from(*reading) % 2]];
+                let answers: Vec<Answer> = answers.iter().zip(KINDS).map(|(it, kind)| answer(*it, kind)).collect();
+                let readings = [[Reading::NoValues, Reading::Value(f64::from(*reading))][usize::from(*reading > 9)]];
                 let tick = Tick {
                     target: &target,
                     origin: &origin,
@@ -130,7 +143,7 @@ impl Run {
                     skip_analysis: *skip,
                     suspended: *suspended,
                 };
-                Some(self.rollout.tick(&tick, self.now))
+                Some(self.tick_twice(&tick))
             }
             Input::Look { canary, failed, primary, up, after_ms } => {
                 self.now = self.now.plus(u64::from(*after_ms));
@@ -182,6 +195,32 @@ impl Run {
             }),
         }
     }
+}
+
+impl Run {
+    /// A tick with every answer there is, which must do what it does with those that were wanted.
+    fn tick_twice(&mut self, tick: &Tick<'_>) -> Decision {
+        let wanted = self.rollout.wanted_hooks(tick.target);
+        let only = |at: usize, answer: Answer| if wanted.contains(&at) { answer } else { Answer::Pending };
+        let answers: Vec<Answer> = tick.answers.iter().enumerate().map(|(at, answer)| only(at, *answer)).collect();
+        let readings = if self.rollout.wants_readings() { tick.readings } else { &[] };
+        let mut other = self.rollout.clone();
+        let all = other.tick(tick, self.now);
+        let told = self.rollout.tick(&Tick { answers: &answers, readings, ..tick.clone() }, self.now);
+        let post = |event: &&Event| **event != Event::PostRolloutError;
+        let (with, without): (Vec<&Event>, Vec<&Event>) =
+            (all.events.iter().filter(post).collect(), told.events.iter().filter(post).collect());
+        assert_eq!((with, other.state()), (without, self.rollout.state()), "a hook that nobody wanted mattered");
+        let look = Look { traffic: &self.traffic, canary_up: true, primary_up: true, slow: None };
+        assert_eq!(other.look(&look, self.now).events, self.rollout.clone().look(&look, self.now).events);
+        told
+    }
+}
+
+fn answer(number: u8, kind: HookKind) -> Answer {
+    let answers = [Answer::Passed, Answer::Refused, Answer::Pending];
+    let number = usize::from(number);
+    answers[if kind == HookKind::Rollback { [1, 0, 2][number] } else { number }]
 }
 
 /// Events that explain a rise.
@@ -246,7 +285,7 @@ fn check_run(evidence: bool, first: u8, inputs: &[Input]) {
             assert!(!clean || last.as_ref().is_none_or(|entry| entry.state == *again.state()), "clean is clean");
         }
         let other = Rollout::recover(pace(first, !evidence), last.as_ref(), true, run.now);
-        let ends = other.state().phase.is_end();
+        let ends = !other.state().phase.is_active();
         assert!(other.state().canary_share() == Ppm::ZERO || ends, "another pace begins again");
     }
 }
@@ -279,12 +318,13 @@ fn flaggers_rule_that_feeds_a_broken_primary_is_followed_and_told() {
         storage_ok: true,
         raised_from: None,
     };
+    let answers = vec![0; KINDS.len()];
     let tick = |primary| Input::Tick {
         target: 1,
         origin: 0,
         canary: 2,
         primary,
-        answer: 0,
+        answers: answers.clone(),
         reading: 0,
         skip: false,
         suspended: false,

@@ -127,6 +127,7 @@ impl World {
                 self.rollout.set_routing(Ppm::ZERO, false);
                 self.routing_rewritten = false;
             }
+            let wanted = self.rollout.wanted_hooks(&self.target);
             let decision = self.rollout.tick(
                 &Tick {
                     target: &self.target,
@@ -141,6 +142,9 @@ impl World {
                 TimestampMs(at as u64 * 60_000),
             );
             let hooks = hooks(&self.config);
+            for asked in decision.asked.iter().filter(|at| hooks[**at].kind != HookKind::PostRollout) {
+                assert!(wanted.contains(asked), "{} was asked and not wanted", hooks[*asked].name);
+            }
             let codes: Vec<_> = decision.events.iter().map(|e| e.code()).filter(|c| *c != "compat-hazard").collect();
             push(&mut seen, "reasons", codes.into());
             let alerts: Vec<_> = decision.alerts().map(severity).collect();

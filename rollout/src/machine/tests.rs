@@ -6,6 +6,7 @@ use crate::plan::{Hook, Metric, MetricSource};
 use crate::policy::Settings;
 use crate::record::{Arm, ArmTotals, Kind};
 
+mod gates;
 mod life;
 
 /// A rollout, its traffic and its clock.

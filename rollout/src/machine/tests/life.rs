@@ -274,6 +274,20 @@ fn once_the_last_step_is_passed_no_share_of_the_old_version_comes_back() {
 }
 
 #[test]
+fn after_a_promotion_that_failed_no_newcomer_inherits_the_traffic() {
+    let mut rig = Rig::paced(interval(|_| {}, false));
+    rig.until(Phase::Finalising);
+    rig.primary = Readiness::Deadline;
+    rig.tick();
+    rig.check(Phase::RolledBack, Ppm::WHOLE);
+    (rig.target, rig.primary) = (revision("newer"), Readiness::Retriable);
+    rig.tick();
+    let state = rig.rollout.state();
+    assert_eq!(state.share_of(&revision("newer")), Ppm::ZERO);
+    assert_eq!((state.share_of(&revision("new")), state.proven()), (Ppm::WHOLE, Some(&revision("new"))));
+}
+
+#[test]
 fn the_guard_judges_until_the_old_version_is_gone() {
     for phase in [Phase::Progressing, Phase::WaitingPromotion, Phase::Promoting, Phase::Finalising] {
         let gated = |analysis: &mut crate::Analysis| analysis.hooks = hook(HookKind::ConfirmPromotion);
