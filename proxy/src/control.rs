@@ -14,6 +14,7 @@ use serin_metrics::Metrics;
 use tokio::sync::mpsc;
 
 use crate::endpoints::EndpointTable;
+use crate::judge::Judge;
 use crate::resolve::DnsConfig;
 use crate::snapshot::World;
 use crate::world::{Event, Signal, Status};
@@ -21,6 +22,7 @@ use crate::world::{Event, Signal, Status};
 mod engine;
 mod reading;
 mod reload;
+mod rollouts;
 mod setup;
 mod signals;
 mod sockets;
@@ -91,6 +93,9 @@ pub enum StartupError {
     /// An address is taken, or not ours.
     #[error("{0}")]
     Listen(String),
+    /// `storage` cannot be used, and there are rollouts.
+    #[error("cannot use `storage`: {0}")]
+    Storage(#[from] crate::storage::StorageError),
     /// The system refuses a thread, a descriptor or a signal handler.
     #[error("the system refuses {what}")]
     System {
@@ -130,6 +135,8 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// The bound names.
     pub endpoints: Arc<EndpointTable>,
+    /// Who judges the rollouts.
+    pub judge: Judge,
     status: Arc<ArcSwap<Status>>,
     commands: mpsc::Sender<Event>,
     thread: JoinHandle<u8>,
@@ -181,8 +188,8 @@ pub fn start(options: StartOptions) -> Result<Running, StartupError> {
         builder.spawn(move || engine::run(&options, received, &ready)).map_err(StartupError::system("a thread"))?;
     let lost = || StartupError::System { what: "a control thread that lives", cause: std::io::ErrorKind::Other.into() };
     let facts = started.recv().map_err(|_| lost())??;
-    let engine::Facts { addresses, admin, world, metrics, endpoints, status } = facts;
-    Ok(Running { addresses, admin, world, metrics, endpoints, status, commands, thread })
+    let engine::Facts { addresses, admin, world, metrics, endpoints, judge, status } = facts;
+    Ok(Running { addresses, admin, world, metrics, endpoints, judge, status, commands, thread })
 }
 
 fn address(name: &'static str) -> Result<Option<SocketAddr>, StartupError> {

@@ -57,6 +57,8 @@ impl Stage {
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A rollout wants other arms than the structure in force has.
+    ArmsWanted,
     /// A new configuration with its listeners is in force.
     Applied {
         /// It.
@@ -121,6 +123,8 @@ pub enum Timer {
 /// What the control thread shall do. A list is done in its order.
 #[derive(Clone, Debug)]
 pub enum Effect {
+    /// Make the structure again from what it was made from.
+    Assemble,
     /// Bind what is new, assemble, publish; then report [`Event::Applied`] or [`Event::Rejected`].
     Apply {
         /// It.
@@ -208,6 +212,7 @@ impl Control {
         match (self.status.stage, event) {
             (Stage::Over, _) => Vec::new(),
             (_, Event::WorkerDied) => self.enter(Stage::Over, [Effect::Exit(1)]),
+            (_, Event::ArmsWanted) => vec![Effect::Assemble],
             (_, Event::NamesChanged(names)) => vec![Effect::PublishNames(names)],
             (_, Event::Weights { split, weights }) => vec![Effect::PublishWeights { split, weights }],
 

@@ -303,7 +303,8 @@ impl Plan {
     }
 
     /// Rounds of A/B and blue/green; 0 for a canary with steps. Where nothing can be shifted, 10 unless written.
-    pub(crate) fn iterations(&self) -> i32 {
+    #[must_use]
+    pub fn iterations(&self) -> i32 {
         let written = i32::try_from(self.analysis.iterations.unwrap_or(0)).unwrap_or(i32::MAX);
         if self.analysis.router == Router::None && written < 1 { ITERATIONS_UNSHIFTED } else { written.max(0) }
     }

@@ -11,15 +11,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serin_metrics::Metrics;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use tokio::time::Sleep;
+use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
 use super::reload::{Folders, Sockets};
+use super::rollouts::Journals;
 use super::signals::{self, Signals};
 use super::{ConfigSource, StartOptions, StartupError, setup};
 use crate::admin::AdminHandle;
 use crate::endpoints::EndpointTable;
+use crate::judge::Judge;
 use crate::resolve::Resolver;
 use crate::snapshot::World;
 use crate::world::{Control, Effect, Event, Stage, Status, Timer};
@@ -37,6 +39,7 @@ pub(super) struct Facts {
     pub(super) world: Arc<World>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) endpoints: Arc<EndpointTable>,
+    pub(super) judge: Judge,
     pub(super) status: Arc<ArcSwap<Status>>,
 }
 
@@ -66,6 +69,7 @@ pub(super) fn run(
         // nobody listens only if whoever started us is gone; then signals still end us
         let _nobody_listens = ready.send(Ok(engine.facts.clone()));
         let code = engine.serve(signals, commands).await;
+        engine.facts.judge.stop();
         engine.admin.stop();
         code
     })
@@ -88,6 +92,9 @@ pub(super) struct Engine {
     pub(super) facts: Facts,
     pub(super) resolver: Resolver,
     pub(super) sockets: Sockets,
+    pub(super) journals: Journals,
+    /// The judge wants the structure made again.
+    pub(super) rearm: Arc<Notify>,
     pub(super) admin: AdminHandle,
     pub(super) workers: Vec<JoinHandle<()>>,
     pub(super) folders: Folders,
@@ -106,6 +113,7 @@ impl Engine {
         facts: Facts,
         resolver: Resolver,
         sockets: Sockets,
+        (journals, rearm): (Journals, Arc<Notify>),
         admin: AdminHandle,
         workers: Vec<JoinHandle<()>>,
     ) -> Self {
@@ -118,6 +126,8 @@ impl Engine {
             facts,
             resolver,
             sockets,
+            journals,
+            rearm,
             admin,
             workers,
             folders: Folders::default(),
@@ -129,8 +139,12 @@ impl Engine {
 
     async fn serve(&mut self, mut signals: Option<Signals>, mut commands: mpsc::Receiver<Event>) -> u8 {
         let mut commands_open = true;
+        let mut looks = looks(LOOK_SERVING);
         while self.exit.is_none() {
             let look = if self.control.status().stage == Stage::Serving { LOOK_SERVING } else { LOOK_LEAVING };
+            if looks.period() != look {
+                looks = self::looks(look);
+            }
             let event = tokio::select! {
                 signal = signals::next(&mut signals) => Some(Event::Signal(signal)),
                 command = commands.recv(), if commands_open => {
@@ -140,7 +154,8 @@ impl Engine {
                 () = self.folders.touched() => Some(Event::Touched),
                 () = self.resolver.next() => None,
                 timer = next_timer(&mut self.timer) => Some(Event::Timer(timer)),
-                () = tokio::time::sleep(look) => self.look_at_workers(),
+                () = self.rearm.notified() => Some(Event::ArmsWanted),
+                _ = looks.tick() => self.look_at_workers(),
             };
             if let Some(event) = event {
                 self.handle(event);
@@ -165,6 +180,7 @@ impl Engine {
     /// Does one thing; what comes of it is an event again.
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
+            Effect::Assemble => self.assemble(),
             Effect::Apply { config, revision } => return Some(self.apply(config, revision)),
             Effect::Enter(phase) => self.facts.world.enter(phase),
             Effect::Exit(code) => self.exit = Some(code),
@@ -189,6 +205,13 @@ impl Engine {
             _ => None,
         }
     }
+}
+
+/// Regular looks, however much else happens.
+fn looks(period: Duration) -> Interval {
+    let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// The running timer's end, or never.

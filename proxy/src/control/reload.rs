@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::engine::Engine;
 use super::reading::{self, Loaded};
 use super::setup::{seconds, watched_file, worker_count};
-use super::sockets;
+use super::{rollouts, sockets};
 use crate::assemble::{self, Parts};
 use crate::clock;
 use crate::listener::Listener;
@@ -115,6 +115,9 @@ impl Engine {
 
     /// Binds what is new, then assembles and publishes. On an error nothing has changed.
     pub(super) fn apply(&mut self, config: Arc<Config>, revision: Arc<str>) -> Event {
+        if let Err(why) = self.journals.at_reload(&config) {
+            return Event::Rejected(why.into());
+        }
         let (listeners, admin) = match self.bind(&config) {
             Ok(bound) => bound,
             Err(error) => return Event::Rejected(error.to_string().into()),
@@ -130,7 +133,15 @@ impl Engine {
         let (clusters, namers) = with_removed(&before, &config);
         self.retiring = clusters.len() > config.clusters.len() || namers.len() > config.namers.len();
         let names = self.resolver.configure(&clusters, &namers, &config.egress);
+        let openings = self.journals.openings(&config, Some(&before));
+        // what a journal says of a rollout holds from its first request on
+        for (name, routing) in rollouts::routings(&config, &openings) {
+            self.facts.world.publish_routing(&name, Some(&routing));
+        }
         self.publish(&config, &names);
+        if let Err(error) = self.journals.adopt(&self.facts.judge, &config, openings) {
+            tracing::error!(%error, "the system has no thread for rollouts: they do not move");
+        }
         self.log_listeners(&old);
         self.serving = self.refused.take().unwrap_or_default();
         self.watch();
@@ -149,6 +160,12 @@ impl Engine {
             self.publish(&config, &names);
             self.watch();
         }
+    }
+
+    /// The structure again, with the arms that the judge wants.
+    pub(super) fn assemble(&mut self) {
+        let structure = Arc::clone(&self.facts.world.load().structure);
+        self.publish(&structure.config, &structure.names);
     }
 
     /// The structure again, over other names.

@@ -7,17 +7,20 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use serin_config::model::Config;
 use serin_metrics::{Metrics, Reload, SERIES_MAX, WORKERS_MAX};
+use tokio::sync::Notify;
 
 use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::reload::{self, Sockets};
-use super::{ConfigSource, StartOptions, StartupError, sockets};
+use super::rollouts::Journals;
+use super::{ConfigSource, StartOptions, StartupError, rollouts, sockets};
 use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
 use crate::endpoints::EndpointTable;
 use crate::evidence::Records;
+use crate::judge::{self, Judge, JudgeSeed, Waker};
 use crate::resolve::Resolver;
-use crate::snapshot::{Routings, Snapshot, World};
+use crate::snapshot::{Snapshot, World};
 use crate::worker::{self, WorkerSeed};
 use crate::{clock, world};
 
@@ -30,6 +33,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let Loaded { config, revision, .. } = loaded;
     let workers = worker_count(&config);
 
+    let mut journals = Journals::at_start(&config)?;
+
     let listen = |error: std::io::Error| StartupError::Listen(error.to_string());
     let listeners = sockets::listeners(&config, &[], workers).map_err(listen)?;
     let admin_wanted = options.admin.unwrap_or(config.admin.address);
@@ -40,7 +45,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
-    let routings = Routings::default();
+    let openings = journals.openings(&config, None);
+    let routings = rollouts::routings(&config, &openings);
     let parts = Parts {
         config: &config,
         listeners: &listeners,
@@ -55,8 +61,11 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let control = world::Control::new(config, revision);
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
 
-    // until a judge waits for them, events only gather, up to their bound
-    let records = Arc::new(Records::new(workers, Box::new(|| {})));
+    let waker = Waker::default();
+    let wake = waker.clone();
+    let records = Arc::new(Records::new(workers, Box::new(move || wake.wake())));
+    let (judge, rearm) = start_judge(&world, &endpoints, &records, &metrics, &waker)?;
+    journals.adopt(&judge, &control.status().config, openings).map_err(StartupError::system("threads for rollouts"))?;
     let handles = spawn_workers(workers, &world, &metrics, &endpoints, &records)?;
     let seed = AdminSeed {
         listener: admin_socket,
@@ -64,17 +73,38 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         metrics: Arc::clone(&metrics),
         endpoints: Arc::clone(&endpoints),
         status: Arc::clone(&status),
-        tokens: admin::Tokens { given: options.token.clone(), stored: None },
+        tokens: admin::Tokens { given: options.token.clone(), stored: journals.token() },
         desk: None,
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
     let sockets = Sockets { listeners, admin_wanted, admin_address };
     let addresses = reload::addresses(&world);
-    let facts = Facts { addresses, admin: admin_address, world, metrics, endpoints, status };
+    let facts = Facts { addresses, admin: admin_address, world, metrics, endpoints, judge, status };
     let Facts { world, metrics, .. } = &facts;
     reload::report_snapshot(metrics, world);
     metrics.control().reload(Reload::Applied, seconds(clock::unix_ms()));
-    Ok(Engine::new(options, bytes, control, facts, resolver, sockets, admin, handles))
+    Ok(Engine::new(options, bytes, control, facts, resolver, sockets, (journals, rearm), admin, handles))
+}
+
+/// The judge, and what wakes the control thread when it wants other arms.
+fn start_judge(
+    world: &Arc<World>,
+    endpoints: &Arc<EndpointTable>,
+    records: &Arc<Records>,
+    metrics: &Arc<Metrics>,
+    waker: &Waker,
+) -> Result<(Judge, Arc<Notify>), StartupError> {
+    let rearm = Arc::new(Notify::new());
+    let wanted = Arc::clone(&rearm);
+    let seed = JudgeSeed {
+        world: Arc::clone(world),
+        endpoints: Arc::clone(endpoints),
+        records: Arc::clone(records),
+        metrics: Arc::clone(metrics),
+        assemble: Box::new(move || wanted.notify_one()),
+    };
+    let judge = judge::start(seed, waker).map_err(StartupError::system("a thread for the judge"))?;
+    Ok((judge, rearm))
 }
 
 /// Unix time in seconds, as gauges want it.

@@ -19,6 +19,7 @@ fn control(head: &str) -> Control {
 /// Effects in short: one word each.
 fn words(effects: &[Effect]) -> String {
     let word = |effect: &Effect| match effect {
+        Effect::Assemble => "assemble".to_owned(),
         Effect::Apply { .. } => "apply".to_owned(),
         Effect::Enter(phase) => format!("enter:{phase:?}"),
         Effect::Exit(code) => format!("exit:{code}"),
@@ -49,6 +50,14 @@ fn a_touched_folder_is_read_and_a_hangup_forces() {
     let mut control = control("");
     check(&mut control, Event::Touched, "read:false");
     check(&mut control, Event::Signal(Signal::Reload), "read:true");
+}
+
+#[test]
+fn other_arms_are_assembled_in_every_stage() {
+    let mut control = control("");
+    check(&mut control, Event::ArmsWanted, "assemble");
+    check(&mut control, STOP, DRAIN);
+    check(&mut control, Event::ArmsWanted, "assemble");
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! What rollouts need of the system: the storage with their journals, the way outside, and a judge that hears of each
+//! configuration.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serin_config::model::{Config, Storage};
+use serin_rollout::TimestampMs;
+
+use crate::clock;
+use crate::judge::{Adoption, Judge, Opening};
+use crate::outside::Outside;
+use crate::snapshot::Routings;
+use crate::storage::{Scribe, StorageError, Store};
+
+/// The storage in use, from the first configuration on that has rollouts until the end of the process.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    open: Option<(Storage, Store)>,
+    /// The judge has the journals' writer and the way outside.
+    handed: bool,
+}
+
+/// Rollouts that come with a configuration, as their journals left them.
+pub(super) type Openings = HashMap<Arc<str>, Opening>;
+
+impl Journals {
+    /// Opens the storage of a configuration at the start. Without rollouts it is no reason not to start.
+    pub(super) fn at_start(config: &Config) -> Result<Self, StorageError> {
+        let mut journals = Self::default();
+        match journals.open(config) {
+            Ok(()) => Ok(journals),
+            Err(error) if config.rollouts.is_empty() => {
+                tracing::warn!(%error, "the storage cannot be used; nothing needs it yet");
+                Ok(journals)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for a configuration that comes later.
+    ///
+    /// # Errors
+    /// It cannot be used, or is another one than the one in use: a sentence that says so.
+    pub(super) fn at_reload(&mut self, config: &Config) -> Result<(), String> {
+        match (&self.open, &config.storage) {
+            (Some((used, _)), wanted) => {
+                let same = wanted.as_ref().map_or(config.rollouts.is_empty(), |wanted| wanted == used);
+                if same { Ok(()) } else { Err("`storage` changes with the next start of the process".into()) }
+            }
+            (None, _) if config.rollouts.is_empty() => Ok(()),
+            (None, _) => self.open(config).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The secret of the administration, and the file it is in.
+    pub(super) fn token(&self) -> Option<(String, PathBuf)> {
+        let (Storage::File { dir }, store) = self.open.as_ref()? else { return None };
+        Some((store.token()?.to_owned(), dir.join("token")))
+    }
+
+    /// What the journals say of the rollouts of `config` that `before` does not have.
+    pub(super) fn openings(&self, config: &Config, before: Option<&Config>) -> Openings {
+        let now = TimestampMs(clock::steady_ms());
+        let known = |name: &str| before.is_some_and(|before| before.rollouts.iter().any(|one| one.name == name));
+        let new = config.rollouts.iter().filter(|rollout| !known(&rollout.name));
+        let opened = new.map(|rollout| {
+            let recovered = self.open.as_ref().map(|(_, store)| store.recover(&rollout.name)).unwrap_or_default();
+            (rollout.name.as_str().into(), Opening::new(rollout, &recovered, now))
+        });
+        opened.collect()
+    }
+
+    /// Gives a published configuration to the judge, with what it needs for it.
+    ///
+    /// # Errors
+    /// The system has no thread left; the judge has heard of nothing then.
+    pub(super) fn adopt(&mut self, judge: &Judge, config: &Arc<Config>, openings: Openings) -> std::io::Result<()> {
+        let (mut scribe, mut outside) = (None, None);
+        let memory = !matches!(self.open, Some((Storage::File { .. }, _)));
+        if !self.handed && !config.rollouts.is_empty() {
+            if let Some((_, store)) = &self.open {
+                scribe = Some(Scribe::start(store.clone(), judge.written())?);
+            }
+            outside = Some(Outside::start(judge.answered())?);
+            self.handed = true;
+        }
+        judge.adopt(Adoption { config: Arc::clone(config), openings, scribe, outside, memory });
+        Ok(())
+    }
+
+    fn open(&mut self, config: &Config) -> Result<(), StorageError> {
+        let Some(wanted) = &config.storage else { return Ok(()) };
+        let store = Store::open(wanted)?;
+        for warning in store.warnings() {
+            tracing::warn!("{warning}");
+        }
+        if !config.rollouts.is_empty() && matches!(wanted, Storage::File { .. }) {
+            tracing::info!(
+                "rollouts are judged by this process alone: others with the same file judge for themselves, and their weights may differ"
+            );
+        }
+        self.open = Some((wanted.clone(), store));
+        Ok(())
+    }
+}
+
+/// What the world gets of them before a structure is made.
+pub(super) fn routings(config: &Config, openings: &Openings) -> Routings {
+    let files = config.rollouts.iter().filter_map(|file| openings.get_key_value(file.name.as_str()).zip(Some(file)));
+    files.map(|((name, opening), file)| (Arc::clone(name), opening.routing(file))).collect()
+}

@@ -1,0 +1,198 @@
+//! What the judge measures itself, from what the workers count.
+
+use std::time::Duration;
+
+use serin_rollout::{Arm, ArmTotals, MetricSource, Ppm, Reading, SlowShares, Traffic};
+
+use super::samples::Samples;
+use super::view::ArmView;
+use crate::evidence::{HeadTimes, SplitEvidence};
+
+/// The ages at which a request is slow are the primary's, over so long.
+const SLOW_WINDOW_MS: u64 = 300_000;
+/// So many requests of it are needed for that.
+const SLOW_REQUESTS_MIN: u64 = 1_000;
+/// Between two looks at how long answers take.
+const LEARN_MS: u64 = 1_000;
+/// Rates are shown over so long.
+const RATE_WINDOW_MS: u64 = 10_000;
+/// Windows of different length that metrics of one rollout may have, beyond which they share the longest.
+const WINDOWS_MAX: usize = 4;
+
+/// Counts of one rollout, now and at a few moments before.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    /// Both arms, canary first.
+    now: [ArmTotals; 2],
+    open: [u64; 2],
+    /// When the run began.
+    from: [ArmTotals; 2],
+    rates: Samples<[ArmTotals; 2]>,
+    heads: Samples<[HeadTimes; 2]>,
+    windows: Vec<Window>,
+    slow: Option<Slow>,
+    learned_at: Option<u64>,
+    /// What the last five minutes' answers took, as last worked out: canary and primary, p50 and p99.
+    quantiles_ms: [[Option<f64>; 2]; 2],
+}
+
+/// The canary's counts over the window of a metric.
+#[derive(Debug)]
+struct Window {
+    length_ms: u64,
+    samples: Samples<(ArmTotals, HeadTimes)>,
+}
+
+/// When a request is slow, and how many of the primary's are.
+#[derive(Clone, Copy, Debug)]
+struct Slow {
+    ages_us: [u64; 3],
+    shares: SlowShares,
+}
+
+/// Canary, primary.
+const ARMS: [Arm; 2] = [Arm::Canary, Arm::Primary];
+
+impl Counts {
+    /// Nothing was counted yet. `windows`: of the metrics that are measured here.
+    pub(crate) fn new(windows: impl Iterator<Item = Duration>) -> Self {
+        let mut lengths: Vec<u64> =
+            windows.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX)).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        lengths.truncate(WINDOWS_MAX);
+        let window = |length_ms| Window { length_ms, samples: Samples::over(length_ms) };
+        Self {
+            now: Default::default(),
+            open: [0; 2],
+            from: Default::default(),
+            rates: Samples::over(RATE_WINDOW_MS),
+            heads: Samples::over(SLOW_WINDOW_MS),
+            windows: lengths.into_iter().map(window).collect(),
+            slow: None,
+            learned_at: None,
+            quantiles_ms: Default::default(),
+        }
+    }
+
+    /// Takes what the workers say now.
+    pub(crate) fn sample(&mut self, evidence: &SplitEvidence, traffic: &Traffic, now_ms: u64) {
+        self.now = [traffic.canary, traffic.primary];
+        self.open = self.now.map(|totals| totals.routed.saturating_sub(totals.completed));
+        self.rates.push(now_ms, || self.now);
+        if self.learned_at.is_none_or(|at| now_ms.saturating_sub(at) >= LEARN_MS) {
+            self.learned_at = Some(now_ms);
+            let heads = ARMS.map(|arm| evidence.heads(arm));
+            self.heads.push(now_ms, || heads.clone());
+            self.learn(&heads, now_ms);
+        }
+        for window in &mut self.windows {
+            window.samples.push(now_ms, || (traffic.canary, evidence.heads(Arm::Canary)));
+        }
+    }
+
+    /// A run begins: what the canary did before does not belong to it. The primary's history goes on.
+    pub(crate) fn begin_run(&mut self, evidence: &SplitEvidence, now_ms: u64) {
+        self.from = self.now;
+        for window in &mut self.windows {
+            window.samples.clear();
+            window.samples.push(now_ms, || (self.now[0], evidence.heads(Arm::Canary)));
+        }
+    }
+
+    /// Other arms: their counts begin at nothing.
+    pub(crate) fn clear(&mut self) {
+        let windows: Vec<_> = self.windows.iter().map(|window| Duration::from_millis(window.length_ms)).collect();
+        *self = Self::new(windows.into_iter());
+    }
+
+    /// What a look is told of slow requests.
+    pub(crate) fn slow_shares(&self) -> Option<SlowShares> {
+        self.slow.map(|slow| slow.shares)
+    }
+
+    /// The ages that go with what the last look was told.
+    pub(crate) fn slow_ages(&self) -> Option<[u64; 3]> {
+        self.slow.map(|slow| slow.ages_us)
+    }
+
+    /// A metric of ours over its window, or over the run where that is shorter.
+    pub(crate) fn reading(
+        &self,
+        source: MetricSource,
+        window: Duration,
+        evidence: &SplitEvidence,
+        now_ms: u64,
+    ) -> Reading {
+        let length_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let ring = self.windows.iter().rfind(|ring| ring.length_ms >= length_ms).or(self.windows.first());
+        let Some((_, (totals, heads))) = ring.and_then(|ring| ring.samples.before(now_ms, length_ms)) else {
+            return Reading::NoValues;
+        };
+        let completed = self.now[0].completed.saturating_sub(totals.completed);
+        let failed = self.now[0].failed.saturating_sub(totals.failed).min(completed);
+        match source {
+            MetricSource::SuccessRate if completed > 0 => {
+                Reading::Value((completed - failed) as f64 * 100.0 / completed as f64)
+            }
+            MetricSource::Duration => {
+                let p99 = evidence.heads(Arm::Canary).since(heads).quantile(0.99);
+                p99.map_or(Reading::NoValues, |us| Reading::Value(us as f64 / 1000.0))
+            }
+            _ => Reading::NoValues,
+        }
+    }
+
+    /// What is shown of an arm.
+    pub(crate) fn arm(&self, arm: Arm, up: bool, now_ms: u64) -> ArmView {
+        let at = usize::from(arm == Arm::Primary);
+        let (now, from) = (self.now[at], self.from[at]);
+        let (rate, failure_rate) = match self.rates.before(now_ms, RATE_WINDOW_MS) {
+            Some((then_ms, then)) if now_ms > then_ms => {
+                let seconds = (now_ms - then_ms) as f64 / 1000.0;
+                let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+                (per_second(now.routed, then[at].routed), per_second(now.failed, then[at].failed))
+            }
+            _ => (0.0, 0.0),
+        };
+        let [p50_ms, p99_ms] = self.quantiles_ms[at];
+        ArmView {
+            requests: now.routed.saturating_sub(from.routed),
+            failed: now.failed.saturating_sub(from.failed),
+            open: self.open[at],
+            rate,
+            failure_rate,
+            p50_ms,
+            p99_ms,
+            up,
+        }
+    }
+
+    /// Canary, primary: requests and failures since the split has these arms.
+    pub(crate) fn since_arms(&self) -> [(u64, u64); 2] {
+        self.now.map(|totals| (totals.routed, totals.failed))
+    }
+
+    /// Quantiles of the last five minutes.
+    fn learn(&mut self, heads: &[HeadTimes; 2], now_ms: u64) {
+        let Some((_, then)) = self.heads.before(now_ms, SLOW_WINDOW_MS) else { return };
+        let recent = [heads[0].since(&then[0]), heads[1].since(&then[1])];
+        let ms = |us: Option<u64>| us.map(|us| us as f64 / 1000.0);
+        self.quantiles_ms = [0, 1].map(|at| [ms(recent[at].quantile(0.5)), ms(recent[at].quantile(0.99))]);
+        let primary = &recent[1];
+        if primary.count() < SLOW_REQUESTS_MIN {
+            return; // what was known before is better than nothing
+        }
+        let edges = [primary.quantile(0.5), primary.quantile(0.9), primary.quantile(0.99)];
+        if let [Some(p50), Some(p90), Some(p99)] = edges {
+            let share = |edge: u64| -> Ppm { primary.share_above(edge) };
+            let shares = SlowShares { slow50: share(p50), slow90: share(p90), slow99: share(p99) };
+            self.slow = Some(Slow { ages_us: [p50, p90, p99], shares });
+        }
+    }
+}
+
+/// Has each arm an endpoint that can serve: canary, primary.
+pub(crate) fn arms_up(evidence: &SplitEvidence) -> [bool; 2] {
+    ARMS.map(|arm| evidence.is_up(arm))
+}

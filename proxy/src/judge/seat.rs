@@ -1,0 +1,372 @@
+//! One rollout as the judge holds it: what comes in goes through the state machine, what comes out is a list of things
+//! to do, in order. Nothing here waits, and time is an argument.
+
+use std::sync::Arc;
+
+use serin_config::dtab::Path;
+use serin_config::model::{self, Judge as Mode};
+use serin_rollout::{
+    Arm, Command, Decision, Entry, Event, EventRecord, Look, Ppm, Rollout, State, TimestampMs, Traffic,
+};
+
+use super::own::Counts;
+use super::readiness::Waiting;
+use super::rounds::Round;
+use super::story::{self, Facts};
+use super::wanted::{self, is_raise};
+use super::{CommandFailure, Reply};
+use crate::endpoints::Cluster;
+use crate::evidence::SplitEvidence;
+use crate::snapshot::{Arms, Routing};
+
+mod adopt;
+mod command;
+mod journal;
+mod show;
+mod tick;
+
+pub use adopt::Opening;
+
+/// The longest time between two looks at a rollout under way, milliseconds.
+pub const LOOK_MS: u64 = 50;
+/// The shortest time between two looks that events bring about: with [`LOOK_MS`] of patience for none of them.
+pub(crate) const EVENTS_LOOK_MS: u64 = 5;
+/// A raise that the journal does not answer within this time is given up.
+pub(crate) const WRITE_MS_MAX: u64 = 5_000;
+
+/// Something to be done, in the order of the list.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// The world gets this routing, now.
+    Publish(Routing),
+    /// The journal gets this; its answer comes back with the ticket.
+    Write(Box<Entry>, u64),
+    /// A hook is asked, in this round.
+    AskHook(usize, u64),
+    /// A metric is asked for, in this round.
+    AskMetric(usize, u64),
+    /// People hear of it.
+    Tell(Story),
+    /// Somebody who asked gets an answer.
+    Answer(Reply, Result<(), CommandFailure>),
+    /// The structure in force has other arms than the judge wants.
+    Assemble,
+}
+
+/// An event with its sentence.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    pub(crate) at_ms: u64,
+    /// `None`: what only the proxy knows of.
+    pub(crate) event: Option<Event>,
+    pub(crate) code: &'static str,
+    pub(crate) text: String,
+    pub(crate) kind: &'static str,
+    pub(crate) share: Ppm,
+    pub(crate) score: f64,
+    pub(crate) by: Option<(String, String)>,
+}
+
+/// A raise on its way through the journal.
+#[derive(Debug)]
+struct Pending {
+    /// An answer to this ticket, or a later one, lets it pass.
+    ticket: u64,
+    since_ms: u64,
+    /// Where the rollout goes back to if it does not pass.
+    before: State,
+    routing: Routing,
+    stories: Vec<Story>,
+    replies: Vec<Reply>,
+}
+
+/// What the journal said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// It takes what it gets.
+    Good,
+    /// It does not, and why.
+    Failing(String),
+}
+
+/// One rollout.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) name: Arc<str>,
+    pub(crate) file: Arc<model::Rollout>,
+    pub(crate) rollout: Rollout,
+    pub(crate) evidence: Option<Arc<SplitEvidence>>,
+    /// The arms of the structure in force.
+    linked: Option<Arms>,
+    /// What the world got last.
+    pub(crate) published: Routing,
+    /// The canary's share that a person set, where nothing else moves it.
+    by_hand: Ppm,
+    /// The state after the last input.
+    state: State,
+    pending: Option<Pending>,
+    ticket: u64,
+    /// What the journal got last.
+    newest: Option<Entry>,
+    pub(crate) durability: Durability,
+    retry_at: u64,
+    /// Totals that were read and not looked at yet.
+    seen: Option<Traffic>,
+    pub(crate) counts: Counts,
+    pub(crate) round: Round,
+    pub(crate) waiting: [Waiting; 2],
+    /// Names of the arms, kept awake.
+    pub(crate) held: [Vec<Arc<Cluster>>; 2],
+    pub(crate) arms_up: [bool; 2],
+    /// No journal was there, and nothing has begun.
+    fresh: bool,
+    /// An event came since the last look.
+    pub(crate) dirty: bool,
+    pub(crate) looked_at: u64,
+    pub(crate) step_started_ms: u64,
+    pub(crate) run_started_ms: Option<u64>,
+    /// Since when a gate is closed.
+    waiting_since: Option<u64>,
+    pub(crate) last: Option<Arc<super::Told>>,
+    /// Something that is shown has changed.
+    pub(crate) stale: bool,
+}
+
+impl Seat {
+    /// Is a canary under way that this process judges?
+    pub(crate) fn is_active(&self) -> bool {
+        self.file.judge != Mode::Off && self.rollout.state().phase.is_active()
+    }
+
+    /// The moment of the next look; `None`: nothing to look at.
+    pub(crate) fn next_look(&self) -> Option<u64> {
+        let wait = if self.dirty { EVENTS_LOOK_MS } else { LOOK_MS };
+        self.is_active().then(|| self.looked_at + wait)
+    }
+
+    /// The moment at which there is something to do; `None`: nobody knows of one.
+    pub(crate) fn next(&self) -> Option<u64> {
+        [self.next_look(), self.next_tick(), self.next_journal()].into_iter().flatten().min()
+    }
+
+    /// Takes one event, or several equal ones.
+    pub(crate) fn observe(&mut self, record: EventRecord, times: u64) {
+        if self.is_active() {
+            self.rollout.observe(record, times);
+            self.dirty |= record.arm == Arm::Canary;
+        }
+    }
+
+    /// Reads the totals. The events that belong to them are to be taken between this and the look.
+    pub(crate) fn read(&mut self) {
+        self.seen = self.evidence.as_ref().map(|evidence| evidence.traffic());
+    }
+
+    /// Were totals read that nobody looked at?
+    pub(crate) fn has_read(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// Looks at the totals, and does what follows.
+    pub(crate) fn look(&mut self, now: u64, acts: &mut Vec<Act>) {
+        self.looked_at = now;
+        self.dirty = false;
+        if self.file.judge == Mode::Off {
+            return;
+        }
+        let Some(evidence) = self.evidence.clone() else { return };
+        let traffic = self.seen.take().unwrap_or_else(|| evidence.traffic());
+        self.freeze_slow_write(now);
+        self.arms_up = super::own::arms_up(&evidence);
+        self.counts.sample(&evidence, &traffic, now);
+        let [canary_up, primary_up] = self.arms_up;
+        let slow = self.counts.slow_shares();
+        let look = Look { traffic: &traffic, canary_up, primary_up, slow };
+        let decision = self.rollout.look(&look, TimestampMs(now));
+        self.settle(decision, None, now, acts);
+    }
+
+    /// Turns a decision into things to do: what falls is published first, what rises is durable first.
+    fn settle(&mut self, decision: Decision, by: Option<(&str, &str)>, now: u64, acts: &mut Vec<Act>) {
+        if decision.events.is_empty() && decision.entries.is_empty() && decision.weight.is_none() {
+            return;
+        }
+        self.stale = true;
+        let before = std::mem::replace(&mut self.state, self.rollout.state().clone());
+        self.follow_run(&before, now);
+        self.waiting_since = self.rollout.waiting().map(|_| self.waiting_since.unwrap_or(now));
+        let wanted = self.wanted();
+        let stories: Vec<Story> =
+            decision.events.iter().map(|event| self.story(*event, wanted.share, by, now)).collect();
+        if is_raise(&self.published, &wanted) {
+            self.raise(wanted, before, decision.entries, stories, now, acts);
+        } else {
+            self.lower(wanted, decision.entries, stories, now, acts);
+        }
+    }
+
+    fn raise(
+        &mut self,
+        routing: Routing,
+        before: State,
+        entries: Vec<Entry>,
+        stories: Vec<Story>,
+        now: u64,
+        acts: &mut Vec<Act>,
+    ) {
+        self.write(entries, acts);
+        let ticket = self.ticket;
+        match &mut self.pending {
+            // what waits already says the same: any later answer lets it pass
+            Some(pending) if pending.routing == routing => pending.stories.extend(stories),
+            Some(pending) => {
+                pending.stories.extend(stories);
+                (pending.ticket, pending.routing) = (ticket, routing);
+            }
+            None => {
+                let replies = Vec::new();
+                self.pending = Some(Pending { ticket, since_ms: now, before, routing, stories, replies });
+            }
+        }
+    }
+
+    fn lower(&mut self, routing: Routing, entries: Vec<Entry>, stories: Vec<Story>, now: u64, acts: &mut Vec<Act>) {
+        if routing != self.published {
+            self.publish(routing, now, acts);
+        }
+        self.write(entries, acts);
+        if let Some(overtaken) = self.pending.take() {
+            // a raise that never came into force is no part of the story
+            acts.extend(overtaken.stories.into_iter().filter(|story| !raises(story.event)).map(Act::Tell));
+            let overtaken_by =
+                || CommandFailure::NotDurable("something else was decided before the journal had it".into());
+            acts.extend(overtaken.replies.into_iter().map(|reply| Act::Answer(reply, Err(overtaken_by()))));
+        }
+        acts.extend(stories.into_iter().map(Act::Tell));
+    }
+
+    fn publish(&mut self, routing: Routing, now: u64, acts: &mut Vec<Act>) {
+        if routing.share != self.published.share || routing.arms != self.published.arms {
+            self.step_started_ms = now;
+        }
+        let needs_structure = self.linked.as_ref().is_some_and(|arms| *arms != routing.arms);
+        self.published = routing.clone();
+        self.stale = true;
+        acts.push(Act::Publish(routing));
+        if needs_structure {
+            acts.push(Act::Assemble);
+        }
+    }
+
+    /// What the state asks for, as far as this process may move anything.
+    fn wanted(&self) -> Routing {
+        let mut routing = wanted::routing(&self.file, self.rollout.state(), Some(&self.published));
+        if self.file.judge == Mode::DryRun {
+            let before = &self.published;
+            if before.origin == routing.origin {
+                routing.proven = before.proven.clone();
+                let primary =
+                    if before.proven == self.file.canary { before.arms.primary.clone() } else { before.proven.clone() };
+                routing.arms = Arms { primary, canary: self.file.canary.clone() };
+            }
+            (routing.share, routing.mirrored) = (self.by_hand, false);
+        }
+        routing
+    }
+
+    /// A new run has counts of its own; a new step has ages of its own.
+    fn follow_run(&mut self, before: &State, now: u64) {
+        let state = &self.state;
+        let active = state.phase.is_active();
+        if active && (!before.phase.is_active() || state.applied != before.applied) {
+            self.run_started_ms = Some(now);
+            self.step_started_ms = now;
+            self.fresh = false;
+            if let Some(evidence) = &self.evidence {
+                self.counts.begin_run(evidence, now);
+            }
+        } else if !active && !state.phase.is_end() {
+            self.run_started_ms = None;
+        }
+        if let Some(evidence) = &self.evidence {
+            if active && state.weight != before.weight && state.weight > Ppm::ZERO {
+                evidence.set_slow(self.counts.slow_ages());
+            } else if !active && before.phase.is_active() {
+                evidence.set_slow(None);
+            }
+        }
+    }
+
+    fn story(&self, event: Event, share: Ppm, by: Option<(&str, &str)>, now: u64) -> Story {
+        let facts = Facts {
+            file: &self.file,
+            state: &self.state,
+            share,
+            score: self.rollout.standing().score,
+            readings: self.round.readings(),
+            refusals: self.round.refusals(),
+            journal: match &self.durability {
+                Durability::Failing(why) => Some(why),
+                Durability::Good => None,
+            },
+        };
+        Story {
+            at_ms: now,
+            event: Some(event),
+            code: event.code(),
+            text: facts.sentence(event),
+            kind: story::kind(event),
+            share,
+            score: facts.score,
+            by: by.map(|(who, why)| (who.to_owned(), why.to_owned())),
+        }
+    }
+
+    /// Something that no state machine knows of.
+    fn note(&self, code: &'static str, text: String, kind: &'static str, now: u64) -> Act {
+        let score = self.rollout.standing().score;
+        Act::Tell(Story { at_ms: now, event: None, code, text, kind, share: self.published.share, score, by: None })
+    }
+
+    /// The split of the structure in force, or that it has none.
+    pub(crate) fn link(&mut self, split: Option<(&Arms, &Arc<SplitEvidence>)>, acts: &mut Vec<Act>) {
+        let Some((arms, evidence)) = split else {
+            (self.linked, self.evidence) = (None, None);
+            return;
+        };
+        if self.evidence.as_ref().is_none_or(|before| before.id() != evidence.id()) {
+            self.evidence = Some(Arc::clone(evidence));
+            self.counts.clear();
+        }
+        self.linked = Some(arms.clone());
+        if *arms != self.published.arms && self.published.arms == self.wanted().arms {
+            acts.push(Act::Assemble);
+        }
+    }
+
+    /// The name that an arm of what is published leads to: canary, primary.
+    pub(crate) fn arm_paths(&self) -> [&Path; 2] {
+        [&self.file.canary, &self.published.arms.primary]
+    }
+}
+
+/// Does this event say that the canary gets more?
+fn raises(event: Option<Event>) -> bool {
+    matches!(
+        event,
+        Some(
+            Event::Advance
+                | Event::PromotionStep
+                | Event::Skipped
+                | Event::Succeeded
+                | Event::Switch
+                | Event::Undone
+                | Event::WeightSet
+        )
+    )
+}
+
+/// Says whether a command is only for a rollout that is judged here.
+pub(crate) fn is_for_followers(command: &Command) -> bool {
+    matches!(command, Command::Abort | Command::Promote | Command::SetWeight(_))
+}

@@ -1,0 +1,101 @@
+//! What people ask.
+
+use serin_config::model::Judge as Mode;
+use serin_rollout::{Command, Ppm, Readiness, Tick, TimestampMs};
+
+use super::{Act, Seat, is_for_followers};
+use crate::judge::wanted::path_of;
+use crate::judge::{CommandFailure, Reply};
+
+impl Seat {
+    /// Does what a person asks. The answer comes when it is in force: for a raise after the journal has it.
+    pub(crate) fn command(&mut self, command: &Command, by: (&str, &str), reply: Reply, now: u64, acts: &mut Vec<Act>) {
+        // what the workers counted until now belongs to what ran until now
+        self.refresh(now, acts);
+        match self.obey(command, by, now, acts) {
+            Err(failure) => acts.push(Act::Answer(reply, Err(failure))),
+            Ok(()) => match &mut self.pending {
+                Some(pending) => pending.replies.push(reply),
+                None => acts.push(Act::Answer(reply, Ok(()))),
+            },
+        }
+    }
+
+    fn obey(
+        &mut self,
+        command: &Command,
+        by: (&str, &str),
+        now: u64,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), CommandFailure> {
+        if let Command::Start(revision) = command
+            && *revision != self.file.revision
+        {
+            return Err(CommandFailure::NotInFile { canary: self.file.revision.to_string() });
+        }
+        match self.file.judge {
+            Mode::Here => self.pass_on(command, by, now, acts),
+            Mode::DryRun => {
+                let by_hand = match command {
+                    Command::SetWeight(share) => Some(*share),
+                    Command::Abort => Some(Ppm::ZERO),
+                    Command::Promote => Some(Ppm::WHOLE),
+                    _ => None,
+                };
+                let before = self.by_hand;
+                self.by_hand = by_hand.unwrap_or(before);
+                self.pass_on(command, by, now, acts).inspect_err(|_| self.by_hand = before)
+            }
+            Mode::Off if is_for_followers(command) => self.follow(command, by, now, acts),
+            Mode::Off => Err(CommandFailure::NotHere),
+        }
+    }
+
+    fn pass_on(
+        &mut self,
+        command: &Command,
+        by: (&str, &str),
+        now: u64,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), CommandFailure> {
+        let decision = self.rollout.command(command, by.0, by.1, TimestampMs(now)).map_err(CommandFailure::Refused)?;
+        self.settle(decision, Some(by), now, acts);
+        Ok(())
+    }
+
+    /// Where nobody judges, a person moves the weight: the first word of theirs begins a run, a promotion needs no proof.
+    fn follow(
+        &mut self,
+        command: &Command,
+        by: (&str, &str),
+        now: u64,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), CommandFailure> {
+        let idle = !self.rollout.state().phase.is_active()
+            || self.rollout.state().applied.as_ref().and_then(path_of).as_ref() != Some(&self.file.canary);
+        if idle && *command != Command::Abort {
+            self.pass_on(&Command::Start(self.file.revision.clone()), by, now, acts)?;
+        }
+        if *command != Command::Promote {
+            return self.pass_on(command, by, now, acts);
+        }
+        let (target, origin) = (self.file.revision.clone(), self.origin());
+        let ready = Readiness::Ready;
+        let tick = Tick {
+            target: &target,
+            origin: &origin,
+            canary: ready,
+            primary: ready,
+            answers: &[],
+            readings: &[],
+            skip_analysis: true,
+            suspended: false,
+        };
+        let mut decision = self.rollout.tick(&tick, TimestampMs(now));
+        for entry in &mut decision.entries {
+            entry.by = Some((by.0.to_owned(), by.1.to_owned()));
+        }
+        self.settle(decision, Some(by), now, acts);
+        Ok(())
+    }
+}
