@@ -8,6 +8,7 @@
     reason = "a test that cannot set itself up has failed"
 )]
 
+mod http2;
 mod mirrors;
 mod sessions;
 mod stand;
