@@ -239,7 +239,7 @@ fn the_cookie_is_ready_to_be_sent() {
         let found = rollout(&format!("pace: evidence, analysis: {{sessionAffinity: {{cookieName: c{keys}}}}}"));
         found.affinity.unwrap().attributes
     };
-    assert_eq!(attributes(""), "; Max-Age=86400");
+    assert_eq!(attributes(""), "; Max-Age=86400; Path=/");
     let all = ", maxAge: 60, domain: x.test, path: /, httpOnly: true, secure: true, partitioned: true, sameSite: None";
     assert_eq!(attributes(all), "; Max-Age=60; Domain=x.test; HttpOnly; Partitioned; Path=/; SameSite=None; Secure");
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "peers of a test run beside it")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 

@@ -215,7 +215,10 @@ pub(super) fn affinity(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<Cooki
     Some(Cookies { affinity: Affinity { cookie: cookie?, attributes }, primary: primary_name, span })
 }
 
-/// The attributes in Flagger's order: `; Max-Age=…[; Domain][; HttpOnly][; Partitioned][; Path][; SameSite][; Secure]`.
+/// The attributes in Flagger's order: `; Max-Age=…[; Domain][; HttpOnly][; Partitioned]; Path[; SameSite][; Secure]`.
+///
+/// Without a path a browser keeps one cookie for each folder (RFC 6265 section 5.1.4), so a user would be many. The whole
+/// site is meant unless the file says otherwise.
 fn attributes(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> String {
     let age = fields.scalar(cx, "maxAge", |text| units::whole(text, 1..=COOKIE_AGE_S_MAX, "86400"));
     let domain = fields.scalar(cx, "domain", |text| {
@@ -247,7 +250,7 @@ fn attributes(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> String {
     text += &value("Domain", domain.as_deref());
     text += &flag(http_only, "HttpOnly");
     text += &flag(partitioned, "Partitioned");
-    text += &value("Path", path.as_deref());
+    text += &value("Path", Some(path.as_deref().unwrap_or("/")));
     text += &value("SameSite", same_site);
     text += &flag(secure, "Secure");
     text
