@@ -19,17 +19,17 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serin_config::model::Config;
 use serin_metrics::Metrics;
-use serin_rollout::{Command, CommandError};
+use serin_rollout::{Command, CommandError, Entry};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::endpoints::EndpointTable;
 use crate::evidence::Records;
 use crate::outside::{Answered, Outside};
 use crate::snapshot::World;
-use crate::storage::{Scribe, Written};
+use crate::storage::{HistoryReader, Scribe, Written};
 
 mod court;
 mod own;
@@ -87,6 +87,8 @@ pub struct Adoption {
     pub openings: HashMap<Arc<str>, Opening>,
     /// The journals' writer, with the first configuration that needs one.
     pub scribe: Option<Scribe>,
+    /// Reads journals beside their writer, likewise.
+    pub reader: Option<HistoryReader>,
     /// The way outside, likewise.
     pub outside: Option<Outside>,
     /// Whether nothing outlives the process.
@@ -151,6 +153,7 @@ struct Shared {
     views: ArcSwap<Vec<Arc<View>>>,
     recent: ArcSwap<VecDeque<Arc<Told>>>,
     events: broadcast::Sender<Arc<Told>>,
+    reader: ArcSwapOption<HistoryReader>,
 }
 
 /// The handle of the thread.
@@ -187,7 +190,12 @@ impl Waker {
 pub fn start(seed: JudgeSeed, waker: &Waker) -> std::io::Result<Judge> {
     let (inbox, received) = sync_channel(INBOX_MAX);
     let (events, _) = broadcast::channel(LISTENER_MAX);
-    let shared = Arc::new(Shared { views: ArcSwap::default(), recent: ArcSwap::default(), events });
+    let shared = Arc::new(Shared {
+        views: ArcSwap::default(),
+        recent: ArcSwap::default(),
+        events,
+        reader: ArcSwapOption::empty(),
+    });
     let JudgeSeed { world, endpoints, records, metrics, assemble } = seed;
     let doors = Doors { world, endpoints, records, metrics, assemble };
     let court_shared = Arc::clone(&shared);
@@ -212,6 +220,11 @@ impl Judge {
     /// What happens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Told>> {
         self.shared.events.subscribe()
+    }
+
+    /// The last entries of a rollout's journal, at most `max`, oldest first. Reads from a disk: not for the request path.
+    pub fn history(&self, name: &str, max: usize) -> Vec<Entry> {
+        self.shared.reader.load_full().map_or_else(Vec::new, |reader| reader.history(name, max))
     }
 
     /// Does what a person asks, and answers when it is in force. `who` and `why` are recorded.

@@ -77,16 +77,17 @@ impl Journals {
     /// # Errors
     /// The system has no thread left; the judge has heard of nothing then.
     pub(super) fn adopt(&mut self, judge: &Judge, config: &Arc<Config>, openings: Openings) -> std::io::Result<()> {
-        let (mut scribe, mut outside) = (None, None);
+        let (mut scribe, mut reader, mut outside) = (None, None, None);
         let memory = !matches!(self.open, Some((Storage::File { .. }, _)));
         if !self.handed && !config.rollouts.is_empty() {
             if let Some((_, store)) = &self.open {
                 scribe = Some(Scribe::start(store.clone(), judge.written())?);
+                reader = Some(store.reader());
             }
             outside = Some(Outside::start(judge.answered())?);
             self.handed = true;
         }
-        judge.adopt(Adoption { config: Arc::clone(config), openings, scribe, outside, memory });
+        judge.adopt(Adoption { config: Arc::clone(config), openings, scribe, reader, outside, memory });
         Ok(())
     }
 

@@ -181,7 +181,10 @@ impl Court {
     }
 
     fn adopt(&mut self, adoption: Adoption, now: u64) {
-        let Adoption { config, mut openings, scribe, outside, memory } = adoption;
+        let Adoption { config, mut openings, scribe, reader, outside, memory } = adoption;
+        if reader.is_some() {
+            self.shared.reader.store(reader.map(Arc::new));
+        }
         if let Some(scribe) = scribe {
             (self.scribe, self.memory) = (Some(scribe), memory);
         }
@@ -345,7 +348,8 @@ impl Court {
                     None => self.written_nowhere(name, ticket, now),
                 },
                 Act::AskHook(index, round) => self.ask_hook(name, index, round, now),
-                Act::AskMetric(index, round) => self.ask_metric(name, index, round, now),
+                Act::TellHook(index) => self.tell_hook(name, index),
+                Act::AskMetric(index, round) => self.ask_metric(name, index, round),
                 Act::Tell(story) => self.tell(name, story),
                 Act::Answer(reply, answer) => self.answer(name, reply, answer, now),
                 Act::Assemble => (self.doors.assemble)(),

@@ -1,7 +1,7 @@
 //! What is asked outside before a tick: hooks and metrics. The tick runs when all have answered, or their time is over.
 
 use serin_config::model::{self, MetricSource as Source};
-use serin_rollout::{Answer, HookKind, Phase, Ppm, Reading, Rollout};
+use serin_rollout::{Answer, HookKind, Reading, Rollout, TimestampMs};
 
 use super::story;
 
@@ -27,6 +27,9 @@ pub(crate) struct Round {
     refusals: Vec<(String, String)>,
     /// When the next one begins.
     next_at: u64,
+    /// The step that was asked for.
+    step: TimestampMs,
+    asked_hooks: bool,
 }
 
 /// What a round asks outside.
@@ -78,7 +81,8 @@ impl Round {
     }
 
     /// Begins: what is not asked counts as it would by itself.
-    pub(crate) fn begin(&mut self, file: &model::Rollout, questions: &Questions, now: u64) {
+    pub(crate) fn begin(&mut self, file: &model::Rollout, questions: &Questions, step: TimestampMs, now: u64) {
+        (self.step, self.asked_hooks) = (step, !questions.hooks.is_empty());
         self.number += 1;
         let kinds = story::hooks(&file.pace).iter().map(|hook| hook.kind);
         // these are told and not asked: nothing waits for them
@@ -91,6 +95,11 @@ impl Round {
         let hooks = questions.hooks.iter().filter_map(|at| file.hooks.get(*at)).map(patience_ms);
         let patience = hooks.chain((!questions.metrics.is_empty()).then_some(METRICS_MS)).max().unwrap_or(0);
         self.until = Some(now + patience.saturating_add(GRACE_MS).min(ROUND_MS_MAX));
+    }
+
+    /// Answers of hooks hold for one step: was another one begun while they were on their way?
+    pub(crate) fn is_outdated(&self, step: TimestampMs) -> bool {
+        self.until.is_some() && self.asked_hooks && self.step != step
     }
 
     /// Ends: the next one begins an interval after this one did, or at once if that is behind us.
@@ -138,43 +147,10 @@ impl Round {
 
 /// What the next tick may consult. A hook is an act of somebody else's: none is asked that cannot matter now.
 pub(crate) fn questions(file: &model::Rollout, rollout: &Rollout) -> Questions {
-    let wanted = wanted_kinds(file, rollout);
-    let hooks = story::hooks(&file.pace).iter().enumerate().filter(|(_, hook)| wanted.contains(&hook.kind));
-    let checked = rollout.state().phase.is_active() && has_begun(rollout);
     let outside = file.metrics.iter().enumerate().filter(|(_, source)| !matches!(source, Source::Own { .. }));
     Questions {
-        hooks: hooks.map(|(at, _)| at).collect(),
-        metrics: if checked { outside.map(|(at, _)| at).collect() } else { Vec::new() },
-    }
-}
-
-/// Has the canary had traffic in this run, or a round without it?
-fn has_begun(rollout: &Rollout) -> bool {
-    let state = rollout.state();
-    state.weight > Ppm::ZERO || state.mirrored || state.iterations > 0
-}
-
-fn wanted_kinds(file: &model::Rollout, rollout: &Rollout) -> Vec<HookKind> {
-    use HookKind::{ConfirmPromotion, ConfirmRollout, ConfirmTrafficIncrease, PreRollout};
-    let state = rollout.state();
-    let steps = rollout.steps();
-    let last = steps.last().is_none_or(|last| state.weight >= *last);
-    match state.phase {
-        Phase::Initializing | Phase::Initialized | Phase::Promoted | Phase::RolledBack => {
-            let known = [&state.applied, &state.promoted].iter().any(|one| one.as_ref() == Some(&file.revision));
-            if known { Vec::new() } else { vec![ConfirmRollout] }
-        }
-        Phase::Waiting => vec![HookKind::Rollback, ConfirmRollout],
-        Phase::Progressing => {
-            let check = if has_begun(rollout) { HookKind::Rollout } else { PreRollout };
-            let mut wanted = vec![HookKind::Rollback, check, ConfirmTrafficIncrease];
-            if last {
-                wanted.push(ConfirmPromotion);
-            }
-            wanted
-        }
-        Phase::WaitingPromotion => vec![HookKind::Rollback, HookKind::Rollout, ConfirmPromotion],
-        Phase::Promoting | Phase::Finalising => vec![HookKind::Rollback, HookKind::Rollout],
+        hooks: rollout.wanted_hooks(&file.revision),
+        metrics: if rollout.wants_readings() { outside.map(|(at, _)| at).collect() } else { Vec::new() },
     }
 }
 

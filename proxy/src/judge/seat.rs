@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serin_config::dtab::Path;
 use serin_config::model::{self, Judge as Mode};
 use serin_rollout::{
-    Arm, Command, Decision, Entry, Event, EventRecord, Look, Ppm, Rollout, State, TimestampMs, Traffic,
+    Arm, Command, Decision, Entry, Event, EventRecord, HookKind, Look, Ppm, Rollout, State, TimestampMs, Traffic,
 };
 
 use super::own::Counts;
@@ -43,6 +43,8 @@ pub(crate) enum Act {
     Write(Box<Entry>, u64),
     /// A hook is asked, in this round.
     AskHook(usize, u64),
+    /// A hook is told that the run is over.
+    TellHook(usize),
     /// A metric is asked for, in this round.
     AskMetric(usize, u64),
     /// People hear of it.
@@ -77,7 +79,16 @@ struct Pending {
     before: State,
     routing: Routing,
     stories: Vec<Story>,
+    /// Hooks that are told of the end, once it is in force.
+    post: Vec<usize>,
     replies: Vec<Reply>,
+}
+
+/// What a decision brings besides the routing.
+struct Outcome {
+    entries: Vec<Entry>,
+    stories: Vec<Story>,
+    post: Vec<usize>,
 }
 
 /// What the journal said last.
@@ -198,39 +209,39 @@ impl Seat {
         let wanted = self.wanted();
         let stories: Vec<Story> =
             decision.events.iter().map(|event| self.story(*event, wanted.share, by, now)).collect();
+        let hooks = story::hooks(&self.file.pace);
+        let is_told = |at: &usize| hooks.get(*at).is_some_and(|hook| hook.kind == HookKind::PostRollout);
+        let post: Vec<usize> = decision.asked.iter().copied().filter(is_told).collect();
+        let outcome = Outcome { entries: decision.entries, stories, post };
         if is_raise(&self.published, &wanted) {
-            self.raise(wanted, before, decision.entries, stories, now, acts);
+            self.raise(wanted, before, outcome, now, acts);
         } else {
-            self.lower(wanted, decision.entries, stories, now, acts);
+            self.lower(wanted, outcome, now, acts);
         }
     }
 
-    fn raise(
-        &mut self,
-        routing: Routing,
-        before: State,
-        entries: Vec<Entry>,
-        stories: Vec<Story>,
-        now: u64,
-        acts: &mut Vec<Act>,
-    ) {
+    fn raise(&mut self, routing: Routing, before: State, outcome: Outcome, now: u64, acts: &mut Vec<Act>) {
+        let Outcome { entries, stories, post } = outcome;
         self.write(entries, acts);
         let ticket = self.ticket;
         match &mut self.pending {
-            // what waits already says the same: any later answer lets it pass
-            Some(pending) if pending.routing == routing => pending.stories.extend(stories),
             Some(pending) => {
                 pending.stories.extend(stories);
-                (pending.ticket, pending.routing) = (ticket, routing);
+                pending.post.extend(post);
+                // where what waits already says the same, any later answer lets it pass
+                if pending.routing != routing {
+                    (pending.ticket, pending.routing) = (ticket, routing);
+                }
             }
             None => {
                 let replies = Vec::new();
-                self.pending = Some(Pending { ticket, since_ms: now, before, routing, stories, replies });
+                self.pending = Some(Pending { ticket, since_ms: now, before, routing, stories, post, replies });
             }
         }
     }
 
-    fn lower(&mut self, routing: Routing, entries: Vec<Entry>, stories: Vec<Story>, now: u64, acts: &mut Vec<Act>) {
+    fn lower(&mut self, routing: Routing, outcome: Outcome, now: u64, acts: &mut Vec<Act>) {
+        let Outcome { entries, stories, post } = outcome;
         if routing != self.published {
             self.publish(routing, now, acts);
         }
@@ -238,11 +249,11 @@ impl Seat {
         if let Some(overtaken) = self.pending.take() {
             // a raise that never came into force is no part of the story
             acts.extend(overtaken.stories.into_iter().filter(|story| !raises(story.event)).map(Act::Tell));
-            let overtaken_by =
-                || CommandFailure::NotDurable("something else was decided before the journal had it".into());
-            acts.extend(overtaken.replies.into_iter().map(|reply| Act::Answer(reply, Err(overtaken_by()))));
+            let failure = || CommandFailure::NotDurable("it was overtaken before the journal had it".into());
+            acts.extend(overtaken.replies.into_iter().map(|reply| Act::Answer(reply, Err(failure()))));
         }
         acts.extend(stories.into_iter().map(Act::Tell));
+        acts.extend(post.into_iter().map(Act::TellHook));
     }
 
     fn publish(&mut self, routing: Routing, now: u64, acts: &mut Vec<Act>) {

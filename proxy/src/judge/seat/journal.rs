@@ -32,6 +32,7 @@ impl Seat {
         if let Some(pending) = self.pending.take_if(|pending| pending.ticket <= ticket) {
             self.publish(pending.routing, now, acts);
             acts.extend(pending.stories.into_iter().map(Act::Tell));
+            acts.extend(pending.post.into_iter().map(Act::TellHook));
             acts.extend(pending.replies.into_iter().map(|reply| Act::Answer(reply, Ok(()))));
         }
         if ticket == self.ticket && self.durability != Durability::Good {

@@ -5,7 +5,7 @@ use serin_rollout::{Answer, Command, Event, HookKind, Phase, Readiness, Reading,
 
 use super::{Act, Seat};
 use crate::judge::readiness::Presence;
-use crate::judge::rounds::{self, Questions};
+use crate::judge::rounds;
 use crate::judge::story;
 use crate::judge::wanted::revision_of;
 
@@ -22,9 +22,10 @@ impl Seat {
 
     /// Begins a round, or ends it with the tick. `presence`: of the canary and the primary.
     pub(crate) fn interval(&mut self, presence: [Presence; 2], now: u64, acts: &mut Vec<Act>) {
-        if self.round.is_due(now) {
-            let questions = self.questions();
-            self.round.begin(&self.file, &questions, now);
+        let step = self.rollout.step_started();
+        if self.round.is_due(now) || (self.round.is_complete(now) && self.round.is_outdated(step)) {
+            let questions = rounds::questions(&self.file, &self.rollout);
+            self.round.begin(&self.file, &questions, step, now);
             let number = self.round.number();
             acts.extend(questions.hooks.into_iter().map(|at| Act::AskHook(at, number)));
             acts.extend(questions.metrics.into_iter().map(|at| Act::AskMetric(at, number)));
@@ -62,10 +63,6 @@ impl Seat {
         let Some(metric) = story::metrics(&self.file.pace).get(index) else { return };
         let name = metric.name.clone();
         self.round.metric(round, index, &name, reading, why);
-    }
-
-    fn questions(&self) -> Questions {
-        rounds::questions(&self.file, &self.rollout)
     }
 
     fn tick(&mut self, presence: [Presence; 2], now: u64, acts: &mut Vec<Act>) {
@@ -147,6 +144,7 @@ impl Seat {
         };
         let promoted = self.rollout.tick(&tick, TimestampMs(now));
         decision.events = promoted.events;
+        decision.asked = promoted.asked;
         decision.entries.extend(promoted.entries);
         for entry in &mut decision.entries {
             entry.by = Some((by.0.to_owned(), by.1.to_owned()));
