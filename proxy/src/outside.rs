@@ -25,6 +25,11 @@ use serin_rollout::{Answer, HookKind, Reading};
 use tokio::sync::mpsc;
 
 mod alert;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(not(feature = "aws"))]
+#[path = "outside/aws_off.rs"]
+mod aws;
 mod date;
 mod desk;
 mod hook;
@@ -135,6 +140,10 @@ pub enum Answered {
         took_ms: u64,
     },
 }
+
+/// What a build without the feature `aws` says to a configuration that needs it.
+#[cfg(not(feature = "aws"))]
+const WITHOUT_AWS: &str = "this Serin was built without the feature `aws`, so it cannot sign requests for Amazon";
 
 /// Longest text that goes with an answer.
 pub const WHY_OCTETS_MAX: usize = 1024;

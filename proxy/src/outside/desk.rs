@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
 use super::alert::{Outcome, Recent};
+use super::aws::Aws;
 use super::http::Clients;
 use super::{Answered, Counters, Job, JobKind, LANES_MAX, WAITING_MAX, alert, hook};
 use crate::clock;
@@ -39,7 +40,8 @@ pub(super) struct Desk {
 
 /// What every job uses.
 pub(super) struct Context {
-    clients: Clients,
+    clients: Arc<Clients>,
+    aws: Aws,
     tuning: Tuning,
     recent: Recent,
     told: Box<dyn Fn(Answered) + Send + Sync>,
@@ -61,7 +63,9 @@ impl Desk {
         told: Box<dyn Fn(Answered) + Send + Sync>,
         counts: Arc<Counters>,
     ) -> io::Result<Self> {
-        let cx = Context { clients: Clients::new(), tuning, recent: Recent::default(), told, counts };
+        let clients = Arc::new(Clients::new());
+        let aws = Aws::new(Arc::clone(&clients));
+        let cx = Context { clients, aws, tuning, recent: Recent::default(), told, counts };
         Ok(Self { lanes: HashMap::new(), running: JoinSet::new(), lane_of: HashMap::new(), cx: Arc::new(cx) })
     }
 
@@ -131,7 +135,7 @@ impl Context {
                 true
             }
             Job::Metric { ticket, source } => {
-                let (reading, why) = source.ask(&self.clients, clock::unix_ms()).await;
+                let (reading, why) = source.ask(&self.clients, &self.aws, clock::unix_ms()).await;
                 tracing::debug!(rollout = %ticket.rollout, metric = ticket.index, ?reading, why, "metric answered");
                 let took_ms = clock::now_ms().saturating_sub(began);
                 (self.told)(Answered::Metric { ticket, reading, why, took_ms });

@@ -10,10 +10,16 @@ use serin_config::model::{Config, Credentials, MetricKind, MetricSource, Rollout
 use serin_config::template::{self, TemplateError, Values};
 use serin_rollout::Reading;
 
+use super::aws::Aws;
 use super::hook::one_line;
 use super::http::{Call, Clients, Reply, Way};
 use super::secret::{self, SecretError};
 
+#[cfg(feature = "aws")]
+mod cloudwatch;
+#[cfg(not(feature = "aws"))]
+#[path = "query/cloudwatch_off.rs"]
+mod cloudwatch;
 mod datadog;
 mod prometheus;
 
@@ -93,8 +99,8 @@ impl Query {
     }
 
     /// What the provider says, and why. `now_ms`: since 1970.
-    pub(super) async fn ask(&self, clients: &Clients, now_ms: u64) -> (Reading, String) {
-        match self.value(clients, now_ms).await {
+    pub(super) async fn ask(&self, clients: &Clients, aws: &Aws, now_ms: u64) -> (Reading, String) {
+        match self.value(clients, aws, now_ms).await {
             Ok(Some(value)) if value.is_finite() => (Reading::Value(value), String::new()),
             Ok(Some(value)) => (Reading::NoValues, format!("the value is {value}")),
             Ok(None) => (Reading::NoValues, "no values".into()),
@@ -102,18 +108,18 @@ impl Query {
         }
     }
 
-    async fn value(&self, clients: &Clients, now_ms: u64) -> Result<Option<f64>, QueryError> {
+    async fn value(&self, clients: &Clients, aws: &Aws, now_ms: u64) -> Result<Option<f64>, QueryError> {
         let call = match self.kind {
             MetricKind::Prometheus => prometheus::call(self)?,
             MetricKind::Datadog => datadog::call(self, now_ms)?,
-            MetricKind::CloudWatch => return Err(QueryError("not yet".into())),
+            MetricKind::CloudWatch => cloudwatch::call(self, now_ms)?,
         };
-        let call = self.signed(call).await?;
+        let call = self.signed(call, aws).await?;
         let reply = clients.send_within_rate(call).await?;
         match self.kind {
             MetricKind::Prometheus => prometheus::value(&reply),
             MetricKind::Datadog => datadog::value(&reply, now_ms),
-            MetricKind::CloudWatch => Err(QueryError("not yet".into())),
+            MetricKind::CloudWatch => cloudwatch::value(&reply),
         }
     }
 
@@ -129,9 +135,10 @@ impl Query {
         Ok(Call { method, url, headers, basic: None, body: Bytes::new(), timeout: QUERY_TIMEOUT, way })
     }
 
-    async fn signed(&self, mut call: Call) -> Result<Call, QueryError> {
+    async fn signed(&self, mut call: Call, aws: &Aws) -> Result<Call, QueryError> {
         match &self.credentials {
-            Credentials::None => {}
+            // CloudWatch knows no other way.
+            Credentials::None if self.kind != MetricKind::CloudWatch => {}
             Credentials::Basic { username, password } => {
                 call.basic = Some((secret::read(username).await?, secret::read(password).await?));
             }
@@ -143,7 +150,11 @@ impl Query {
                 call.headers.insert("dd-api-key", secret::header(&secret::read(api_key).await?)?);
                 call.headers.insert("dd-application-key", secret::header(&secret::read(application_key).await?)?);
             }
-            Credentials::SigV4 => return Err(QueryError("not yet".into())),
+            Credentials::None | Credentials::SigV4 => {
+                let service = if self.kind == MetricKind::CloudWatch { "monitoring" } else { "aps" };
+                let region = self.region.as_deref().ok_or_else(|| QueryError("it has no `region`".into()))?;
+                aws.sign(service, region, &mut call).await.map_err(QueryError)?;
+            }
         }
         Ok(call)
     }
@@ -198,10 +209,11 @@ fn address(base: &str, path: &str) -> Result<Url, QueryError> {
     Ok(url)
 }
 
-/// Gives the address this query, with `%20` where forms have `+`: signatures know only that.
+/// Gives the address this query, with every octet escaped that RFC 3986 does not call unreserved, and none other: what
+/// is sent is then what is signed.
 fn set_pairs(url: &mut Url, pairs: &[(&str, &str)]) {
     url.query_pairs_mut().clear().extend_pairs(pairs);
-    let encoded = url.query().unwrap_or_default().replace('+', "%20");
+    let encoded = url.query().unwrap_or_default().replace('+', "%20").replace('*', "%2A").replace("%7E", "~");
     url.set_query(Some(&encoded));
 }
 
