@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+mod sentence;
+
+pub use sentence::{Facts, HaltDetail, Limit, describe};
+
 /// Something a rollout did, or did not do, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {

@@ -56,6 +56,10 @@ pub struct Standing {
     pub shown: f64,
     /// Events that did not count because something was full: the guard was more cautious than it had to be.
     pub dropped: u64,
+    /// The canary's requests that are over, or overdue.
+    pub requests: u64,
+    /// Of those: failed, or overdue.
+    pub failures: u64,
 }
 
 /// What a journal keeps of the evidence: enough to go on after a stop.
@@ -224,6 +228,7 @@ impl Guard {
         standing.primary_over = failure.primary_over;
         standing.primary_over_newest = failure.primary_over_newest;
         standing.shown = self.shown(traffic);
+        (standing.requests, standing.failures) = self.canary_counts(traffic);
         standing.dropped = self.canary_accused.dropped() + self.primary_accused.dropped();
         standing
     }

@@ -13,7 +13,7 @@
 //!      └───────────────── Finalising ◀──────────────────────────────── Promoting ◀─────────────┘
 //! ```
 
-use crate::event::{Cause, Event, Gate, Halt};
+use crate::event::{Cause, Event, Gate, Halt, HaltDetail, Limit};
 use crate::plan::{Answer, HookKind, MetricSource, Plan};
 use crate::state::{Phase, Revision, State};
 use crate::{Metric, Ppm, Router};
@@ -68,6 +68,8 @@ pub(crate) struct Told {
     pub(crate) events: Vec<Event>,
     /// Hooks asked, as indices into the plan's list.
     pub(crate) asked: Vec<usize>,
+    /// What exactly failed the check.
+    pub(crate) detail: Option<HaltDetail>,
 }
 
 /// One tick of Flagger's clock. `frozen`: a person or the guard holds the weight, which Flagger does not know. Then
@@ -260,7 +262,8 @@ impl Run<'_> {
         for second in [false, true] {
             for (at, metric) in self.plan.metrics().iter().enumerate().filter(|(_, m)| templated(m) == second) {
                 let reading = self.tick.readings.get(at).copied().unwrap_or(Reading::NoValues);
-                if let Err(halt) = check_metric(metric, reading) {
+                if let Err((halt, detail)) = check_metric(metric, reading) {
+                    self.told.detail = Some(detail);
                     return self.fail(halt);
                 }
             }
@@ -407,6 +410,7 @@ impl Run<'_> {
     fn ask_all(&mut self, kind: HookKind) -> bool {
         for at in 0..self.plan.hooks().len() {
             if self.plan.hooks()[at].kind == kind && self.ask(at) != Answer::Passed {
+                self.told.detail = Some(HaltDetail::Hook { name: self.plan.hooks()[at].name.clone() });
                 return false;
             }
         }
@@ -429,26 +433,29 @@ impl Run<'_> {
     }
 }
 
-/// Whether one metric is as it should be.
-pub(crate) fn check_metric(metric: &Metric, reading: Reading) -> Result<(), Halt> {
+/// Whether one metric is as it should be, or what is wrong with it.
+pub(crate) fn check_metric(metric: &Metric, reading: Reading) -> Result<(), (Halt, HaltDetail)> {
+    let detail = |value, limit| HaltDetail::Metric { name: metric.name.clone(), value, limit };
     if metric.source == MetricSource::Unknown {
-        return Err(Halt::NoTemplate);
+        return Err((Halt::NoTemplate, detail(None, None)));
     }
     let value = match reading {
         Reading::Value(value) if value.is_finite() => value,
-        Reading::Value(_) | Reading::NoValues => return Err(Halt::NoValues),
-        Reading::ProviderError => return Err(Halt::ProviderError),
+        Reading::Value(_) | Reading::NoValues => return Err((Halt::NoValues, detail(None, None))),
+        Reading::ProviderError => return Err((Halt::ProviderError, detail(None, None))),
     };
     let (value, halt, whole) = match metric.source {
         MetricSource::SuccessRate => (value, Halt::SuccessRate, false),
         MetricSource::Duration => (value.trunc(), Halt::Duration, true),
         _ => (value, Halt::Custom, false),
     };
-    let limit = |limit: f64| if whole { limit.trunc() } else { limit };
-    let fails = match metric.range {
-        Some((min, max)) => min.is_some_and(|min| value < limit(min)) || max.is_some_and(|max| value > limit(max)),
-        None if metric.source == MetricSource::SuccessRate => metric.threshold > value,
-        None => value > limit(metric.threshold),
+    let end = |limit: f64| if whole { limit.trunc() } else { limit };
+    let (min, max) = match metric.range {
+        Some(range) => range,
+        None if metric.source == MetricSource::SuccessRate => (Some(metric.threshold), None),
+        None => (None, Some(metric.threshold)),
     };
-    if fails { Err(halt) } else { Ok(()) }
+    let under = min.map(end).filter(|min| value < *min).map(Limit::Min);
+    let missed = under.or_else(|| max.map(end).filter(|max| value > *max).map(Limit::Max));
+    missed.map_or(Ok(()), |limit| Err((halt, detail(Some(value), Some(limit)))))
 }

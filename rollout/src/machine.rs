@@ -6,7 +6,7 @@
 
 use crate::analysis::{Situation, Verdict, judge};
 use crate::command::{Command, CommandError};
-use crate::event::{Cause, Event, Gate, Hold, Severity};
+use crate::event::{Cause, Event, Gate, HaltDetail, Hold, Severity};
 use crate::guard::{Capital, Guard, SlowShares, Standing, Traffic};
 use crate::interval::{self, Tick};
 use crate::journal::Entry;
@@ -91,6 +91,8 @@ pub struct Decision {
     pub weight: Option<(Ppm, Ppm)>,
     /// What is to be routed to the canary, where that changed: from, to. See [`State::canary_share`].
     pub share: Option<(Ppm, Ppm)>,
+    /// What exactly failed the check, where one of the events is [`Event::Halt`] for a metric or a hook.
+    pub detail: Option<HaltDetail>,
     /// What the journal is to keep. A raise is durable before it is published, a fall published before it is durable.
     pub entries: Vec<Entry>,
 }
@@ -295,7 +297,7 @@ impl Rollout {
         let share = changed(before.canary_share(), self.state.canary_share());
         let noted = self.state != before || self.paused != was_paused;
         let entries = if noted || !told.events.is_empty() { vec![self.entry(&told.events, now)] } else { Vec::new() };
-        Decision { events: told.events, asked: told.asked, weight, share, entries }
+        Decision { events: told.events, asked: told.asked, weight, share, detail: told.detail, entries }
     }
 
     /// Hooks that are told of the end; Flagger's own clock has done so where it ended the run.
@@ -381,6 +383,11 @@ impl Rollout {
         self.sequence += 1;
         let capital = match &mut self.guard {
             Some(guard) => guard.capital(&self.traffic),
+            // The figures that ended it.
+            None if self.state.phase.is_end() => {
+                let (requests, failures) = (self.standing.requests, self.standing.failures);
+                Capital { requests, failures, ..Capital::default() }
+            }
             None => Capital::default(),
         };
         Entry {

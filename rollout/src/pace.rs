@@ -10,10 +10,10 @@
 //! ```
 
 use crate::analysis::{Gap, Verdict};
-use crate::event::{Cause, Event, Gate, Halt, Hold};
+use crate::event::{Cause, Event, Gate, Halt, HaltDetail, Hold};
 use crate::interval::{self, Readiness, Reading, Tick, check_metric};
 use crate::machine::Rollout;
-use crate::plan::{Answer, HookKind};
+use crate::plan::{Answer, Hook, HookKind};
 use crate::policy::{OnInsufficient, Policy};
 use crate::state::Phase;
 use crate::{Ppm, TimestampMs};
@@ -161,29 +161,43 @@ impl Rollout {
         let kind = if before_traffic { HookKind::PreRollout } else { HookKind::Rollout };
         let mut failed = None;
         let mut unknown = None;
+        let hook = || HaltDetail::Hook { name: self.closed(&settings.hooks, kind) };
         match self.gate_open(&settings.hooks, kind) {
-            Answer::Refused if before_traffic => failed = Some(Halt::PreRolloutHook),
-            Answer::Refused => failed = Some(Halt::RolloutHook),
-            Answer::Pending => unknown = Some(Halt::NoValues),
+            Answer::Refused if before_traffic => failed = Some((Halt::PreRolloutHook, hook())),
+            Answer::Refused => failed = Some((Halt::RolloutHook, hook())),
+            Answer::Pending => unknown = Some((Halt::NoValues, hook())),
             Answer::Passed => {}
         }
         for (at, metric) in settings.metrics.iter().enumerate().filter(|_| !before_traffic) {
             match check_metric(metric, tick.readings.get(at).copied().unwrap_or(Reading::NoValues)) {
                 Ok(()) => {}
-                Err(halt @ (Halt::NoValues | Halt::ProviderError)) => unknown = unknown.or(Some(halt)),
+                Err(halt @ (Halt::NoValues | Halt::ProviderError, _)) => unknown = unknown.or(Some(halt)),
                 Err(halt) => failed = failed.or(Some(halt)),
             }
         }
-        self.check = failed.map(|_| Hold::FailedCheck).or(unknown.map(|_| Hold::NoData));
-        if let Some(halt) = failed.or(unknown) {
+        let has_failed = failed.is_some();
+        self.check = match (&failed, &unknown) {
+            (Some(_), _) => Some(Hold::FailedCheck),
+            (None, Some(_)) => Some(Hold::NoData),
+            (None, None) => None,
+        };
+        if let Some((halt, detail)) = failed.or(unknown) {
             told.events.push(Event::Halt(halt));
+            told.detail = Some(detail);
         }
-        if failed.is_some() {
+        if has_failed {
             self.state.failed_checks = self.state.failed_checks.saturating_add(1);
             if self.state.failed_checks >= settings.failed_checks_max {
                 self.roll_back(Cause::Threshold, told);
             }
         }
+    }
+
+    /// The first hook of a kind that is not open.
+    fn closed(&self, hooks: &[Hook], kind: HookKind) -> String {
+        let shut = |at: usize| self.answers.get(at).copied().unwrap_or_default() != Answer::Passed;
+        let hook = hooks.iter().enumerate().find(|(at, hook)| hook.kind == kind && shut(*at));
+        hook.map_or_else(String::new, |(_, hook)| hook.name.clone())
     }
 
     fn begin_steps(&mut self, policy: &Policy, told: &mut interval::Told) {

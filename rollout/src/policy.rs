@@ -183,8 +183,11 @@ impl Settings {
     /// time at a step, and a lower limit of the success rate is what nothing advances beyond.
     ///
     /// # Errors
-    /// [`PolicyError::Steps`] for A/B and blue/green, which have no steps to go through.
+    /// [`PolicyError::Strategy`] for A/B, blue/green and mirroring, and what is wrong with the guard's settings.
     pub fn from_analysis(analysis: &Analysis, mut guard: GuardSettings) -> Result<Settings, Vec<PolicyError>> {
+        if analysis.matches || analysis.mirror || analysis.iterations.is_some() {
+            return Err(vec![PolicyError::Strategy]);
+        }
         let percent = |percent: i64| Ppm::clamped(percent.clamp(0, 100) * 10_000);
         let steps = match (&analysis.step_weights, analysis.step_weight) {
             (Some(list), None) => list.iter().map(|step| percent(*step)).collect(),
@@ -305,6 +308,9 @@ pub enum PolicyError {
     /// See [`Settings::steps`].
     #[error("steps rise, from above 0% to below 100%; at least one")]
     Steps,
+    /// Rounds, rules of who sees the canary, or copies: there are no shares to go through, or nobody is drawn.
+    #[error("A/B, blue/green and mirroring go by `pace: interval`")]
+    Strategy,
     /// See [`Settings::failed_checks_max`].
     #[error("a threshold is from 1 to {FAILED_CHECKS_MAX} failed checks")]
     Threshold,

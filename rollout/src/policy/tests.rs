@@ -90,3 +90,15 @@ fn a_lower_limit_of_the_success_rate_is_what_nothing_advances_beyond() {
     let written = GuardSettings { error_budget: Some(Ppm::clamped(2_000)), ..GuardSettings::default() };
     assert_eq!(GuardPolicy::new(written).unwrap().error_limit(), Ppm::clamped(2_000));
 }
+
+#[test]
+fn rounds_rules_and_copies_go_by_the_interval() {
+    let steps = || Analysis { step_weight: Some(20), ..Analysis::default() };
+    let rounds = Analysis { iterations: Some(3), ..Analysis::default() };
+    for analysis in [rounds, Analysis { mirror: true, ..steps() }, Analysis { matches: true, ..steps() }] {
+        let refused = Settings::from_analysis(&analysis, GuardSettings::default());
+        assert_eq!(refused, Err(vec![PolicyError::Strategy]));
+    }
+    assert!(PolicyError::Strategy.to_string().contains("pace: interval"));
+    assert!(Settings::from_analysis(&steps(), GuardSettings::default()).is_ok());
+}

@@ -289,7 +289,7 @@ fn place(error: PolicyError, block: &Block, waiting: &Waiting) -> Option<Span> {
             block.step_weights.as_ref().map(|(_, span)| *span).or(block.step_weight.map(|(_, span)| span))
         }
         PolicyError::Threshold => block.threshold.map(|(_, span)| span),
-        PolicyError::MetricUnknown | PolicyError::MetricWithoutLimit => Some(block.span),
+        PolicyError::MetricUnknown | PolicyError::MetricWithoutLimit | PolicyError::Strategy => Some(block.span),
         PolicyError::Alpha | PolicyError::Beta | PolicyError::Budget | PolicyError::Stakes | PolicyError::Tolerance => {
             None
         }
