@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/lock                      held by the one process that uses the folder
-//! <dir>/clean                     the last run ended after everything was written; taken away at every start
+//! <dir>/clean                     the number of each rollout's last entry; written at a clean end, taken away at every start
 //! <dir>/token                     the secret of the administration
 //! <dir>/rollouts/<name>.journal   one line for each decision, newest last
 //! ```
@@ -49,7 +49,7 @@ impl Store {
         let inner = match storage {
             Storage::File { dir } => {
                 let folder = Folder::open(dir)?;
-                let shelf = Arc::new(Shelf::of_folder(folder.rollouts(), folder.is_clean()));
+                let shelf = Arc::new(Shelf::of_folder(folder.rollouts(), folder.clean()));
                 Inner { folder: Some(folder), shelf }
             }
             Storage::Memory => Inner { folder: None, shelf: Arc::new(Shelf::of_memory()) },
@@ -89,9 +89,10 @@ impl Store {
         }
     }
 
-    /// Marks the end as clean, if every rollout stands in its journal as it stood last.
+    /// Marks the end as clean for every rollout whose newest entry is written. Gives back whether those are all.
     fn end(&self) -> bool {
-        self.0.shelf.is_complete() && self.0.folder.as_ref().is_none_or(|folder| folder.end().is_ok())
+        let (clean, are_all) = self.0.shelf.clean();
+        self.0.folder.as_ref().is_none_or(|folder| folder.end(&clean).is_ok()) && are_all
     }
 }
 

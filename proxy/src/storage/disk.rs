@@ -10,8 +10,8 @@ use std::path::Path;
 pub(super) trait Disk: Send + Sync {
     /// How long the file is; `None` if there is none. Anything but a plain file is an error, a symbolic link too.
     fn look(&self, path: &Path) -> io::Result<Option<u64>>;
-    /// Up to `max` bytes of a plain file, beginning at `from`.
-    fn read(&self, path: &Path, from: u64, max: usize) -> io::Result<Vec<u8>>;
+    /// How long the file is, and its last `max` bytes or fewer; otherwise as [`Self::look`].
+    fn read_end(&self, path: &Path, max: usize) -> io::Result<Option<(u64, Vec<u8>)>>;
     /// Writes `bytes` at `at`, into a file that is made if there is none, and waits until they outlive a loss of power.
     fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts a file to `len` bytes.
@@ -38,12 +38,15 @@ impl Disk for RealDisk {
         }
     }
 
-    fn read(&self, path: &Path, from: u64, max: usize) -> io::Result<Vec<u8>> {
+    fn read_end(&self, path: &Path, max: usize) -> io::Result<Option<(u64, Vec<u8>)>> {
+        if self.look(path)?.is_none() {
+            return Ok(None);
+        }
+        // One file from here on, should another take its name.
         let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.take(max as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(max as u64)))?;
+        Ok(Some((len, read_some(&file, max)?)))
     }
 
     fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -101,6 +104,13 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<
     disk.rename(beside, path)
 }
 
+/// Up to `max` bytes, from where the file stands.
+pub(super) fn read_some(file: &File, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The same as [`RealDisk::write`] for a file that is open: its text is `bytes` afterwards.
 pub(super) fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.set_len(0)?;
@@ -108,3 +118,6 @@ pub(super) fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+pub(super) mod sim;

@@ -1,13 +1,16 @@
 //! The folder of `storage.dir`: made, locked, and what lies in it beside the journals.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::disk::{Disk, RealDisk, kind, make_folder, replace, rewrite};
+use super::disk::{Disk, RealDisk, kind, make_folder, read_some, replace, rewrite};
 use super::error::{StorageError, TOKEN_BYTES_MAX};
+use super::scribe::ROLLOUTS_MAX;
 
 /// A locked folder.
 #[derive(Debug)]
@@ -17,13 +20,13 @@ pub(super) struct Folder {
     _lock: File,
     /// The name of this run, in the lock and in the mark of a clean end: a mark of another run says nothing.
     run: String,
-    clean: bool,
+    clean: Sequences,
     token: String,
     written: AtomicBool,
 }
 
 impl Folder {
-    /// Makes the folder if it is missing, locks it, and takes the mark of a clean end away before anything else.
+    /// Makes the folder if it is missing, locks it, and takes the mark of a clean end away.
     pub(super) fn open(dir: &Path) -> Result<Self, StorageError> {
         make(dir)?;
         let lock = lock(dir)?;
@@ -32,14 +35,15 @@ impl Folder {
             return Err(StorageError::NotAFolder { path: rollouts });
         }
         let run = random::<16>().map_err(StorageError::of("read", Path::new(RANDOM)))?;
-        let clean = begin(dir, &lock, &run)?;
         let token = token(dir)?;
+        // Last: a start that fails before leaves the mark as it is.
+        let clean = Arc::new(begin(dir, &lock, &run)?);
         Ok(Self { dir: dir.to_owned(), _lock: lock, run, clean, token, written: AtomicBool::new(false) })
     }
 
-    /// Whether the run before this one ended by [`Self::end`].
-    pub(super) fn is_clean(&self) -> bool {
-        self.clean
+    /// What the run before this one said in its mark, if that was its end.
+    pub(super) fn clean(&self) -> Sequences {
+        Arc::clone(&self.clean)
     }
 
     /// The secret of the administration.
@@ -52,9 +56,13 @@ impl Folder {
         self.written.store(true, Ordering::Relaxed);
     }
 
-    /// Marks the end of this run as a clean one.
-    pub(super) fn end(&self) -> io::Result<()> {
-        replace(&RealDisk, &self.dir.join(MARK), run_line(&self.run).as_bytes())?;
+    /// Marks the end of this run as a clean one for these rollouts.
+    pub(super) fn end(&self, clean: &HashMap<Arc<str>, u64>) -> io::Result<()> {
+        let mut text = run_line(&self.run);
+        for (rollout, sequence) in clean.iter().take(ROLLOUTS_MAX) {
+            text.push_str(&format!("{rollout} {sequence}\n"));
+        }
+        replace(&RealDisk, &self.dir.join(MARK), text.as_bytes())?;
         RealDisk.sync_folder(&self.dir)
     }
 
@@ -80,8 +88,8 @@ impl Folder {
 /// A run that never wrote leaves the folder as clean as it found it.
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.clean && !self.written.load(Ordering::Relaxed) {
-            let _ = self.end();
+        if !self.clean.is_empty() && !self.written.load(Ordering::Relaxed) {
+            let _ = self.end(&self.clean);
         }
     }
 }
@@ -113,38 +121,51 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
     let file = options.map_err(StorageError::of("locked", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::Busy {
-            dir: dir.to_owned(),
-            pid: line_of(&path, "process ").and_then(|p| p.parse().ok()),
-        }),
+        Err(TryLockError::WouldBlock) => {
+            let pid = text_of(&path, SMALL_BYTES_MAX).and_then(|text| line_of(&text, "process "));
+            let pid = pid.and_then(|pid| pid.parse().ok());
+            Err(StorageError::Busy { dir: dir.to_owned(), pid })
+        }
         Err(TryLockError::Error(error)) => Err(StorageError::of("locked", &path)(error)),
     }
 }
 
-/// Says in the lock who runs now, and takes the mark of the last run away. Gives back whether that one ended cleanly.
-fn begin(dir: &Path, lock: &File, run: &str) -> Result<bool, StorageError> {
+/// Says in the lock who runs now, and takes the mark of the last run away. Gives back what that mark said; nothing if it
+/// is of another run than the last.
+fn begin(dir: &Path, lock: &File, run: &str) -> Result<HashMap<Arc<str>, u64>, StorageError> {
     let (lock_path, mark) = (dir.join(LOCK), dir.join(MARK));
-    let last = line_of(&lock_path, "run ");
-    let clean = last.is_some() && last == line_of(&mark, "run ");
+    let last = text_of(&lock_path, SMALL_BYTES_MAX).and_then(|text| line_of(&text, "run "));
+    let marked = text_of(&mark, MARK_BYTES_MAX).unwrap_or_default();
+    let is_clean = last.is_some() && last == line_of(&marked, "run ");
     let text = format!("process {}\n{}", std::process::id(), run_line(run));
     rewrite(lock, text.as_bytes()).map_err(StorageError::of("written", &lock_path))?;
     RealDisk.remove(&mark).map_err(StorageError::of("removed", &mark))?;
     RealDisk.sync_folder(dir).map_err(StorageError::of("written", dir))?;
-    Ok(clean)
+    let sequences = whole_lines(&marked).skip(1).filter_map(|line| {
+        let (rollout, sequence) = line.split_once(' ')?;
+        Some((rollout.into(), sequence.parse().ok()?))
+    });
+    Ok(if is_clean { sequences.take(ROLLOUTS_MAX).collect() } else { HashMap::new() })
 }
 
 fn run_line(run: &str) -> String {
     format!("run {run}\n")
 }
 
-/// What stands behind `key` in a small file of ours; `None` where it cannot be read.
-fn line_of(path: &Path, key: &str) -> Option<String> {
+/// The text of a file of ours, `None` where there is none that can be read.
+fn text_of(path: &Path, bytes_max: usize) -> Option<String> {
     RealDisk.look(path).ok()??;
-    let bytes = RealDisk.read(path, 0, SMALL_BYTES_MAX).ok()?;
-    // A line without an end may be half of one.
-    let text = String::from_utf8(bytes).ok()?;
-    let line = text.split_inclusive('\n').find_map(|line| line.strip_prefix(key)?.strip_suffix('\n'))?;
-    Some(line.to_owned())
+    String::from_utf8(read_some(&File::open(path).ok()?, bytes_max).ok()?).ok()
+}
+
+/// A line without an end may be half of one.
+fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
+}
+
+/// What stands behind `key`.
+fn line_of(text: &str, key: &str) -> Option<String> {
+    whole_lines(text).find_map(|line| line.strip_prefix(key)).map(str::to_owned)
 }
 
 /// The token of the folder: read, or made if there is none. It may be a symbolic link, as mounted secrets are.
@@ -164,7 +185,7 @@ fn token(dir: &Path) -> Result<String, StorageError> {
     if !found.is_file() {
         return Err(failed()(io::Error::other(format!("it is {}, not a file", kind(&found)))));
     }
-    let bytes = RealDisk.read(&path, 0, SMALL_BYTES_MAX).map_err(failed())?;
+    let bytes = File::open(&path).and_then(|file| read_some(&file, SMALL_BYTES_MAX)).map_err(failed())?;
     let token = bytes.trim_ascii();
     let why = match token {
         [] => "it is empty",
@@ -182,10 +203,18 @@ fn random<const N: usize>() -> io::Result<String> {
     Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
 }
 
-/// Files of ours other than journals are not longer.
+/// What the mark of a clean end says: the number of the last entry of each rollout.
+pub(super) type Sequences = Arc<HashMap<Arc<str>, u64>>;
+
+/// A mark is not longer: a line for each rollout, a name and a number.
+const MARK_BYTES_MAX: usize = ROLLOUTS_MAX * 96;
+/// The lock and the token are not longer.
 const SMALL_BYTES_MAX: usize = 4_096;
 const LOCK: &str = "lock";
 const MARK: &str = "clean";
 const ROLLOUTS: &str = "rollouts";
 const TOKEN: &str = "token";
 const RANDOM: &str = "/dev/urandom";
+
+#[cfg(test)]
+mod tests;

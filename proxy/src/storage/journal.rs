@@ -47,10 +47,8 @@ pub(super) struct Tail {
 impl Tail {
     /// Reads it; bounded, whatever lies there.
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
-        let Some(len) = disk.look(path)? else { return Ok(Self::default()) };
-        let from = len.saturating_sub(TAIL_BYTES_MAX as u64);
-        let mut bytes = disk.read(path, from, TAIL_BYTES_MAX)?;
-        if from > 0 {
+        let Some((len, mut bytes)) = disk.read_end(path, TAIL_BYTES_MAX)? else { return Ok(Self::default()) };
+        if len > TAIL_BYTES_MAX as u64 {
             let whole = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |end| end + 1);
             bytes.drain(..whole);
         }
@@ -178,6 +176,8 @@ impl Journal {
         }
         // New to us, or others wrote into it, or what failed cannot be cut off.
         let tail = Tail::read(disk, &self.path)?;
+        // Not the length from above: a cut that failed may have been made.
+        let Some(len) = tail.len else { return Ok(None) };
         let is_torn = tail.bytes.last().map_or(len > 0, |&last| last != b'\n');
         let known = Known { len, lines: tail.lines().count(), is_torn, is_soiled: false };
         self.known = Some(known);
@@ -229,3 +229,6 @@ fn line_of(entry: &Entry) -> io::Result<Vec<u8>> {
         Err(error) => Err(io::Error::other(format!("its line would not read back: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,13 +66,17 @@ impl Scribe {
         self.desk.bell.notify_all();
     }
 
-    /// Writes what waits, and marks the end as clean if the newest entry of every rollout could be written. Gives back
-    /// whether it is; a disk that stands still is waited for at most [`STOP_WAIT`].
+    /// Writes what waits, and marks the end as clean for every rollout whose newest entry could be written. Gives back
+    /// whether those are all; a disk that stands still is waited for at most [`STOP_WAIT`].
     pub fn stop(self) -> bool {
+        self.stop_within(STOP_WAIT)
+    }
+
+    fn stop_within(self, wait: Duration) -> bool {
         let mut tray = self.desk.tray();
         tray.end.get_or_insert(End::Clean);
         self.desk.bell.notify_all();
-        let waited = self.desk.bell.wait_timeout_while(tray, STOP_WAIT, |tray| tray.ended.is_none());
+        let waited = self.desk.bell.wait_timeout_while(tray, wait, |tray| tray.ended.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.ended.unwrap_or(false)
     }
 }
@@ -183,3 +187,6 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serin_rollout::Entry;
 
 use super::disk::{Disk, RealDisk};
+use super::folder::Sequences;
 use super::journal::{Journal, LIMITS, Tail};
 use super::scribe::ROLLOUTS_MAX;
 
@@ -20,23 +21,25 @@ pub(super) enum Shelf {
     Memory(Mutex<HashMap<Arc<str>, VecDeque<Entry>>>),
 }
 
+type Written = HashMap<Arc<str>, Option<u64>>;
+
 /// Journals in a folder.
 pub(super) struct Files {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
-    /// Whether the run before this one ended cleanly.
-    was_clean: bool,
-    /// Of each rollout that this run wrote of: whether its newest entry is on the disk.
-    written: Mutex<HashMap<Arc<str>, bool>>,
+    /// Where rollouts stood at the end of the run before this one, if it was a clean end.
+    before: Sequences,
+    /// Of each rollout that this run wrote of: the number of its newest entry, or none if that is not on the disk.
+    written: Mutex<Written>,
 }
 
 impl Shelf {
-    pub(super) fn of_folder(folder: PathBuf, was_clean: bool) -> Self {
-        Self::of_disk(Arc::new(RealDisk), folder, was_clean)
+    pub(super) fn of_folder(folder: PathBuf, before: Sequences) -> Self {
+        Self::of_disk(Arc::new(RealDisk), folder, before)
     }
 
-    pub(super) fn of_disk(disk: Arc<dyn Disk>, folder: PathBuf, was_clean: bool) -> Self {
-        Self::Files(Files { folder, disk, was_clean, written: Mutex::default() })
+    pub(super) fn of_disk(disk: Arc<dyn Disk>, folder: PathBuf, before: Sequences) -> Self {
+        Self::Files(Files { folder, disk, before, written: Mutex::default() })
     }
 
     pub(super) fn of_memory() -> Self {
@@ -49,7 +52,7 @@ impl Shelf {
             Self::Files(files) => files.recover(rollout),
             Self::Memory(rings) => {
                 let last = locked(rings).get(rollout).and_then(|ring| ring.back().cloned());
-                Recovered { existed: last.is_some(), last, clean: true, ..Recovered::default() }
+                Recovered { existed: last.is_some(), clean: last.is_some(), last, ..Recovered::default() }
             }
         }
     }
@@ -70,12 +73,14 @@ impl Shelf {
         newest
     }
 
-    /// Whether every rollout stands in its journal as it stood last.
-    pub(super) fn is_complete(&self) -> bool {
-        match self {
-            Self::Files(files) => locked(&files.written).values().all(|&is_written| is_written),
-            Self::Memory(_) => true,
-        }
+    /// Of each rollout whose newest entry is in its journal, the number of that entry; and whether that is all of them.
+    pub(super) fn clean(&self) -> (HashMap<Arc<str>, u64>, bool) {
+        let Self::Files(files) = self else { return (HashMap::new(), true) };
+        let written = locked(&files.written);
+        let mut clean = HashMap::clone(&files.before);
+        clean.retain(|rollout, _| !written.contains_key(rollout));
+        clean.extend(written.iter().filter_map(|(rollout, sequence)| Some((Arc::clone(rollout), (*sequence)?))));
+        (clean, written.values().all(Option::is_some))
     }
 }
 
@@ -92,13 +97,15 @@ impl Files {
     }
 
     fn recover(&self, rollout: &str) -> Recovered {
-        let clean = locked(&self.written).get(rollout).copied().unwrap_or(self.was_clean);
+        let written = locked(&self.written).get(rollout).copied();
+        let newest = written.unwrap_or_else(|| self.before.get(rollout).copied());
         match self.tail(rollout) {
             Ok(tail) => {
                 let unreadable = tail.entries().take_while(Result::is_err).count();
                 let last = tail.entries().flatten().next();
                 // Of a long file without a line end there is nothing to count.
                 let unreadable = if last.is_none() && tail.has_text() { unreadable.max(1) } else { unreadable };
+                let clean = unreadable == 0 && last.as_ref().is_some_and(|last| newest == Some(last.sequence));
                 Recovered { last, existed: tail.existed(), unreadable, trouble: None, clean }
             }
             Err(why) => Recovered { existed: true, trouble: Some(why), ..Recovered::default() },
@@ -123,7 +130,7 @@ pub struct Recovered {
     pub unreadable: usize,
     /// Why the file could not be read at all.
     pub trouble: Option<String>,
-    /// Whether `last` is where the rollout stood in the end: the last run ended cleanly, or this one wrote it.
+    /// Whether `last` is certainly where the rollout stood in the end: the last run ended cleanly, or this one wrote it.
     pub clean: bool,
 }
 
@@ -150,9 +157,10 @@ impl Writers {
             }
         };
         // Before the disk is touched: from here on what the journal says may be old.
-        if !note(&mut locked(&files.written), rollout, false) {
+        if !note(&mut locked(&files.written), rollout, None) {
             return Err(format!("{ROLLOUTS_MAX} rollouts of this run could not be written"));
         }
+        let sequence = entry.sequence;
         let path = files.path(rollout).ok_or("it is no name of a rollout")?;
         if self.0.len() >= ROLLOUTS_MAX && !self.0.contains_key(rollout) {
             self.0.clear();
@@ -160,21 +168,22 @@ impl Writers {
         let new = || Journal::new(&files.folder, path.clone(), LIMITS);
         let journal = self.0.entry(Arc::clone(rollout)).or_insert_with(new);
         journal.append(files.disk.as_ref(), &entry).map_err(|error| format!("{}: {error}", path.display()))?;
-        note(&mut locked(&files.written), rollout, true);
+        note(&mut locked(&files.written), rollout, Some(sequence));
         Ok(())
     }
 }
 
-/// Notes whether the newest entry of a rollout is written. Of too many rollouts one that is written is forgotten; if there
-/// is none, nothing is noted.
-fn note(written: &mut HashMap<Arc<str>, bool>, rollout: &Arc<str>, is_written: bool) -> bool {
+/// Notes how far a rollout is written. Of too many rollouts one that is written is forgotten; if there is none, nothing
+/// is noted.
+fn note(written: &mut Written, rollout: &Arc<str>, sequence: Option<u64>) -> bool {
     if written.len() >= ROLLOUTS_MAX && !written.contains_key(rollout) {
-        let Some(other) = written.iter().find(|(_, is_written)| **is_written).map(|(name, _)| Arc::clone(name)) else {
+        let Some(other) = written.iter().find(|(_, written)| written.is_some()).map(|(name, _)| Arc::clone(name))
+        else {
             return false;
         };
         written.remove(&other);
     }
-    written.insert(Arc::clone(rollout), is_written);
+    written.insert(Arc::clone(rollout), sequence);
     true
 }
 
