@@ -98,33 +98,31 @@ fn check_holds(disk: &SimDisk, acknowledged: u64, newest: u64) -> Result<(), Tes
     Ok(())
 }
 
+/// As of every journal, but so that lines count and not bytes.
+const FEW: Limits = Limits { lines: 100, kept: 40, kept_of_people: 10, ..LIMITS };
+
 #[test]
 fn at_the_limit_of_lines_it_is_whole_and_one_line_more_shortens_it() {
     let disk = SimDisk::new(0);
-    let mut journal = journal(LIMITS);
-    let people = [7, 4_000];
-    for sequence in 1..=4_096 {
-        let entry = if people.contains(&sequence) { of_person(sequence, 10) } else { entry(sequence) };
+    let mut journal = journal(FEW);
+    for sequence in 1..=100 {
+        let entry = if [7, 90].contains(&sequence) { of_person(sequence, 10) } else { entry(sequence) };
         journal.append(&disk, &entry).unwrap();
     }
-    assert_eq!(sequences(&disk), (1..=4_096).collect::<Vec<_>>());
-    journal.append(&disk, &entry(4_097)).unwrap();
-    let newest = 4_097 - 1_024 + 1..=4_097;
-    assert_eq!(sequences(&disk), [7].into_iter().chain(newest).collect::<Vec<_>>());
+    assert_eq!(sequences(&disk), (1..=100).collect::<Vec<_>>());
+    journal.append(&disk, &entry(101)).unwrap();
+    assert_eq!(sequences(&disk), [7].into_iter().chain(62..=101).collect::<Vec<_>>());
 }
 
 #[test]
 fn of_people_only_the_newest_older_entries_are_kept() {
     let disk = SimDisk::new(0);
-    let mut journal = journal(LIMITS);
-    for sequence in 1..=2_000 {
-        journal.append(&disk, &of_person(sequence, 10)).unwrap();
+    let mut journal = journal(FEW);
+    for sequence in 1..=101 {
+        let entry = if sequence <= 50 { of_person(sequence, 10) } else { entry(sequence) };
+        journal.append(&disk, &entry).unwrap();
     }
-    for sequence in 2_001..=4_097 {
-        journal.append(&disk, &entry(sequence)).unwrap();
-    }
-    let expected = (2_000 - 256 + 1..=2_000).chain(4_097 - 1_024 + 1..=4_097);
-    assert_eq!(sequences(&disk), expected.collect::<Vec<_>>());
+    assert_eq!(sequences(&disk), (41..=50).chain(62..=101).collect::<Vec<_>>());
 }
 
 #[test]
@@ -212,7 +210,7 @@ fn the_longest_line_is_written_and_a_longer_one_refused() {
     let room = LINE_BYTES_MAX - of_person(1, 0).to_string().len();
     journal.append(&disk, &of_person(1, room)).unwrap();
     let error = journal.append(&disk, &of_person(2, room + 1)).unwrap_err();
-    assert_eq!(error.to_string(), "its line would not read back: longer than 8192 bytes");
+    assert_eq!(error.to_string(), format!("its line would not read back: longer than {LINE_BYTES_MAX} bytes"));
     assert!(journal.append(&disk, &Entry { score: f64::NAN, ..entry(3) }).is_err());
     assert_eq!(sequences(&disk), [1]);
 }
