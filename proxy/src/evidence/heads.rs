@@ -46,6 +46,14 @@ impl HeadTimes {
         Self { counts }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut counts = self.counts;
+        counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count = count.saturating_add(more));
+        Self { counts }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -173,6 +181,7 @@ mod tests {
         times.record(2_000_000);
         assert_eq!(times.since(&earlier).count(), 1);
         assert!(times.since(&earlier).quantile(0.5).unwrap() >= 2_000_000);
+        assert_eq!(times.since(&earlier).plus(&earlier), times);
     }
 
     proptest! {

@@ -87,7 +87,7 @@ impl Counts {
             self.learn(&heads, now_ms);
         }
         for window in &mut self.windows {
-            window.samples.push(now_ms, || (traffic.canary, evidence.heads(Arm::Canary)));
+            window.samples.push(now_ms, || answered(evidence, traffic.canary));
         }
     }
 
@@ -96,7 +96,7 @@ impl Counts {
         self.from = self.now;
         for window in &mut self.windows {
             window.samples.clear();
-            window.samples.push(now_ms, || (self.now[0], evidence.heads(Arm::Canary)));
+            window.samples.push(now_ms, || answered(evidence, self.now[0]));
         }
     }
 
@@ -129,14 +129,15 @@ impl Counts {
         let Some((_, (totals, heads))) = ring.and_then(|ring| ring.samples.before(now_ms, length_ms)) else {
             return Reading::NoValues;
         };
-        let completed = self.now[0].completed.saturating_sub(totals.completed);
-        let failed = self.now[0].failed.saturating_sub(totals.failed).min(completed);
+        let (now, now_heads) = answered(evidence, self.now[0]);
+        let completed = now.completed.saturating_sub(totals.completed);
+        let failed = now.failed.saturating_sub(totals.failed).min(completed);
         match source {
             MetricSource::SuccessRate if completed > 0 => {
                 Reading::Value((completed - failed) as f64 * 100.0 / completed as f64)
             }
             MetricSource::Duration => {
-                let p99 = evidence.heads(Arm::Canary).since(heads).quantile(0.99);
+                let p99 = now_heads.since(heads).quantile(0.99);
                 p99.map_or(Reading::NoValues, |us| Reading::Value(us as f64 / 1000.0))
             }
             _ => Reading::NoValues,
@@ -192,7 +193,46 @@ impl Counts {
     }
 }
 
+/// What the canary answered, and how fast: users and copies. It gets copies only while it gets no users.
+fn answered(evidence: &SplitEvidence, users: ArmTotals) -> (ArmTotals, HeadTimes) {
+    let copies = evidence.mirrored();
+    let all = copies.success + copies.failure;
+    let totals = ArmTotals {
+        routed: users.routed + all,
+        completed: users.completed + all,
+        failed: users.failed + copies.failure,
+    };
+    (totals, evidence.heads(Arm::Canary).plus(&copies.heads))
+}
+
 /// Has each arm an endpoint that can serve: canary, primary.
 pub(crate) fn arms_up(evidence: &SplitEvidence) -> [bool; 2] {
     ARMS.map(|arm| evidence.is_up(arm))
+}
+
+#[cfg(test)]
+mod tests {
+    use serin_metrics::Class;
+
+    use super::*;
+
+    #[test]
+    fn while_copies_go_to_the_canary_its_metrics_are_theirs() {
+        let evidence = SplitEvidence::new(1);
+        let window = Duration::from_secs(60);
+        let mut counts = Counts::new([window].into_iter());
+        counts.sample(&evidence, &evidence.traffic(), 1_000);
+        counts.begin_run(&evidence, 1_000);
+        let copies = evidence.tally(0).copies();
+        for class in [Class::Success, Class::Success, Class::Success, Class::Failure] {
+            copies.head(10_000);
+            copies.ended(class);
+        }
+        counts.sample(&evidence, &evidence.traffic(), 2_000);
+        let reading = |source| counts.reading(source, window, &evidence, 2_000);
+        assert_eq!(reading(MetricSource::SuccessRate), Reading::Value(75.0));
+        let Reading::Value(p99_ms) = reading(MetricSource::Duration) else { panic!("no duration") };
+        assert!((10.0..12.0).contains(&p99_ms), "{p99_ms}");
+        assert_eq!(counts.arm(Arm::Canary, true, 2_000).requests, 0, "no user was there");
+    }
 }
