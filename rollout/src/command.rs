@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::event::Event;
+use crate::interval::Told;
 use crate::machine::{Pace, Rollout};
 use crate::state::{Phase, Revision};
 use crate::{Ppm, TimestampMs};
@@ -29,6 +30,9 @@ pub enum Command {
 /// Why a command means nothing now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum CommandError {
+    /// Nothing is promoted in a dry run.
+    #[error("this is a dry run: it promotes nothing; set the weight, or end the dry run")]
+    DryRun,
     /// No canary is under way.
     #[error("no canary is under way")]
     NothingRuns,
@@ -38,6 +42,9 @@ pub enum CommandError {
     /// The primary is not set up.
     #[error("the primary is not set up yet")]
     NotInitialized,
+    /// Nothing moves by itself here that could be paused.
+    #[error("this process does not judge: it takes start, weight, promote, abort and undo")]
+    Off,
     /// It would raise the weight.
     #[error("the journal cannot be written: a raise would not survive a stop")]
     Storage,
@@ -48,6 +55,17 @@ impl Rollout {
     pub(crate) fn obey(&mut self, command: &Command, now: TimestampMs) -> Result<Event, CommandError> {
         let runs = self.state.phase.is_active();
         match command {
+            Command::Pause | Command::Resume if self.off => Err(CommandError::Off),
+            Command::Promote if self.is_dry() => Err(CommandError::DryRun),
+            Command::SetWeight(weight) if self.is_dry() && !self.state.is_promoted() => {
+                self.state.dry = Some(*weight);
+                Ok(Event::WeightSet)
+            }
+            Command::Promote if self.off && runs => {
+                let mut told = Told::default();
+                self.succeed(Event::Succeeded, &mut told); // nobody here would judge it
+                Ok(Event::Succeeded)
+            }
             Command::Pause => {
                 self.paused = true;
                 Ok(Event::Paused)
@@ -64,6 +82,7 @@ impl Rollout {
                 self.state.route(Ppm::ZERO, false);
                 self.state.end(Phase::RolledBack);
                 self.state.serving.clone_from(&self.state.promoted);
+                self.state.dry = self.state.dry.map(|_| Ppm::ZERO);
                 Ok(Event::Aborted)
             }
             Command::Promote if runs => {
@@ -96,6 +115,7 @@ impl Rollout {
             return Err(CommandError::NothingToUndo);
         }
         let before = self.ended.take().ok_or(CommandError::NothingToUndo)?;
+        let dry = self.state.dry;
         if self.state.phase == Phase::Promoted {
             self.state.route(Ppm::ZERO, false);
             self.state.promoted = before.promoted;
@@ -104,6 +124,7 @@ impl Rollout {
         } else {
             self.state = before;
         }
+        self.state.dry = dry;
         Ok(Event::Undone)
     }
 }

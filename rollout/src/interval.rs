@@ -371,7 +371,9 @@ impl Run<'_> {
     }
 
     fn succeed(&mut self, event: Event) {
-        self.state.promoted.clone_from(&self.state.applied);
+        let serving = self.state.serving.clone();
+        self.state.promote();
+        self.state.serving = serving; // what it was told to run, which may be newer
         let failed_checks = self.state.failed_checks;
         self.state.end(Phase::Promoted);
         // The counter keeps its last value until the next run.
@@ -381,7 +383,9 @@ impl Run<'_> {
     }
 
     fn promote_spec(&mut self) {
-        self.state.serving = Some(self.tick.target.clone());
+        if self.state.dry.is_none() {
+            self.state.serving = Some(self.tick.target.clone());
+        }
     }
 
     fn roll_back(&mut self, cause: Cause) {

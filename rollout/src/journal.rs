@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 7 at=61000 phase=progressing weight=5% mirrored=0 shown=0% checks=0 rounds=0 applied=v2 promoted=v1 serving=v1
-//!   origin=v1 pace=evidence paused=0 held=- ceiling=- ended=- events=advance score=0.93 starts=3
+//!   origin=v1 dry=- pace=evidence paused=0 held=- ceiling=- ended=- events=advance score=0.93 starts=3
 //!   won=0,0,-1.5,0,0,0 requests=250 failures=1 who=- why=- sum=9d8c4f0a7e21b365
 //! ```
 //!
@@ -125,8 +125,8 @@ impl FromStr for Entry {
 }
 
 /// The fields of a state, in their order.
-const STATE_FIELDS: [&str; 10] =
-    ["phase", "weight", "mirrored", "shown", "checks", "rounds", "applied", "promoted", "serving", "origin"];
+const STATE_FIELDS: [&str; 11] =
+    ["phase", "weight", "mirrored", "shown", "checks", "rounds", "applied", "promoted", "serving", "origin", "dry"];
 
 /// Their values, none of which has a space or a comma.
 fn values(state: &State) -> [String; STATE_FIELDS.len()] {
@@ -142,6 +142,7 @@ fn values(state: &State) -> [String; STATE_FIELDS.len()] {
         revision(&state.promoted),
         revision(&state.serving),
         revision(&state.origin),
+        state.dry.map_or("-".into(), |dry| dry.to_string()),
     ]
 }
 
@@ -159,6 +160,10 @@ fn state_of(values: [&str; STATE_FIELDS.len()]) -> Result<State, EntryError> {
         promoted: revision(next())?,
         serving: revision(next())?,
         origin: revision(next())?,
+        dry: match next() {
+            (_, "-") => None,
+            field => Some(read(field)?),
+        },
     })
 }
 

@@ -53,6 +53,25 @@
 //! # Ok::<(), Vec<PolicyError>>(())
 //! ```
 //!
+//! # What is routed
+//!
+//! [`State::share_of`] the canary's revision goes to its name, everything else to [`State::proven`]. The share is the
+//! weight, but for the end of pace `interval`: there Flagger's weight falls back to 0, since its primary runs the new
+//! version by then; here the proven instances keep the traffic, so the share is the whole from that moment on.
+//!
+//! A raise is written down before it is published. While the journal cannot be written nothing rises
+//! ([`Rollout::set_storage`]), and a raise whose entry was lost is taken back ([`Rollout::withdraw`]). After a clean stop
+//! a run goes on at its weight, after any other at its first step ([`Rollout::recover`]).
+//!
+//! # Dry runs
+//!
+//! In a dry run ([`Rollout::set_dry`]) the judge only tells. The machine runs as ever, its events are told as `Dry run: …`
+//! and [`State::weight`] is what the weight would be, but [`State::dry`] is what is routed: nothing, until a person sets
+//! it, and then it is left alone. Not even a rollback moves it, since who asks for a dry run wants no hand on the
+//! traffic; nothing is promoted either, so what is proven stays. With no share of its own the canary gets no requests
+//! that were drawn at random, and the guard has nothing to bet on: then metrics and hooks judge what others send to it.
+//! Whoever wants the guard's verdict sets a small weight by hand.
+//!
 //! # The guard
 //!
 //! If in every block (one step, at most [`BLOCK_MS_MAX`]) the canary is within its budget, or no worse than its

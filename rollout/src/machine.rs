@@ -144,6 +144,9 @@ pub struct Rollout {
     pub(crate) storage_told: bool,
     /// Another pace took over: its next input begins the run again.
     pub(crate) refit: bool,
+    /// Judge only; and not even that.
+    pub(crate) dry: bool,
+    pub(crate) off: bool,
 }
 
 impl Rollout {
@@ -173,7 +176,10 @@ impl Rollout {
             storage_ok: true,
             storage_told: false,
             refit: false,
+            dry: false,
+            off: false,
         };
+        rollout.dry = rollout.is_dry();
         if rollout.state.phase.is_active() {
             rollout.arm_guard(now);
         }
@@ -192,7 +198,7 @@ impl Rollout {
         self.traffic.clone_from(look.traffic);
         self.slow = look.slow;
         let decision = self.run(now, |rollout, told| {
-            rollout.fit_pace(now, told);
+            rollout.fit(now, told);
             rollout.judge_now(look, now, told);
         });
         debug_assert!(self.storage_ok || !decision.is_raise(), "a look raised what could not be written down");
@@ -204,8 +210,8 @@ impl Rollout {
         self.desired = Some(tick.target.clone());
         let before = (!self.storage_ok).then(|| self.clone());
         let decision = self.run(now, |rollout, told| {
-            rollout.fit_pace(now, told);
-            if rollout.follow_origin(tick.origin, told) {
+            rollout.fit(now, told);
+            if rollout.follow_origin(tick.origin, told) || rollout.off {
                 return;
             }
             match rollout.pace.clone() {
@@ -282,6 +288,9 @@ impl Rollout {
         let was_paused = self.paused;
         let mut told = interval::Told::default();
         input(self, &mut told);
+        if self.is_dry() && self.state.applied != before.applied {
+            self.state.dry = Some(Ppm::ZERO); // what a person set was for another canary
+        }
         self.follow_weight(&before, now);
         self.note_storage(&mut told);
         if self.state.phase.is_end() && !before.phase.is_end() {
@@ -323,6 +332,7 @@ impl Rollout {
             promoted: primary.clone(),
             serving: primary.clone(),
             origin: primary,
+            dry: self.state.dry.map(|_| Ppm::ZERO),
             ..State::default()
         };
         (self.ended, self.ceiling, self.check) = (None, None, None);
@@ -331,7 +341,7 @@ impl Rollout {
     }
 
     /// A run of the other pace begins again: its weight, its rounds and its counters mean something else there.
-    fn fit_pace(&mut self, now: TimestampMs, told: &mut interval::Told) {
+    pub(crate) fn fit_pace(&mut self, now: TimestampMs, told: &mut interval::Told) {
         if !std::mem::take(&mut self.refit) {
             return;
         }
@@ -339,10 +349,7 @@ impl Rollout {
             ended.start_over();
         }
         if self.state.phase.is_active() {
-            self.state.start_over();
-            self.state.failed_checks = 0;
-            self.arm_guard(now);
-            told.events.push(Event::Restart);
+            self.begin_again(now, told);
         }
     }
 
@@ -371,7 +378,7 @@ impl Rollout {
     }
 
     pub(crate) fn arm_guard(&mut self, now: TimestampMs) {
-        let policy = self.pace.guard().cloned();
+        let policy = self.pace.guard().cloned().filter(|_| !self.off);
         self.guard = policy.map(|policy| Guard::new(policy, self.traffic.clone(), now));
         self.standing = Standing::default();
         (self.held, self.check, self.waiting) = (None, None, None);
@@ -470,6 +477,7 @@ impl Rollout {
     }
 }
 
+mod modes;
 mod recovery;
 mod shown;
 mod wanted;

@@ -259,10 +259,9 @@ impl Rollout {
         told.events.push(Event::PromotionStep);
     }
 
-    fn succeed(&mut self, event: Event, told: &mut interval::Told) {
+    pub(crate) fn succeed(&mut self, event: Event, told: &mut interval::Told) {
         self.state.route(Ppm::WHOLE, false);
-        self.state.promoted.clone_from(&self.state.applied);
-        self.state.serving.clone_from(&self.state.applied);
+        self.state.promote();
         let failed_checks = self.state.failed_checks;
         self.state.end(Phase::Promoted);
         self.state.failed_checks = failed_checks;

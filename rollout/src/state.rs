@@ -163,6 +163,8 @@ pub struct State {
     pub serving: Option<Revision>,
     /// What the file called primary when this state was made. `None`: not known yet, the next tick says it.
     pub origin: Option<Revision>,
+    /// In a dry run: what is really routed to the canary, which only a person sets; the weight is what it would be.
+    pub dry: Option<Ppm>,
 }
 
 impl State {
@@ -177,9 +179,13 @@ impl State {
     /// |---|---|
     /// | Promoting and Finalising, `serving` is `applied` (pace `interval`) | the whole |
     /// | Promoted | the whole |
+    /// | any, in a dry run | what a person set |
     /// | every other; RolledBack after a promotion that failed has weight 100 % | the weight |
     #[must_use]
     pub fn canary_share(&self) -> Ppm {
+        if let Some(real) = self.dry {
+            return real;
+        }
         match self.phase {
             Phase::Promoted => Ppm::WHOLE,
             Phase::Finalising | Phase::Promoting if self.is_taken_over() => Ppm::WHOLE,
@@ -206,12 +212,20 @@ impl State {
 
     /// Whether a promotion failed and its canary kept the traffic: pace `interval` forgets the canary's name then.
     fn is_stranded(&self) -> bool {
-        matches!(self.phase, Phase::RolledBack | Phase::Waiting) && self.weight > Ppm::ZERO
+        matches!(self.phase, Phase::RolledBack | Phase::Waiting) && self.weight > Ppm::ZERO && self.dry.is_none()
     }
 
     /// Whether the primary runs what is judged: only between the last step of pace `interval` and its end.
     pub(crate) fn is_taken_over(&self) -> bool {
         self.applied.is_some() && self.serving == self.applied
+    }
+
+    /// What is judged is the proven version from now on; a dry run proves nothing.
+    pub(crate) fn promote(&mut self) {
+        if self.dry.is_none() {
+            self.promoted.clone_from(&self.applied);
+            self.serving.clone_from(&self.applied);
+        }
     }
 
     /// Whether what was judged last is what was promoted last.

@@ -64,14 +64,16 @@ impl Rollout {
             name,
             revision: state.applied.as_ref().map_or("-", |revision| revision.as_str()),
             primary: state.proven().map_or("-", |revision| revision.as_str()),
-            weight: state.weight,
+            weight: if event == Event::WeightSet { state.canary_share() } else { state.weight },
             iterations: state.iterations,
             failed_checks_max: self.failed_checks_max(),
             standing: self.standing(),
             sure: self.pace.guard().map_or(f64::INFINITY, crate::GuardPolicy::sure),
             detail: decision.detail.as_ref(),
         };
-        describe(event, &facts)
+        let by_a_person = [Event::Aborted, Event::Paused, Event::Resumed, Event::WeightSet].contains(&event);
+        let prefix = if self.is_dry() && !by_a_person { "Dry run: " } else { "" };
+        format!("{prefix}{}", describe(event, &facts))
     }
 }
 

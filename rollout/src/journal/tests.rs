@@ -24,6 +24,7 @@ fn arb_state() -> impl Strategy<Value = State> {
             promoted: revisions.remove(0),
             serving: revisions.remove(0),
             origin: revisions.remove(0),
+            dry: mirrored.then_some(Ppm::clamped(shown.into())),
         }
     })
 }
@@ -129,6 +130,7 @@ fn the_longest_entry_fits_a_line() {
         promoted,
         serving,
         origin,
+        dry: Some(weight),
     };
     let long = Entry {
         at: TimestampMs(u64::MAX),

@@ -79,6 +79,7 @@ impl Rollout {
         let share = self.state.canary_share();
         let stands = before.applied == self.state.applied
             && before.origin == self.state.origin
+            && before.dry.is_some() == self.is_dry()
             && self.state.phase != Phase::RolledBack
             && before.canary_share() < share;
         let decision = self.run(now, |rollout, _| {

@@ -8,6 +8,7 @@ use crate::record::{Arm, ArmTotals, Kind};
 
 mod gates;
 mod life;
+mod modes;
 
 /// A rollout, its traffic and its clock.
 struct Rig {
