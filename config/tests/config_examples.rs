@@ -25,7 +25,17 @@ fn every_example_is_legal() {
             names.push(path.file_name().unwrap().to_string_lossy().into_owned());
         }
     }
-    for name in ["hello.yaml", "dogfood-cookie.yaml", "ingress.yaml", "http-proxy.yaml"] {
+    for name in [
+        "hello.yaml",
+        "dogfood-cookie.yaml",
+        "ingress.yaml",
+        "http-proxy.yaml",
+        "rollout.yaml",
+        "rollout-flagger.yaml",
+        "ab.yaml",
+        "bluegreen.yaml",
+        "mirror.yaml",
+    ] {
         assert!(names.iter().any(|found| found == name), "{name} is missing");
     }
 }

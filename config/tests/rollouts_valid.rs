@@ -199,8 +199,8 @@ fn match_rules_compare_headers_parameters_and_more() {
          {queryParams: {beta: {prefix: y}, lang: {suffix: z}}, when: {source: 10.0.0.0/8}}]}",
     );
     let Strategy::Match(rules) = &found.strategy else { panic!("{:?}", found.strategy) };
-    assert_eq!(rules[0].headers[0], ("x-canary".into(), TextMatch::Exact("insider".into())));
-    let (name, cookie) = &rules[0].headers[1];
+    assert_eq!(rules[0].headers[1], ("x-canary".into(), TextMatch::Exact("insider".into())));
+    let (name, cookie) = &rules[0].headers[0];
     assert_eq!((name.as_str(), cookie.written()), ("cookie", ".*canary=always.*"));
     assert!(cookie.matches(b"a=b; canary=always; c=d") && !cookie.matches(b"canary=never"));
     assert_eq!(rules[1].query[0], ("beta".into(), TextMatch::Prefix("y".into())));

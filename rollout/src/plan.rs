@@ -272,6 +272,12 @@ impl Plan {
         self.threshold
     }
 
+    /// What was written.
+    #[must_use]
+    pub const fn analysis(&self) -> &Analysis {
+        &self.analysis
+    }
+
     /// The metrics in their order: a tick brings one reading for each.
     #[must_use]
     pub fn metrics(&self) -> &[Metric] {

@@ -46,13 +46,14 @@ pub(super) struct Parts {
 }
 
 pub(super) fn parts(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, world: &World<'_>) -> Parts {
-    let (metric_templates, template_names) = providers::metric_templates(cx, fields);
+    let (list, names) = providers::metric_templates(cx, fields);
+    let templates = Templates { list, names };
     let (alert_providers, provider_names) = providers::alert_providers(cx, fields);
     let has_storage = fields.has("storage");
     let storage = storage(cx, fields);
-    let scope = one::Scope { world, templates: &template_names, providers: &provider_names };
+    let scope = one::Scope { world, templates: &templates, providers: &provider_names };
     let rollouts = rollouts(cx, fields, &scope, has_storage);
-    Parts { rollouts, metric_templates, alert_providers, storage }
+    Parts { rollouts, metric_templates: templates.list, alert_providers, storage }
 }
 
 fn rollouts(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, scope: &one::Scope<'_>, has_storage: bool) -> Vec<Rollout> {
@@ -111,6 +112,12 @@ fn limited<'n, 's>(
         cx.push(Diagnostic::error("config/too-many", entry.key_span, message));
     }
     items.get(..max).unwrap_or(items)
+}
+
+/// The metric templates and their names.
+struct Templates {
+    list: Vec<MetricTemplate>,
+    names: Names,
 }
 
 /// The names of a list of the file, and where each stands in it.

@@ -1,5 +1,7 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub(super) struct Config {
     egress: Egress,
     drain: Drain,
     routers: Vec<Router>,
+    #[serde(flatten)]
+    rollouts: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +199,7 @@ impl From<&model::Config> for Config {
             egress: Egress { allow: texts(&config.egress.allow) },
             drain: Drain { delay_ms: ms(config.drain.delay), deadline_ms: ms(config.drain.deadline) },
             routers: config.routers.iter().map(router).collect(),
+            rollouts: rollouts::keys(config),
         }
     }
 }
@@ -241,12 +246,16 @@ fn when(when: &model::When) -> When {
     }
 }
 
-fn split(rule: &model::SplitRule) -> Split {
-    let stickiness = rule.stickiness.as_ref().map(|key| match key {
+fn stickiness(key: &StickyKey) -> Stickiness {
+    match key {
         StickyKey::Cookie(name) => Stickiness::Cookie(name.clone()),
         StickyKey::Header(name) => Stickiness::Header(name.clone()),
         StickyKey::Source => Stickiness::Source("address"),
-    });
+    }
+}
+
+fn split(rule: &model::SplitRule) -> Split {
+    let stickiness = rule.stickiness.as_ref().map(stickiness);
     Split { path: rule.path.clone(), stickiness, on_unhealthy: rule.on_unhealthy.map(on_unhealthy) }
 }
 
@@ -368,5 +377,57 @@ routers:
     fn the_effective_configuration_is_a_configuration() {
         check_round_trip("routers: [{protocol: http, servers: [{port: 1}], dtab: /svc => /$/inet/127.1/80}]\n");
         check_round_trip(FULL);
+        for rollouts in [EVIDENCE, INTERVAL, AB, MIRROR] {
+            check_round_trip(&format!("{WORLD}rollouts:\n- {rollouts}\n"));
+        }
+    }
+
+    const WORLD: &str = "\
+clusters: {v1: {endpoints: []}, v2: {endpoints: []}}
+routers: [{label: out, servers: [{port: 1}], dtab: /svc => /host ; /host => /#/clusters}]
+storage: {kind: file, dir: state}
+metricTemplates:
+- name: errors
+  provider: {type: prometheus, address: 'http://p:1', headers: {x-a: b}, credentials: {bearer: {env: T}}, insecureSkipVerify: true}
+  query: 'rate(x{a=\"{{ variables.a }}\"}[{{ interval }}])'
+- {name: basic, provider: {type: prometheus, address: 'http://p:1', credentials: {username: {env: U}, password: {file: f}}}, query: x}
+- {name: dog, provider: {type: datadog, credentials: {apiKey: {env: A}, applicationKey: {env: B}}}, query: x}
+- {name: cloud, provider: {type: cloudwatch, region: eu-west-1}, query: '[{}]'}
+alertProviders:
+- {name: team, type: slack, address: {env: U}, channel: c, username: u, token: {file: t}, proxy: 'http://p:2'}
+- {name: any, type: webhook, address: {file: a}, template: '{}'}
+";
+    const EVIDENCE: &str = "{name: a, router: out, path: /host/a, primary: /#/clusters/v1, canary: /#/clusters/v2, \
+        revision: r, fallback: /#/clusters/v1 | $, pace: evidence, guard: {alpha: 2%, beta: 3%, errorBudget: 0.25%, \
+        tolerances: {slow50: 1.125}, stakes: {failure: 65%}}, stickiness: {cookie: c}, onUnhealthy: fail, dryRun: true, \
+        suspend: true, skipAnalysis: true, progressDeadlineSeconds: 5, stepDeadline: off, onInsufficient: advance, \
+        minRequests: 3, metricsServer: 'http://m:1', analysis: {interval: 1500ms, threshold: 3, \
+        stepWeights: [0.5, 50], stepWeightPromotion: 25, metrics: [{name: request-success-rate, \
+        thresholdRange: {min: 99.5}}, {name: request-duration, interval: 2m, threshold: 500}, {name: e, \
+        templateRef: {name: errors}, templateVariables: {a: b}, thresholdRange: {min: 0, max: 1e3}}, {name: q, query: up, \
+        thresholdRange: {min: 1}}], webhooks: [{name: w, url: 'http://w', type: event, timeout: 5ms, retries: 10, \
+        muteAlert: true, metadata: {k: v}}, {name: x, url: 'https://x:1/y', disableTLS: true}], \
+        alerts: [{name: al, severity: warn, providerRef: {name: any}}]}}";
+    const INTERVAL: &str = "{name: b, router: out, path: /host/b, primary: /#/clusters/v1, canary: /#/clusters/v2, \
+        guard: off, judge: off, analysis: {interval: 1m, threshold: 2, stepWeight: 10, maxWeight: 50, \
+        stepWeightPromotion: 50, sessionAffinity: {cookieName: c, primaryCookieName: p, maxAge: 60, domain: x.test, \
+        path: /, httpOnly: true, secure: true, partitioned: true, sameSite: None}}}";
+    const AB: &str = "{name: c, router: out, path: /host/c, primary: /#/clusters/v1, canary: /#/clusters/v2, \
+        analysis: {interval: 10s, threshold: 2, iterations: 3, match: [{headers: {X-A: {exact: b}, cookie: \
+        {regex: 'a.*'}}}, {queryParams: {a: {prefix: b}, c: {suffix: d}}, when: {method: GET}}]}}";
+    const MIRROR: &str = "{name: d, router: out, path: /host/d, primary: /#/clusters/v1, canary: /#/clusters/v2, \
+        analysis: {interval: 10s, threshold: 2, stepWeights: [5, 10], mirror: true, mirrorWeight: 12.5, \
+        mirrorMethods: [POST, GET], mirrorUnsafe: true}}";
+
+    #[test]
+    fn no_secret_is_shown() {
+        let text = format!(
+            "{WORLD}- {{name: plain, type: slack, address: 'https://hooks.test/hidden'}}\nrollouts:\n- {{name: a, router: \
+             out, path: /host/a, primary: /#/clusters/v1, canary: /#/clusters/v2, pace: evidence, analysis: {{webhooks: \
+             [{{name: w, url: 'http://w/x?key=hidden'}}]}}}}\n"
+        );
+        let config = model::Config::parse(&Source::new("t", text)).unwrap().0;
+        let json = serde_json::to_string(&Config::from(&config)).unwrap();
+        assert!(!json.contains("hidden") && json.contains("http://w/x?"), "{json}");
     }
 }

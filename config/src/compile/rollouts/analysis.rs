@@ -13,7 +13,7 @@ use crate::yaml::{Entry, Node};
 
 use super::pace::Clock;
 use super::strategy::{self, Cookies};
-use super::{Names, hooks, limited, metrics};
+use super::{Names, Templates, hooks, limited, metrics};
 
 /// Failed checks that can be allowed.
 const THRESHOLD_MAX: u64 = 1_000;
@@ -78,7 +78,7 @@ impl Block {
 
 /// What entries of the block may refer to.
 pub(super) struct Scope<'a> {
-    pub(super) templates: &'a Names,
+    pub(super) templates: &'a Templates,
     pub(super) providers: &'a Names,
     pub(super) server: Option<&'a str>,
     pub(super) clock: Clock,

@@ -5,18 +5,19 @@ use std::time::Duration;
 use serin_rollout::{Metric, PLAN_ENTRIES_MAX};
 
 use crate::diagnostic::Diagnostic;
-use crate::model::MetricSource;
+use crate::model::{MetricSource, MetricTemplate};
 use crate::raw::{Cx, Fields, shown};
+use crate::template::{self, TemplateError};
 use crate::units::{self, Wrong, closest};
 use crate::yaml::{Entry, Node};
 
-use super::providers::query;
+use super::providers::{check_template, query};
 use super::values::{self, TEXT_BYTES_MAX};
-use super::{Names, limited};
+use super::{Templates, limited};
 
 /// What an entry may refer to.
 pub(super) struct Scope<'a> {
-    pub(super) templates: &'a Names,
+    pub(super) templates: &'a Templates,
     /// `metricsServer` of the rollout.
     pub(super) server: Option<&'a str>,
     /// The analysis interval: the window of a metric that names none.
@@ -76,12 +77,14 @@ fn source(
     }
     if let Some(found) = template {
         let (wanted, node) = found?;
-        let template = scope.templates.find(cx, &wanted, node)?;
+        let template = scope.templates.names.find(cx, &wanted, node)?;
+        check_variables(cx, node, scope.templates.list.get(template)?, &pairs);
         let source = MetricSource::Template { template, window, variables: pairs };
         return Some((serin_rollout::MetricSource::Template, source));
     }
     if let Some(entry) = query_entry {
         let text = cx.scalar("query", &entry.value, query);
+        let text = text.filter(|text| check_template(cx, &entry.value, text, Some(&[])));
         let Some(address) = scope.server else {
             let message = "`query` needs the rollout's `metricsServer`: it is not said who is asked";
             let help = "add `metricsServer: http://prometheus:9090` to the rollout, or use a `templateRef`";
@@ -104,6 +107,23 @@ fn source(
             cx.push(Diagnostic::error("rollout/unknown-metric", name_entry.value.span, message).help(help));
             None
         }
+    }
+}
+
+/// The variables that a template asks for are those that the metric gives.
+fn check_variables(cx: &Cx<'_>, node: &Node<'_>, template: &MetricTemplate, variables: &[(String, String)]) {
+    match template::check(&template.query, variables) {
+        Err(TemplateError::UnknownVariable { key, .. }) => {
+            let message = format!("the template `{}` asks for `variables.{key}`", shown(&template.name));
+            let missing = Diagnostic::error("rollout/query", node.span, message);
+            cx.push(missing.help(format!("add `templateVariables: {{{key}: …}}`")));
+        }
+        Err(TemplateError::TooLong) => {
+            let message = "with these variables the query is too long";
+            cx.push(Diagnostic::error("rollout/query", node.span, message).help("shorten them"));
+        }
+        // What else is wrong with it was said where it stands.
+        Err(TemplateError::Unclosed { .. } | TemplateError::UnknownFunction { .. }) | Ok(()) => {}
     }
 }
 

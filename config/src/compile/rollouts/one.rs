@@ -16,7 +16,7 @@ use super::super::LABEL_BYTES_MAX;
 use super::super::rules;
 use super::analysis::{self, Block};
 use super::pace::{self, Clock};
-use super::{Names, World, guard, values};
+use super::{Names, Templates, World, guard, values};
 
 /// The longest name of a rollout, in bytes: it names files too.
 pub const ROLLOUT_NAME_BYTES_MAX: usize = 63;
@@ -28,7 +28,7 @@ const PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
 /// What an entry may refer to.
 pub(super) struct Scope<'a> {
     pub(super) world: &'a World<'a>,
-    pub(super) templates: &'a Names,
+    pub(super) templates: &'a Templates,
     pub(super) providers: &'a Names,
 }
 

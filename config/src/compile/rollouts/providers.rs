@@ -4,11 +4,12 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{AlertKind, AlertProvider, Credentials, MetricKind, MetricTemplate, Secret};
 use crate::raw::{Cx, Fields, not_built};
 use crate::source::Span;
+use crate::template::{self, TemplateError};
 use crate::units::{self, Wrong};
-use crate::yaml::{Node, Value};
+use crate::yaml::{Node, Value, map_spans};
 
 use super::super::rules;
-use super::values::{self, Plain, TEXT_BYTES_MAX};
+use super::values::{self, PAIRS_MAX, Plain, TEXT_BYTES_MAX};
 use super::{Names, limited};
 
 /// Metric templates of one file.
@@ -43,7 +44,10 @@ fn metric_template(cx: &Cx<'_>, item: &Node<'_>) -> Option<(MetricTemplate, Span
     let name = name(cx, &mut fields, "a metric template", "errors");
     let query = fields.require(cx, "query", "a metric template", "write `query: …`, in the language of the provider");
     let query_span = query.map(|entry| entry.value.span);
-    let query = query.and_then(|entry| cx.scalar("query", &entry.value, self::query));
+    let query = query.and_then(|entry| {
+        let query = cx.scalar("query", &entry.value, self::query)?;
+        check_template(cx, &entry.value, &query, None).then_some(query)
+    });
     let help = format!("write `provider: {PROVIDER}`");
     let provider = fields.require(cx, "provider", "a metric template", &help);
     let provider = provider.and_then(|entry| Fields::open(cx, "provider", &entry.value, PROVIDER));
@@ -204,6 +208,37 @@ fn secret_ref(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, instead: &str) {
         let help = format!("write `{instead}`");
         cx.push(Diagnostic::error("rollout/secret-ref", entry.key_span, message).help(help));
         fields.take(cx, "secretRef");
+    }
+}
+
+/// Whether a query can be filled in. Without `variables` any of them may be asked for: a template is told by each metric.
+pub(super) fn check_template(
+    cx: &Cx<'_>,
+    node: &Node<'_>,
+    query: &str,
+    variables: Option<&[(String, String)]>,
+) -> bool {
+    let mut known = variables.unwrap_or_default().to_vec();
+    loop {
+        let Err(error) = template::check(query, &known) else { return true };
+        let (at, help) = match &error {
+            TemplateError::UnknownVariable { key, .. } if variables.is_none() && known.len() < PAIRS_MAX => {
+                known.push((key.clone(), String::new()));
+                continue;
+            }
+            TemplateError::UnknownVariable { at, .. } if variables.is_none() => {
+                (*at, format!("a metric can give at most {PAIRS_MAX} variables: ask for fewer"))
+            }
+            TemplateError::UnknownVariable { at, key } => (*at, format!("add `templateVariables: {{{key}: …}}`")),
+            TemplateError::UnknownFunction { at, .. } => {
+                (*at, "of Go's template language only these are here: no pipes, conditions or loops".to_owned())
+            }
+            TemplateError::Unclosed { at } => (*at, "write `{{ interval }}`".to_owned()),
+            TemplateError::TooLong => (0, "write a shorter query".to_owned()),
+        };
+        let span = map_spans(cx.source, node, &[Span::new(at, at + "{{".len())]).first().copied().unwrap_or(node.span);
+        cx.push(Diagnostic::error("rollout/query", span, error.to_string()).help(help));
+        return false;
     }
 }
 

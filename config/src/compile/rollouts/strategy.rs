@@ -87,7 +87,10 @@ fn conditions(
         let condition = condition(cx, entry);
         Some((name.ok()?, condition?))
     };
-    entries.iter().take(PAIRS_MAX).filter_map(read).collect()
+    let mut conditions: Vec<_> = entries.iter().take(PAIRS_MAX).filter_map(read).collect();
+    // All must hold, in whatever order.
+    conditions.sort_by(|(a, _), (b, _)| a.cmp(b));
+    conditions
 }
 
 /// Exactly one of the four ways to compare.

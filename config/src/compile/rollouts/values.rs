@@ -102,7 +102,7 @@ fn env_name(text: &str) -> Result<String, Wrong> {
     if fits { Ok(text.to_owned()) } else { Err(Wrong::new("the name of an environment variable", "SLACK_URL")) }
 }
 
-/// A map of names and texts, at most [`PAIRS_MAX`].
+/// A map of names and texts, at most [`PAIRS_MAX`], by name: in which order they stand says nothing.
 pub(super) fn pairs(
     cx: &Cx<'_>,
     key: &'static str,
@@ -111,11 +111,12 @@ pub(super) fn pairs(
     name: impl Fn(&str) -> Result<String, Wrong>,
     value: impl Fn(&str) -> Result<String, Wrong>,
 ) -> Vec<(String, String)> {
-    let pairs = super::super::rules::pairs(cx, key, entry, example, name, value);
+    let mut pairs = super::super::rules::pairs(cx, key, entry, example, name, value);
     if pairs.len() > PAIRS_MAX {
         let message = format!("`{key}` has {} entries, {PAIRS_MAX} are allowed", pairs.len());
         cx.push(Diagnostic::error("config/too-many", entry.key_span, message));
     }
+    pairs.sort();
     pairs
 }
 
