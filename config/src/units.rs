@@ -110,7 +110,11 @@ pub(crate) fn percent(text: &str, example: &'static str) -> Result<Ppm, Wrong> {
     let wrong = || Wrong::new("a percentage with its sign, with at most four decimals", example);
     match text.parse() {
         Ok(share) if text.ends_with('%') => Ok(share),
-        Ok(share) => Err(wrong().help(format!("write `{share}` if percent is meant"))),
+        Ok(share) => {
+            let fraction = Ppm::new(share.get().saturating_mul(100)).filter(|fraction| *fraction > share);
+            let or = fraction.map_or_else(String::new, |fraction| format!(", or `{fraction}` if a fraction was meant"));
+            Err(wrong().help(format!("write `{share}`{or}")))
+        }
         Err(_) => Err(wrong()),
     }
 }

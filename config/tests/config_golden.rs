@@ -55,6 +55,26 @@ fn broken_yaml_points_at_the_place() {
 }
 
 #[test]
+fn rollouts_that_contradict_each_other_or_their_router() {
+    check_golden("rollout_names");
+}
+
+#[test]
+fn rollouts_by_evidence_say_what_they_cannot_do() {
+    check_golden("rollout_evidence");
+}
+
+#[test]
+fn rollouts_by_the_clock_refuse_what_would_hang_or_hurt() {
+    check_golden("rollout_interval");
+}
+
+#[test]
+fn whom_rollouts_ask_and_tell_is_checked() {
+    check_golden("rollout_outside");
+}
+
+#[test]
 fn a_very_long_line_is_cut_around_the_mistake() {
     let source = Source::new("long.yaml", format!("{{\"a\": \"{}\", \"routers\": 5}}", "x".repeat(1_000_000)));
     let rendered = diagnostic::render(&Config::parse(&source).unwrap_err(), &source, false);

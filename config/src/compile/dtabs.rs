@@ -31,6 +31,25 @@ impl<'a> Known<'a> {
         let clusters = cluster_names.iter().copied().collect();
         Known { clusters, cluster_names, namers: namers.iter().map(|namer| &namer.prefix).collect(), all_namers }
     }
+
+    pub(super) fn has_cluster(&self, name: &str) -> bool {
+        self.clusters.contains(name)
+    }
+
+    /// Whether a configured namer answers for this name under `/#`, or could once more follows it.
+    pub(super) fn may_name(&self, under: &Path) -> bool {
+        !self.all_namers || self.namers.iter().any(|prefix| under.starts_with(prefix) || prefix.starts_with(under))
+    }
+
+    /// What to do about a cluster that is none.
+    pub(super) fn cluster_advice(&self, name: &str) -> String {
+        match closest(name, self.cluster_names.iter().copied().take(NEAR_CLUSTERS_MAX)) {
+            Some(near) => format!("did you mean `/#/clusters/{near}`?"),
+            None => {
+                format!("add it at the top of the file: `clusters: {{{name}: {{endpoints: [\"127.0.0.1:8080\"]}}}}`")
+            }
+        }
+    }
 }
 
 /// A dtab of the file, checked. `below` is the dtab it will be added to, if any: its dentries count too.
@@ -140,20 +159,13 @@ fn leaf_problem(leaf: &Path, known: &Known<'_>, rewrites: Rewrites) -> Option<(&
     let under = leaf.skip(1);
     if under.label(0)? == CLUSTERS.as_bytes() {
         let name = String::from_utf8_lossy(under.label(1)?).into_owned();
-        if known.clusters.contains(name.as_str()) {
+        if known.has_cluster(&name) {
             return None;
         }
-        let near = closest(&name, known.cluster_names.iter().copied().take(NEAR_CLUSTERS_MAX));
-        let help = match near {
-            Some(near) => format!("did you mean `/#/clusters/{near}`?"),
-            None => {
-                format!("add it at the top of the file: `clusters: {{{name}: {{endpoints: [\"127.0.0.1:8080\"]}}}}`")
-            }
-        };
-        return Some(("dtab/unknown-cluster", format!("there is no cluster `{}`", shown(&name)), Some(help)));
+        let help = Some(known.cluster_advice(&name));
+        return Some(("dtab/unknown-cluster", format!("there is no cluster `{}`", shown(&name)), help));
     }
-    let answers = |prefix: &Path| under.starts_with(prefix) || prefix.starts_with(&under);
-    if !known.all_namers || known.namers.iter().any(|prefix| answers(prefix)) {
+    if known.may_name(&under) {
         return None;
     }
     let prefixes: Vec<String> = known.namers.iter().map(|prefix| format!("/#{prefix}")).collect();

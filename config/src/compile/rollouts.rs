@@ -1,6 +1,7 @@
 //! `rollouts`, and what they ask, tell and keep: `metricTemplates`, `alertProviders`, `storage`.
 
 mod analysis;
+mod arms;
 mod contradictions;
 mod guard;
 mod hooks;

@@ -29,6 +29,10 @@ pub(super) type At<T> = Option<(T, Span)>;
 pub(super) struct Block {
     /// Where it stands, or the rollout without one.
     pub(super) span: Span,
+    /// Keys that every block by the clock has, and this one has not.
+    pub(super) missing: Vec<&'static str>,
+    /// Something in it was refused: what is not there may be what was refused.
+    pub(super) refused: bool,
     pub(super) interval: At<Duration>,
     pub(super) threshold: At<u32>,
     pub(super) step_weight: At<Ppm>,
@@ -52,6 +56,8 @@ impl Block {
     pub(super) fn none(span: Span) -> Block {
         Block {
             span,
+            missing: Vec::new(),
+            refused: false,
             interval: None,
             threshold: None,
             step_weight: None,
@@ -86,8 +92,15 @@ pub(super) struct Scope<'a> {
 
 pub(super) fn analysis(cx: &Cx<'_>, entry: &Entry<'_>, scope: &Scope<'_>) -> Block {
     let mut block = Block::none(entry.key_span);
-    let Some(mut fields) = Fields::open(cx, "analysis", &entry.value, EXAMPLE) else { return block };
-    let clock = scope.clock;
+    let Some(mut fields) = Fields::open(cx, "analysis", &entry.value, EXAMPLE) else {
+        block.refused = true;
+        return block;
+    };
+    let (clock, errors_before) = (scope.clock, cx.errors());
+    block.missing.extend(["interval", "threshold"].into_iter().filter(|key| !fields.has(key)));
+    if !["iterations", "stepWeight", "stepWeights"].iter().any(|key| fields.has(key)) {
+        block.missing.push("stepWeights");
+    }
     let at = |fields: &Fields<'_, '_>, key: &str| fields.get(key).map(|entry| entry.key_span);
     let span = at(&fields, "interval");
     block.interval = fields.scalar(cx, "interval", |text| clock.interval(text)).zip(span);
@@ -111,6 +124,7 @@ pub(super) fn analysis(cx: &Cx<'_>, entry: &Entry<'_>, scope: &Scope<'_>) -> Blo
     let why = "an arm is ready when one of its endpoints can serve: there are no pods to count";
     fields.unneeded(cx, &[("primaryReadyThreshold", why), ("canaryReadyThreshold", why)]);
     fields.finish(cx);
+    block.refused = cx.errors() > errors_before;
     block
 }
 

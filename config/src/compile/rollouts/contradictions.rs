@@ -10,6 +10,7 @@ use crate::source::Span;
 use crate::units::closest;
 
 use super::super::dtabs;
+use super::arms::Arms;
 use super::one::Written;
 use super::{Names, World};
 
@@ -48,6 +49,7 @@ fn check_arms(cx: &Cx<'_>, one: &Written) {
 /// Everything of one router at once: its table is walked a few times, not once for each rollout.
 fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Written]) {
     let leads = Leads::new(router, rollouts);
+    let arms = Arms::new(world.known, router, rollouts);
     let by_prefix = by_prefix(&router.dtab, rollouts);
     for one in rollouts {
         let rollout = &one.rollout;
@@ -57,25 +59,31 @@ fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Wr
             let help = leads.advice(&rollout.path, router);
             cx.push(Diagnostic::error("rollout/unserved-path", one.path, message).help(help));
         }
-        let mut loops = false;
         for (key, arm, span) in [("primary", &rollout.primary, one.primary), ("canary", &rollout.canary, one.canary)] {
             if arm.starts_with(&rollout.path) && !has_longer(&router.dtab, &rollout.path, arm) {
-                loops = true;
                 let message = format!("`{key}` begins with the rollout's own `path`: looking it up would never end");
                 let round = Diagnostic::error("rollout/loop", span, message).related(one.path, "the path");
                 cx.push(round.help("name the version itself: `/srv/world-v2` or `/#/clusters/world-v2`"));
+            } else if !leads.anywhere && !check_name(cx, world, router, arm, span) {
+                arms.check(cx, key, arm, span);
             }
         }
-        let fallbacks = rollout.fallback.leaves().into_iter().map(|leaf| (leaf, one.fallback.unwrap_or(one.path)));
-        let arms = [(&rollout.primary, one.primary), (&rollout.canary, one.canary)];
-        for (name, span) in arms.into_iter().chain(fallbacks).filter(|_| !loops) {
-            if let Some((code, message, help)) = dtabs::name_problem(name, world.known, &router.dtab) {
-                cx.push(Diagnostic::error(code, span, message).maybe_help(help));
-            }
+        for leaf in rollout.fallback.leaves() {
+            check_name(cx, world, router, leaf, one.fallback.unwrap_or(one.path));
         }
         check_dentries(cx, one, by_prefix.get(&rollout.path).map_or(&[], Vec::as_slice));
         check_split_rule(cx, router, one);
     }
+}
+
+/// A name as it stands; `true` if it is wrong.
+fn check_name(cx: &Cx<'_>, world: &World<'_>, router: &Router, name: &Path, span: Span) -> bool {
+    let problem = dtabs::name_problem(name, world.known, &router.dtab);
+    let is_wrong = problem.is_some();
+    if let Some((code, message, help)) = problem {
+        cx.push(Diagnostic::error(code, span, message).maybe_help(help));
+    }
+    is_wrong
 }
 
 /// A dentry of the same prefix is reached only through `fallback`; one that names the canary means a weight by hand.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serin_rollout::Revision;
+use serin_rollout::{Pace, Policy, Revision};
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{NameTree, Path, Prefix};
@@ -47,7 +47,9 @@ pub(super) struct Written {
 pub(super) fn rollout(cx: &Cx<'_>, item: &Node<'_>, scope: &Scope<'_>) -> Option<Written> {
     let mut fields = Fields::open(cx, "rollouts", item, EXAMPLE)?;
     let names = names(cx, &mut fields, scope);
+    let errors_before = cx.errors();
     let clock = clock(cx, &mut fields);
+    let clock_known = cx.errors() == errors_before;
     let guard = guard::guard(cx, &mut fields, clock);
     let waiting = pace::waiting(cx, &mut fields);
     let drawing: Vec<(&'static str, Span)> =
@@ -59,7 +61,10 @@ pub(super) fn rollout(cx: &Cx<'_>, item: &Node<'_>, scope: &Scope<'_>) -> Option
     let skip_analysis = fields.scalar(cx, "skipAnalysis", units::boolean).unwrap_or(false);
     let progress_deadline = fields.scalar(cx, "progressDeadlineSeconds", units::seconds).unwrap_or(PROGRESS_DEADLINE);
     let server = fields.scalar(cx, "metricsServer", |text| values::url(text, "http://prometheus:9090"));
-    let block = block(cx, &mut fields, scope, server.as_deref(), clock);
+    let mut block = block(cx, &mut fields, scope, server.as_deref(), clock);
+    if !clock_known {
+        block.missing.clear();
+    }
     let pace = match clock {
         Clock::Evidence => pace::evidence(cx, &block, &waiting, guard),
         Clock::Interval => pace::interval(cx, &block, &waiting, &guard, fields.span),
@@ -76,7 +81,8 @@ pub(super) fn rollout(cx: &Cx<'_>, item: &Node<'_>, scope: &Scope<'_>) -> Option
         canary: names.canary.0,
         revision: names.revision,
         fallback: names.fallback,
-        pace: pace?,
+        // After a mistake, which was told, any will do to look for contradictions.
+        pace: pace.unwrap_or_else(|| Pace::Evidence(Policy::default())),
         strategy: block.strategy,
         stickiness,
         affinity: block.cookies.map(|cookies| cookies.affinity),
@@ -243,7 +249,16 @@ fn block(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, scope: &Scope<'_>, server: Op
             let scope = analysis::Scope { templates: scope.templates, providers: scope.providers, server, clock };
             analysis::analysis(cx, entry, &scope)
         }
-        None => Block::none(rollout),
+        None => {
+            let mut block = Block::none(rollout);
+            if clock == Clock::Interval {
+                let message = "`pace: interval` needs `analysis`: it goes by what is written there";
+                let missing = Diagnostic::error("config/missing-key", rollout, message);
+                cx.push(missing.help(format!("add `analysis: {}`, or write `pace: evidence`", analysis::EXAMPLE)));
+                block.refused = true;
+            }
+            block
+        }
     };
     let asked = block.sources.iter().any(|source| matches!(source, crate::model::MetricSource::Query { .. }));
     if let Some(span) = server_span.filter(|_| !asked) {

@@ -93,7 +93,7 @@ pub(super) fn evidence(cx: &Cx<'_>, block: &Block, waiting: &Waiting, guard: gua
         }
     });
     let policy = settings.and_then(|settings| Policy::new(settings).map_err(|errors| errors_found = errors).ok());
-    let said = cx.errors() > errors_before;
+    let said = block.refused || cx.errors() > errors_before;
     for error in errors_found {
         // Steps that were refused above are not there: that is no second mistake.
         if error == PolicyError::Steps && said {
@@ -198,6 +198,7 @@ pub(super) fn interval(
 ) -> Option<Pace> {
     let errors_before = cx.errors();
     refuse_waiting(cx, waiting);
+    require(cx, block);
     refuse_two_kinds_of_steps(cx, block);
     check_rounds(cx, block);
     match (&block.step_weights, block.step_weight) {
@@ -225,16 +226,13 @@ pub(super) fn interval(
     };
     let policy = guard.policy(cx, rollout);
     // What could not be read is not there: that it is missing would be a second word on one mistake.
-    if cx.errors() > errors_before {
+    if block.refused || cx.errors() > errors_before {
         return None;
     }
     let plan = match Plan::new(analysis) {
         Ok(plan) => plan,
         Err(error) => {
-            let span = block.cookies.as_ref().map_or(block.span, |cookies| cookies.span);
-            let span =
-                if matches!(error, PlanError::CookiesEqual | PlanError::CookieUnnamed) { span } else { block.span };
-            cx.push(Diagnostic::error("rollout/plan", span, error.to_string()).maybe_help(plan_advice(error)));
+            cx.push(Diagnostic::error("rollout/plan", plan_place(error, block), error.to_string()));
             return None;
         }
     };
@@ -243,6 +241,22 @@ pub(super) fn interval(
         cx.push(refused_hazard(*hazard, block));
     }
     hazards.is_empty().then_some(Pace::Interval(plan, policy))
+}
+
+/// What Flagger's own schema requires.
+fn require(cx: &Cx<'_>, block: &Block) {
+    for key in &block.missing {
+        let (what, help) = match *key {
+            "interval" => ("`interval`: the time between two checks", "add `interval: 1m`"),
+            "threshold" => ("`threshold`: how many failed checks roll back", "add `threshold: 5`"),
+            _ => (
+                "`stepWeights`, `stepWeight` or `iterations`",
+                "add `stepWeights: [1, 5, 10, 25, 50]`, or `iterations: 10` for blue/green",
+            ),
+        };
+        let missing = Diagnostic::error("config/missing-key", block.span, format!("`analysis` needs {what}"));
+        cx.push(missing.help(help));
+    }
 }
 
 /// `iterations` takes the place of steps, and `match` needs it.
@@ -303,20 +317,20 @@ pub(super) fn advice(error: PolicyError) -> Option<String> {
         PolicyError::Alpha => "write `alpha: 1%`",
         PolicyError::Beta => "write `beta: 5%`",
         PolicyError::Budget => "write `errorBudget: 0.5%`",
-        PolicyError::Stakes => "unwritten ones are 60% failure, 15% slow99, 10% slow90, 5% slow50: lower one",
+        PolicyError::Stakes => {
+            "those that are not written have 60% (failure), 15% (slow99), 10% (slow90), 5% (slow50): lower one"
+        }
         _ => return None,
     };
     Some(text.to_owned())
 }
 
-fn plan_advice(error: PlanError) -> Option<String> {
-    let text = match error {
-        PlanError::NoInterval => "add `interval: 1m`",
-        PlanError::NoThreshold => "add `threshold: 5`",
-        PlanError::NotOneStrategy => "add `stepWeights: [1, 5, 10, 25, 50]`, or `iterations: 10` for blue/green",
-        PlanError::CookiesEqual | PlanError::CookieUnnamed | PlanError::TooMany => return None,
-    };
-    Some(text.to_owned())
+fn plan_place(error: PlanError, block: &Block) -> Span {
+    let cookies = block.cookies.as_ref().map(|cookies| cookies.span);
+    match error {
+        PlanError::CookiesEqual | PlanError::CookieUnnamed => cookies.unwrap_or(block.span),
+        PlanError::NoInterval | PlanError::NoThreshold | PlanError::NotOneStrategy | PlanError::TooMany => block.span,
+    }
 }
 
 fn refused_hazard(hazard: Hazard, block: &Block) -> Diagnostic {

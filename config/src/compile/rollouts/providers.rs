@@ -221,25 +221,37 @@ pub(super) fn check_template(
     let mut known = variables.unwrap_or_default().to_vec();
     loop {
         let Err(error) = template::check(query, &known) else { return true };
-        let (at, help) = match &error {
+        match &error {
             TemplateError::UnknownVariable { key, .. } if variables.is_none() && known.len() < PAIRS_MAX => {
                 known.push((key.clone(), String::new()));
-                continue;
             }
-            TemplateError::UnknownVariable { at, .. } if variables.is_none() => {
-                (*at, format!("a metric can give at most {PAIRS_MAX} variables: ask for fewer"))
+            TemplateError::UnknownVariable { .. } if variables.is_none() => {
+                let help = format!("a metric can give at most {PAIRS_MAX} variables: ask for fewer");
+                return wrong_template(cx, node, &error, help);
             }
-            TemplateError::UnknownVariable { at, key } => (*at, format!("add `templateVariables: {{{key}: …}}`")),
-            TemplateError::UnknownFunction { at, .. } => {
-                (*at, "of Go's template language only these are here: no pipes, conditions or loops".to_owned())
+            TemplateError::UnknownVariable { key, .. } => {
+                return wrong_template(cx, node, &error, format!("add `templateVariables: {{{key}: …}}`"));
             }
-            TemplateError::Unclosed { at } => (*at, "write `{{ interval }}`".to_owned()),
-            TemplateError::TooLong => (0, "write a shorter query".to_owned()),
-        };
-        let span = map_spans(cx.source, node, &[Span::new(at, at + "{{".len())]).first().copied().unwrap_or(node.span);
-        cx.push(Diagnostic::error("rollout/query", span, error.to_string()).help(help));
-        return false;
+            _ => {
+                let help = "of Go's template language only functions by themselves are here, as in `{{ interval }}`";
+                return wrong_template(cx, node, &error, help.to_owned());
+            }
+        }
     }
+}
+
+/// Points at the action that is wrong; always `false`.
+fn wrong_template(cx: &Cx<'_>, node: &Node<'_>, error: &TemplateError, help: String) -> bool {
+    let at = match error {
+        TemplateError::TooLong => 0,
+        TemplateError::Unclosed { at }
+        | TemplateError::UnknownFunction { at, .. }
+        | TemplateError::UnknownVariable { at, .. }
+        | TemplateError::UnknownWord { at, .. } => *at,
+    };
+    let span = map_spans(cx.source, node, &[Span::new(at, at + "{{".len())]).first().copied().unwrap_or(node.span);
+    cx.push(Diagnostic::error("rollout/template", span, error.to_string()).help(help));
+    false
 }
 
 /// A query in the provider's own language.
@@ -295,8 +307,7 @@ fn alert_provider(cx: &Cx<'_>, item: &Node<'_>) -> Option<(AlertProvider, Span)>
         fields.take(cx, "token").and_then(|entry| values::secret(cx, "token", &entry.value, Plain::Refused));
     let proxy = fields.scalar(cx, "proxy", |text| values::url(text, "http://proxy:3128"));
     let template_span = fields.get("template").map(|entry| entry.key_span);
-    let template = fields
-        .scalar(cx, "template", |text| values::text(text, TEXT_BYTES_MAX, "a text", "{\"text\": \"{{message}}\"}"));
+    let template = fields.take(cx, "template").and_then(|entry| alert_template(cx, &entry.value));
     if let (Some(span), Some(kind)) = (template_span, kind)
         && kind != AlertKind::Webhook
     {
@@ -307,6 +318,20 @@ fn alert_provider(cx: &Cx<'_>, item: &Node<'_>) -> Option<(AlertProvider, Span)>
     let ((name, span), kind, address) = (name?, kind?, address?);
     let username = username.unwrap_or_else(|| "serin".to_owned());
     Some((AlertProvider { name, kind, address, channel, username, token, proxy, template }, span))
+}
+
+/// The body of one's own.
+fn alert_template(cx: &Cx<'_>, node: &Node<'_>) -> Option<String> {
+    let read = |text: &str| values::text(text, TEXT_BYTES_MAX, "a text", "{\"message\": \"{{text}}\"}");
+    let text = cx.scalar("template", node, read)?;
+    match template::check_alert(&text) {
+        Ok(()) => Some(text),
+        Err(error) => {
+            let help = "write JSON with names in its strings, as in `{\"message\": \"{{text}}\"}`";
+            wrong_template(cx, node, &error, help.to_owned());
+            None
+        }
+    }
 }
 
 fn name(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, holder: &str, example: &'static str) -> Option<(String, Span)> {
