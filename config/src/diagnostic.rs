@@ -104,6 +104,13 @@ impl Diagnostics {
     }
 }
 
+/// For what is found behind the parser.
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { list: vec![diagnostic], omitted: 0 }
+    }
+}
+
 impl Deref for Diagnostics {
     type Target = [Diagnostic];
 

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serin_config::model::{AlertProvider, Webhook};
+use serin_config::model::{AlertProvider, Config, Credentials, MetricKind, MetricTemplate, Webhook};
 use serin_rollout::event::Severity;
 use serin_rollout::{Answer, HookKind, Reading};
 use tokio::sync::mpsc;
@@ -141,8 +141,16 @@ pub enum Answered {
     },
 }
 
-/// What a build without the feature `aws` says to a configuration that needs it.
-#[cfg(not(feature = "aws"))]
+/// Why this build cannot do what a legal configuration asks of the outside; `None`: it can.
+pub fn refusal(config: &Config) -> Option<String> {
+    let signed = |template: &MetricTemplate| {
+        template.kind == MetricKind::CloudWatch || template.credentials == Credentials::SigV4
+    };
+    let template =
+        config.metric_templates.iter().find(|template| signed(template)).filter(|_| !cfg!(feature = "aws"))?;
+    Some(format!("metric template `{}` cannot be asked: {WITHOUT_AWS}", template.name))
+}
+
 const WITHOUT_AWS: &str = "this Serin was built without the feature `aws`, so it cannot sign requests for Amazon";
 
 /// Longest text that goes with an answer.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serin_config::Config;
 use serin_config::diagnostic::{Diagnostic, Diagnostics, render};
-use serin_config::source::{SOURCE_BYTES_MAX, Source};
+use serin_config::source::{SOURCE_BYTES_MAX, Source, Span};
 
 use super::ConfigSource;
-use crate::sticky;
+use crate::{outside, sticky};
 
 /// Why a file could not be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,10 @@ pub fn text(source: &ConfigSource, bytes: Vec<u8>) -> Source {
 /// All mistakes of the text.
 pub fn parse(source: &Source) -> Result<Loaded, Diagnostics> {
     let (config, warnings) = Config::parse_with(source, &|folder| folder.is_dir())?;
+    if let Some(message) = outside::refusal(&config) {
+        let at = source.text().find("metricTemplates").unwrap_or_default();
+        return Err(Diagnostic::error("config/not-built", Span::at(at), message).into());
+    }
     let revision = format!("{:016x}", sticky::draw(b"", source.text().as_bytes())).into();
     Ok(Loaded { config: Arc::new(config), revision, warnings })
 }

@@ -51,6 +51,55 @@ fn check_request(query: Query) -> Request {
     peer.requests(1).remove(0)
 }
 
+/// The queries of a rollout's metrics; `None`: our own.
+fn queries(metrics: &str, templates: &str) -> Vec<Option<Query>> {
+    let text = format!(
+        "\
+metricTemplates: [{templates}]
+rollouts:
+- {{name: web, router: out, path: /host/web, primary: /#/clusters/v1, canary: /#/clusters/v2, pace: evidence,
+   metricsServer: 'http://prom:9090', analysis: {{interval: 90s, metrics: [{metrics}]}}}}
+clusters: {{v1: {{endpoints: []}}, v2: {{endpoints: []}}}}
+routers: [{{label: out, servers: [{{port: 1}}], dtab: /svc => /host ; /host => /#/clusters}}]
+storage: {{kind: memory}}
+"
+    );
+    let source = serin_config::Source::new("t", text.as_str());
+    let config = match serin_config::Config::parse(&source) {
+        Ok((config, _)) => config,
+        Err(mistakes) => panic!("{}", serin_config::diagnostic::render(&mistakes, &source, false)),
+    };
+    let rollout = &config.rollouts[0];
+    assert_eq!(Query::of(&config, rollout, rollout.metrics.len()), None, "there is no such metric");
+    assert_eq!(super::super::refusal(&config).is_some(), text.contains("cloudwatch") && !cfg!(feature = "aws"));
+    (0..rollout.metrics.len()).map(|at| Query::of(&config, rollout, at).transpose().unwrap()).collect()
+}
+
+#[test]
+fn query_of_a_metric_is_filled_in() {
+    let metrics = "{name: request-success-rate, thresholdRange: {min: 99}}, \
+        {name: a, interval: 2m, thresholdRange: {max: 1}, query: '{{ name }} {{ namespace }} {{ target }} {{ service }} \
+         {{ ingress }} {{ route }} {{ interval }}'}, \
+        {name: b, thresholdRange: {max: 1}, templateRef: {name: t}, templateVariables: {code: 5..}}, \
+        {name: c, thresholdRange: {max: 1}, templateRef: {name: cw}}";
+    let templates = "{name: t, provider: {type: datadog, insecureSkipVerify: true, headers: {x-a: b}, \
+         credentials: {apiKey: {env: A}, applicationKey: {env: B}}}, query: 'x{{ variables.code }}[{{ interval }}]'}, \
+        {name: cw, provider: {type: cloudwatch, region: eu-west-1}, query: '[]'}";
+    let found = queries(metrics, templates);
+    assert_eq!(found[0], None, "our own");
+    let wanted = "web out v2 web out out 2m".to_owned();
+    assert_eq!(found[1], Some(Query::prometheus("http://prom:9090".into(), wanted, Duration::from_secs(120))));
+    let datadog = found[2].as_ref().unwrap();
+    assert_eq!((datadog.kind, datadog.query.as_str()), (MetricKind::Datadog, "x5..[90s]"));
+    assert_eq!((datadog.address.as_str(), datadog.unchecked_tls), ("https://api.datadoghq.com", true));
+    assert_eq!((&datadog.headers, datadog.window), (&vec![("x-a".into(), "b".into())], Duration::from_secs(90)));
+    let keys = [Secret::Env("A".into()), Secret::Env("B".into())];
+    let [api_key, application_key] = keys;
+    assert_eq!(datadog.credentials, Credentials::Datadog { api_key, application_key });
+    let cloudwatch = found[3].as_ref().unwrap();
+    assert_eq!((cloudwatch.kind, cloudwatch.region.as_deref()), (MetricKind::CloudWatch, Some("eu-west-1")));
+}
+
 // ── prometheus ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[track_caller]
