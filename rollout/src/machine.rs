@@ -210,8 +210,11 @@ impl Rollout {
         self.desired = Some(tick.target.clone());
         let before = (!self.storage_ok).then(|| self.clone());
         let decision = self.run(now, |rollout, told| {
+            let was_dry = rollout.is_dry();
             rollout.fit(now, told);
-            if rollout.follow_origin(tick.origin, told) || rollout.off {
+            // What was asked for this tick was asked of the run before.
+            let fresh = told.events.contains(&Event::Restart) || (was_dry && !rollout.is_dry());
+            if rollout.follow_origin(tick.origin, told) || rollout.off || fresh {
                 return;
             }
             match rollout.pace.clone() {

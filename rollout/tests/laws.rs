@@ -45,6 +45,8 @@ enum Input {
     Command(u8, u32),
     Plan(u8),
     Storage(bool),
+    /// Dry, off.
+    Modes(bool, bool),
     /// What was raised last could not be written.
     Withdraw,
 }
@@ -76,6 +78,7 @@ fn arb_input() -> impl Strategy<Value = Input> {
         1 => (0..4_u8).prop_map(Input::Plan),
         1 => prop::bool::weighted(0.7).prop_map(Input::Storage),
         1 => Just(Input::Withdraw),
+        1 => (prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(|(dry, off)| Input::Modes(dry, off)),
     ]
 }
 
@@ -189,6 +192,11 @@ impl Run {
                 self.rollout.set_storage(*ok);
                 None
             }
+            Input::Modes(dry, off) => {
+                self.rollout.set_dry(*dry);
+                self.rollout.set_off(*off);
+                None
+            }
             Input::Withdraw => self.raised_from.take().map(|before| {
                 self.storage_ok = false;
                 self.rollout.withdraw(&before, self.now)
@@ -241,7 +249,12 @@ fn check_step(run: &mut Run, input: &Input) {
     assert_eq!(decision.weight, (before.weight != after.weight).then_some((before.weight, after.weight)));
     let (was, share) = (before.canary_share(), after.canary_share());
     assert_eq!(decision.share, (was != share).then_some((was, share)));
-    assert!(share >= after.weight || after.phase.is_end(), "{after:?}");
+    assert!(share >= after.weight || after.phase.is_end() || after.dry.is_some(), "{after:?}");
+    if before.dry.is_some() && after.dry.is_some() && !matches!(input, Input::Command(..) | Input::Withdraw) {
+        assert!(share == was || (share == Ppm::ZERO && before.applied != after.applied), "a dry run moved: {input:?}");
+        let other_primary = decision.events.contains(&Event::PrimaryChanged);
+        assert!(before.promoted == after.promoted || other_primary || before.phase == Phase::Initializing, "{input:?}");
+    }
     if decision.is_raise() {
         assert!(run.storage_ok && !matches!(input, Input::Withdraw), "nothing rises unwritten: {input:?} {decision:?}");
         run.raised_from = Some(before.clone());
@@ -252,7 +265,8 @@ fn check_step(run: &mut Run, input: &Input) {
     if decision.events.iter().any(rolled_back) {
         assert_eq!((after.phase, after.weight), (Phase::RolledBack, Ppm::ZERO), "{input:?} {decision:?}");
     }
-    if before.phase.is_end() && matches!(input, Input::Look { .. }) {
+    let same_mode = before.dry.is_some() == after.dry.is_some();
+    if before.phase.is_end() && same_mode && matches!(input, Input::Look { .. }) {
         assert_eq!(before, after, "an end is an end, whatever is seen");
     }
     if run.rollout.is_paused() && run.evidence && !matches!(input, Input::Command(..)) {
@@ -285,7 +299,7 @@ fn check_run(evidence: bool, first: u8, inputs: &[Input]) {
             assert!(!clean || last.as_ref().is_none_or(|entry| entry.state == *again.state()), "clean is clean");
         }
         let other = Rollout::recover(pace(first, !evidence), last.as_ref(), true, run.now);
-        let ends = !other.state().phase.is_active();
+        let ends = !other.state().phase.is_active() || other.is_dry();
         assert!(other.state().canary_share() == Ppm::ZERO || ends, "another pace begins again");
     }
 }
