@@ -1,4 +1,4 @@
-//! `serin demo`: two versions of a service, one proxy, one file. Everything goes over real sockets, and what the demo
+//! `serin demo`: versions of a service, one proxy, one file. Everything goes over real sockets, and what the demo
 //! claims it also checks: the exit code is not 0 if it did not happen.
 
 use std::io;
@@ -14,14 +14,19 @@ use crate::world::Stage;
 use client::Client;
 use folder::Folder;
 use screen::Screen;
+use service::Health;
 use tally::Tally;
 
 mod client;
+mod crowd;
 mod folder;
+mod rollouts;
 mod screen;
 mod service;
 mod tally;
 
+/// The versions: two that are well, one that fails, one that hangs.
+const NAMES: [&str; 4] = ["world-v1", "world-v2", "world-v3", "world-v4"];
 /// Requests of one measured split.
 const REQUESTS: u32 = 1_000;
 /// Requests between two looks at the screen.
@@ -82,19 +87,22 @@ struct Stand {
     running: Running,
     proxy: SocketAddr,
     folder: Folder,
-    services: [service::Service; 2],
+    services: [service::Service; 4],
 }
 
 fn play(keep: bool) -> Result<(), DemoError> {
     let screen = Screen::new();
     let stand = set_up(keep)?;
-    screen.headline(&format!("serin {}: two versions of a service, one proxy, one file", env!("CARGO_PKG_VERSION")));
-    screen.fact("world-v1", &stand.services[0].address.to_string());
-    screen.fact("world-v2", &stand.services[1].address.to_string());
+    screen.headline(&format!("serin {}: a service in some versions, one proxy, one file", env!("CARGO_PKG_VERSION")));
+    for (name, service) in NAMES.iter().zip(&stand.services) {
+        screen.fact(name, &service.address.to_string());
+    }
     screen.fact("serin", &format!("{}   admin {}", stand.proxy, stand.running.admin));
     screen.fact("file", &stand.folder.file().display().to_string());
-    let played =
-        split(&screen, &stand).and_then(|()| override_one(&screen, &stand)).and_then(|()| reload(&screen, &stand));
+    let played = split(&screen, &stand)
+        .and_then(|()| override_one(&screen, &stand))
+        .and_then(|()| reload(&screen, &stand))
+        .and_then(|()| rollouts::play(&screen, &stand, SHARES[1]));
     let Stand { running, proxy, folder, services } = stand;
     if let (true, Ok(())) = (keep, &played) {
         screen.keep(proxy, running.admin, folder.file());
@@ -117,8 +125,10 @@ fn play(keep: bool) -> Result<(), DemoError> {
 
 fn set_up(keep: bool) -> Result<Stand, DemoError> {
     let folder = Folder::create().map_err(io("making a temporary folder"))?;
-    let start = |name| service::start(name).map_err(io("starting a service"));
-    let services = [start("world-v1")?, start("world-v2")?];
+    let start = |name, health| service::start_with(name, health).map_err(io("starting a service"));
+    let [v1, v2, v3, v4] = NAMES;
+    let services =
+        [start(v1, Health::Well)?, start(v2, Health::Well)?, start(v3, Health::Fails(5))?, start(v4, Health::Hangs)?];
     let port = |wanted| if keep && is_free(wanted) { wanted } else { 0 };
     let text = file_text(&services, port(PORT), port(ADMIN_PORT), SHARES[0]);
     folder.write(&text).map_err(io("writing the file"))?;
@@ -132,17 +142,17 @@ fn set_up(keep: bool) -> Result<Stand, DemoError> {
 }
 
 /// The whole configuration.
-fn file_text(services: &[service::Service; 2], port: u16, admin: u16, share: u32) -> String {
-    let [v1, v2] = services;
+fn file_text(services: &[service::Service; 4], port: u16, admin: u16, share: u32) -> String {
+    let cluster =
+        |(name, service): (&str, &service::Service)| format!("  {name}: {{endpoints: [\"{}\"]}}\n", service.address);
+    let clusters: String = NAMES.into_iter().zip(services).map(cluster).collect();
     format!(
         "# written by serin demo: edit the weights and watch\n\
          admin: {{ip: 127.0.0.1, port: {admin}}}\n\n\
-         clusters:\n  world-v1: {{endpoints: [\"{}\"]}}\n  world-v2: {{endpoints: [\"{}\"]}}\n\n\
+         clusters:\n{clusters}\n\
          routers:\n- protocol: http\n  label: demo\n  servers: [{{ip: 127.0.0.1, port: {port}}}]\n  dtab: |\n    \
          /srv        => /#/clusters ;\n    /host       => /srv ;\n    \
          /host/world => {share} * /srv/world-v1 & {} * /srv/world-v2 ;\n    /svc        => /host ;\n",
-        v1.address,
-        v2.address,
         100 - share,
     )
 }

@@ -15,6 +15,7 @@ const BODY_MAX: u64 = 64 << 10;
 
 pub(super) struct Client {
     address: SocketAddr,
+    patience: Duration,
     connection: Option<BufReader<TcpStream>>,
 }
 
@@ -27,14 +28,19 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self::impatient(address, TIMEOUT)
+    }
+
+    /// A client that waits no longer than this for each read.
+    pub(super) fn impatient(address: SocketAddr, patience: Duration) -> Self {
+        Self { address, patience, connection: None }
     }
 
     /// One GET; the connection stays for the next one.
     pub(super) fn get(&mut self, host: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(self.address)?,
+            None => connect(self.address, self.patience)?,
         };
         let mut head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in headers {
@@ -48,9 +54,9 @@ impl Client {
     }
 }
 
-fn connect(address: SocketAddr) -> io::Result<BufReader<TcpStream>> {
+fn connect(address: SocketAddr, patience: Duration) -> io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))

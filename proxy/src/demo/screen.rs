@@ -24,6 +24,12 @@ pub(super) struct Screen {
     watched: bool,
 }
 
+/// The weight of a canary.
+pub(super) struct Line(Option<ProgressBar>);
+
+/// How finely the line moves.
+const LINE_PARTS: u64 = 1_000;
+
 /// One bar for each version.
 pub(super) struct Bars {
     total: u32,
@@ -76,10 +82,21 @@ impl Screen {
             format!("curl 'http://{admin}/readyz?verbose'"),
             format!("curl 'http://{admin}/api/v1/explain?host=world'"),
             format!("serin explain {} -H 'Host: world'", file.display()),
-            format!("$EDITOR {}     # change the weights, save, ask again", file.display()),
+            format!("$EDITOR {}     # another canary, save, watch", file.display()),
         ];
         lines.iter().for_each(|line| say!("  {}", style(line).cyan()));
         say!("");
+    }
+
+    /// A line that moves with the weight of a canary; nothing where nobody watches.
+    pub(super) fn line(&self) -> Line {
+        let template = ProgressStyle::with_template("  weight    {bar:40.green/black.bright} {msg}");
+        let look = template.map_or_else(|_| ProgressStyle::default_bar(), |look| look.progress_chars("━━╌"));
+        let bar = |()| {
+            let bar = ProgressBar::with_draw_target(Some(LINE_PARTS), ProgressDrawTarget::stdout());
+            bar.with_style(look)
+        };
+        Line(self.watched.then_some(()).map(bar))
     }
 
     pub(super) fn bars(&self, total: u32) -> Bars {
@@ -95,6 +112,22 @@ impl Screen {
             })
         });
         Bars { total, moving }
+    }
+}
+
+impl Line {
+    /// `share` from 0 to 1.
+    pub(super) fn show(&self, share: f64, text: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_position((share * LINE_PARTS as f64) as u64);
+            bar.set_message(format!("{:>3.0} %  {text}", share * 100.0));
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.abandon();
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The small HTTP service of the demo: says its name, answers any status, takes its time.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,8 +39,24 @@ impl Service {
     }
 }
 
+/// How a version of the service behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Every so many requests one is answered with 500.
+    Fails(u64),
+    /// It takes requests and never answers.
+    Hangs,
+    /// As it should be.
+    Well,
+}
+
 /// Starts `name` on a free port of loopback.
 pub(super) fn start(name: &'static str) -> io::Result<Service> {
+    start_with(name, Health::Well)
+}
+
+/// Starts a version that behaves so.
+pub(super) fn start_with(name: &'static str, health: Health) -> io::Result<Service> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
     let address = listener.local_addr()?;
@@ -46,7 +64,7 @@ pub(super) fn start(name: &'static str) -> io::Result<Service> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                () = serve(listener, name) => {}
+                () = serve(listener, name, health) => {}
                 // closed, never sent
                 _ = stopped => {}
             }
@@ -55,14 +73,28 @@ pub(super) fn start(name: &'static str) -> io::Result<Service> {
     Ok(Service { address, stop, thread })
 }
 
-async fn serve(listener: TcpListener, name: &'static str) {
+async fn serve(listener: TcpListener, name: &'static str, health: Health) {
+    let count = Rc::new(Cell::new(0_u64));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
-            Ok::<_, Infallible>(answer(name, request.uri().path()).await)
+        let count = Rc::clone(&count);
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            count.set(count.get() + 1);
+            let number = count.get();
+            async move {
+                match health {
+                    Health::Well => {}
+                    Health::Hangs => std::future::pending().await,
+                    Health::Fails(every) if number.is_multiple_of(every) => {
+                        return Ok::<_, Infallible>(answer(name, "/status/500").await);
+                    }
+                    Health::Fails(_) => {}
+                }
+                Ok(answer(name, request.uri().path()).await)
+            }
         });
         let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
         tokio::task::spawn_local(async move {
@@ -116,6 +148,15 @@ mod tests {
         check("/status/503", 503, "503 from world-v9");
         check("/status/101", 400, "a status is a number from 200 to 999");
         check("/status/x", 400, "a status is a number from 200 to 999");
+    }
+
+    #[test]
+    fn a_bad_version_fails_every_so_often() {
+        let service = start_with("world-v9", Health::Fails(3)).unwrap();
+        let mut client = Client::new(service.address);
+        let mut status = || client.get("world", "/", &[]).unwrap().status;
+        assert_eq!([status(), status(), status(), status()], [200, 200, 500, 200]);
+        service.stop();
     }
 
     #[test]
