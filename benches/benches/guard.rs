@@ -230,7 +230,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Users {
     fn start(proxy: SocketAddr, rps: f64) -> Self {
         let began = Instant::now();
-        let (sent, failed, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (sent, failed, stop) =
+            (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let first_bad_us = Arc::new(AtomicU64::new(u64::MAX));
         let seen = (Arc::clone(&sent), Arc::clone(&failed), Arc::clone(&first_bad_us));
         let stopped = Arc::clone(&stop);

@@ -17,6 +17,7 @@ mod peer_nginx;
 mod peer_tools;
 mod readme_runs;
 mod regression;
+mod rollout_dashboard;
 mod route_errors;
 mod route_names;
 mod route_overrides;

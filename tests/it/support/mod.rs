@@ -5,6 +5,7 @@ pub(crate) mod h2peer;
 pub(crate) mod http1;
 pub(crate) mod outside;
 pub(crate) mod ports;
+pub(crate) mod rollouts;
 pub(crate) mod scrape;
 pub(crate) mod serin;
 pub(crate) mod setup;
