@@ -18,6 +18,8 @@ mod peer_tools;
 mod readme_runs;
 mod regression;
 mod rollout_dashboard;
+mod rollout_life;
+mod rollout_state;
 mod route_errors;
 mod route_names;
 mod route_overrides;
