@@ -87,12 +87,12 @@ fn a_kill_at_any_moment_never_leaves_more_weight_than_there_was() {
         until(&serin, "a step", |view| view["weight_ppm"].as_u64() > Some(0));
         let users = Users::start(&serin, 2);
         // weights go up and down while it is killed
-        let percents = [50, 20, 90, 1, 70];
+        let percents: [u64; 5] = [50, 20, 90, 1, 70];
         let victim = serin.admin_address();
         let percent = percents[round as usize % percents.len()];
         assert_eq!(act(&serin, "weight", json!({"weight": format!("{percent}%")})).status, 200);
         let in_force = weight(&serin);
-        assert_eq!(in_force, u64::from(percent) * 10_000, "of {victim}");
+        assert_eq!(in_force, percent * 10_000, "of {victim}");
         serin.signal("KILL");
         drop(users);
         serin.wait();
