@@ -36,6 +36,7 @@ pub mod desk;
 mod events;
 pub mod explanation;
 mod guard;
+pub mod office;
 mod pages;
 mod problem;
 mod rollouts;
@@ -75,7 +76,7 @@ pub struct AdminSeed {
     /// What the control thread shows.
     pub status: Arc<ArcSwap<Status>>,
     /// They open all pages to peers that are not on loopback, and let rollouts be changed.
-    pub tokens: Tokens,
+    pub tokens: Arc<ArcSwap<Tokens>>,
     /// Who runs the rollouts.
     pub desk: Option<Arc<dyn Desk>>,
 }
@@ -159,7 +160,7 @@ async fn serve(site: Arc<Site>, mut listener: TcpListener, mut replacements: mps
 
 struct Site {
     pages: axum::Router,
-    tokens: Tokens,
+    tokens: Arc<ArcSwap<Tokens>>,
 }
 
 /// A connection for as long as it may last. Streams have limits of their own.
@@ -195,7 +196,7 @@ async fn connection(
 }
 
 async fn answer(site: &Site, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    let mut response = match guard::check(&guard::Visit::of(&request, peer), &site.tokens) {
+    let mut response = match guard::check(&guard::Visit::of(&request, peer), &site.tokens.load()) {
         Err(refusal) => refusal.into_response(),
         Ok(()) => {
             let Ok(response) = site.pages.clone().oneshot(request).await;

@@ -125,7 +125,7 @@ fn play(keep: bool) -> Result<(), DemoError> {
 
 fn set_up(keep: bool) -> Result<Stand, DemoError> {
     let folder = Folder::create().map_err(io("making a temporary folder"))?;
-    let start = |name, health| service::start_with(name, health).map_err(io("starting a service"));
+    let start = |name, health| service::start(name, health).map_err(io("starting a service"));
     let [v1, v2, v3, v4] = NAMES;
     let services =
         [start(v1, Health::Well)?, start(v2, Health::Well)?, start(v3, Health::Fails(5))?, start(v4, Health::Hangs)?];

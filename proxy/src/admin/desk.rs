@@ -41,6 +41,11 @@ pub enum NotDone {
     NotDurable(String),
     /// Another process judges this rollout.
     NotHere,
+    /// Another revision than the one that the file names.
+    NotInFile {
+        /// The file's revision.
+        canary: String,
+    },
     /// The process is about to end.
     Gone,
 }

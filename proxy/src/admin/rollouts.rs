@@ -156,6 +156,11 @@ fn not_done(name: &str, failure: NotDone) -> Problem {
             "this process does not judge this rollout (`judge: off`)",
             "weight, promote and abort work here; ask the process that judges for the rest",
         ),
+        NotDone::NotInFile { canary } => Problem::new(
+            StatusCode::CONFLICT,
+            format!("the file names {canary}: another revision is begun by changing the file"),
+            format!("edit `canary` or `revision`, or start without a revision: serin rollout start {name}"),
+        ),
         NotDone::Gone => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the process is about to end", ""),
     }
 }

@@ -55,7 +55,15 @@ fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
     let status = Arc::new(ArcSwap::from_pointee(control.status().clone()));
     let world = World::new(Snapshot { version: 1, structure, weights }, Default::default());
     let metrics = Metrics::new(1, SERIES_MAX);
-    let seed = AdminSeed { listener, world, metrics, endpoints, status: Arc::clone(&status), tokens, desk };
+    let seed = AdminSeed {
+        listener,
+        world,
+        metrics,
+        endpoints,
+        status: Arc::clone(&status),
+        tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+        desk,
+    };
     Stand { address, status, control, handle: start(seed).unwrap() }
 }
 

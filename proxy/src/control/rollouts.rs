@@ -2,17 +2,18 @@
 //! configuration.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serin_config::model::{Config, Storage};
 use serin_rollout::TimestampMs;
 
+use crate::admin::Tokens;
 use crate::clock;
 use crate::judge::{Adoption, Judge, Opening};
 use crate::outside::Outside;
 use crate::snapshot::Routings;
-use crate::storage::{Scribe, StorageError, Store};
+use crate::storage::{HistoryReader, Scribe, StorageError, Store};
 
 /// The storage in use, from the first configuration on that has rollouts until the end of the process.
 #[derive(Debug, Default)]
@@ -20,6 +21,15 @@ pub(super) struct Journals {
     open: Option<(Storage, Store)>,
     /// The judge has the journals' writer and the way outside.
     handed: bool,
+    /// Where the admin server looks.
+    front: Front,
+}
+
+/// What the admin server sees of the storage, which may come with a later configuration.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Front {
+    pub(super) tokens: Arc<ArcSwap<Tokens>>,
+    pub(super) journals: Arc<ArcSwapOption<HistoryReader>>,
 }
 
 /// Rollouts that come with a configuration, as their journals left them.
@@ -27,8 +37,8 @@ pub(super) type Openings = HashMap<Arc<str>, Opening>;
 
 impl Journals {
     /// Opens the storage of a configuration at the start. Without rollouts it is no reason not to start.
-    pub(super) fn at_start(config: &Config) -> Result<Self, StorageError> {
-        let mut journals = Self::default();
+    pub(super) fn at_start(config: &Config, front: Front) -> Result<Self, StorageError> {
+        let mut journals = Self { front, ..Self::default() };
         match journals.open(config) {
             Ok(()) => Ok(journals),
             Err(error) if config.rollouts.is_empty() => {
@@ -52,12 +62,6 @@ impl Journals {
             (None, _) if config.rollouts.is_empty() => Ok(()),
             (None, _) => self.open(config).map_err(|error| error.to_string()),
         }
-    }
-
-    /// The secret of the administration, and the file it is in.
-    pub(super) fn token(&self) -> Option<(String, PathBuf)> {
-        let (Storage::File { dir }, store) = self.open.as_ref()? else { return None };
-        Some((store.token()?.to_owned(), dir.join("token")))
     }
 
     /// What the journals say of the rollouts of `config` that `before` does not have.
@@ -101,6 +105,12 @@ impl Journals {
             tracing::info!(
                 "rollouts are judged by this process alone: others with the same file judge for themselves, and their weights may differ"
             );
+        }
+        self.front.journals.store(Some(Arc::new(store.reader())));
+        if let (Storage::File { dir }, Some(token)) = (wanted, store.token()) {
+            let stored = Some((token.to_owned(), dir.join("token")));
+            let given = self.front.tokens.load().given.clone();
+            self.front.tokens.store(Arc::new(Tokens { given, stored }));
         }
         self.open = Some((wanted.clone(), store));
         Ok(())

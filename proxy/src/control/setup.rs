@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::reload::{self, Sockets};
-use super::rollouts::Journals;
+use super::rollouts::{Front, Journals};
 use super::{ConfigSource, StartOptions, StartupError, rollouts, sockets};
+use crate::admin::office::Office;
 use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
 use crate::endpoints::EndpointTable;
@@ -33,7 +34,9 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let Loaded { config, revision, .. } = loaded;
     let workers = worker_count(&config);
 
-    let mut journals = Journals::at_start(&config)?;
+    let given = admin::Tokens { given: options.token.clone(), stored: None };
+    let front = Front { tokens: Arc::new(ArcSwap::from_pointee(given)), ..Front::default() };
+    let mut journals = Journals::at_start(&config, front.clone())?;
 
     let listen = |error: std::io::Error| StartupError::Listen(error.to_string());
     let listeners = sockets::listeners(&config, &[], workers).map_err(listen)?;
@@ -73,8 +76,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         metrics: Arc::clone(&metrics),
         endpoints: Arc::clone(&endpoints),
         status: Arc::clone(&status),
-        tokens: admin::Tokens { given: options.token.clone(), stored: journals.token() },
-        desk: None,
+        tokens: front.tokens,
+        desk: Some(Arc::new(Office::new(judge.clone(), front.journals))),
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
     let sockets = Sockets { listeners, admin_wanted, admin_address };

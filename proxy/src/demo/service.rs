@@ -50,13 +50,8 @@ pub(super) enum Health {
     Well,
 }
 
-/// Starts `name` on a free port of loopback.
-pub(super) fn start(name: &'static str) -> io::Result<Service> {
-    start_with(name, Health::Well)
-}
-
-/// Starts a version that behaves so.
-pub(super) fn start_with(name: &'static str, health: Health) -> io::Result<Service> {
+/// Starts `name`, which behaves so, on a free port of loopback.
+pub(super) fn start(name: &'static str, health: Health) -> io::Result<Service> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
     let address = listener.local_addr()?;
@@ -131,7 +126,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, status: u16, body: &str) {
-        let service = start("world-v9").unwrap();
+        let service = start("world-v9", Health::Well).unwrap();
         let answer = Client::new(service.address).get("world", path, &[]).unwrap();
         service.stop();
         assert_eq!((answer.status, answer.body.trim_end()), (status, body), "{path}");
@@ -152,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_bad_version_fails_every_so_often() {
-        let service = start_with("world-v9", Health::Fails(3)).unwrap();
+        let service = start("world-v9", Health::Fails(3)).unwrap();
         let mut client = Client::new(service.address);
         let mut status = || client.get("world", "/", &[]).unwrap().status;
         assert_eq!([status(), status(), status(), status()], [200, 200, 500, 200]);
