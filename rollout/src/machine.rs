@@ -361,7 +361,9 @@ impl Rollout {
         let runs = self.state.phase.is_active();
         let new_run = self.state.applied != before.applied || (runs && !before.phase.is_active());
         if new_run && runs {
+            let check = self.check; // of the tick that began the run: what is not ready gets nothing
             self.arm_guard(now);
+            self.check = check;
         } else if !runs {
             (self.guard, self.held, self.waiting, self.run_at) = (None, None, None, None);
         }

@@ -12,7 +12,7 @@ use serin_rollout::{
 use super::own::Counts;
 use super::readiness::Waiting;
 use super::rounds::Round;
-use super::story::{self, Facts};
+use super::story;
 use super::wanted::{self, is_raise};
 use super::{CommandFailure, Reply};
 use crate::endpoints::Cluster;
@@ -208,7 +208,7 @@ impl Seat {
         self.waiting_since = self.rollout.waiting().map(|_| self.waiting_since.unwrap_or(now));
         let wanted = self.wanted();
         let stories: Vec<Story> =
-            decision.events.iter().map(|event| self.story(*event, wanted.share, by, now)).collect();
+            decision.events.iter().map(|event| self.story(*event, &decision, wanted.share, by, now)).collect();
         let hooks = story::hooks(&self.file.pace);
         let is_told = |at: &usize| hooks.get(*at).is_some_and(|hook| hook.kind == HookKind::PostRollout);
         let post: Vec<usize> = decision.asked.iter().copied().filter(is_told).collect();
@@ -308,27 +308,21 @@ impl Seat {
         }
     }
 
-    fn story(&self, event: Event, share: Ppm, by: Option<(&str, &str)>, now: u64) -> Story {
-        let facts = Facts {
-            file: &self.file,
-            state: &self.state,
-            share,
-            score: self.rollout.standing().score,
-            readings: self.round.readings(),
-            refusals: self.round.refusals(),
-            journal: match &self.durability {
-                Durability::Failing(why) => Some(why),
-                Durability::Good => None,
-            },
+    fn story(&self, event: Event, decision: &Decision, share: Ppm, by: Option<(&str, &str)>, now: u64) -> Story {
+        let journal = match &self.durability {
+            Durability::Failing(why) => Some(why.as_str()),
+            Durability::Good => None,
         };
+        let mut text = self.rollout.describe(event, &self.name, decision);
+        text.push_str(&story::because(event, &self.file.pace, self.round.refusals(), journal));
         Story {
             at_ms: now,
             event: Some(event),
             code: event.code(),
-            text: facts.sentence(event),
+            text,
             kind: story::kind(event),
             share,
-            score: facts.score,
+            score: self.rollout.standing().score,
             by: by.map(|(who, why)| (who.to_owned(), why.to_owned())),
         }
     }
@@ -367,8 +361,10 @@ fn raises(event: Option<Event>) -> bool {
         event,
         Some(
             Event::Advance
+                | Event::Promoting
                 | Event::PromotionStep
                 | Event::Skipped
+                | Event::Start
                 | Event::Succeeded
                 | Event::Switch
                 | Event::Undone
@@ -381,3 +377,6 @@ fn raises(event: Option<Event>) -> bool {
 pub(crate) fn is_for_followers(command: &Command) -> bool {
     matches!(command, Command::Abort | Command::Promote | Command::SetWeight(_))
 }
+
+#[cfg(test)]
+mod tests;

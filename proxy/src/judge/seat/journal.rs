@@ -2,7 +2,7 @@
 
 use serin_rollout::{Entry, TimestampMs};
 
-use super::{Act, Durability, Seat, WRITE_MS_MAX};
+use super::{Act, Durability, Seat, WRITE_MS_MAX, raises};
 use crate::judge::CommandFailure;
 
 /// A write that takes longer than this holds the weight until it is done: shorter than any dwell.
@@ -52,6 +52,8 @@ impl Seat {
             let failure = || CommandFailure::NotDurable(why.clone());
             acts.extend(pending.replies.into_iter().map(|reply| Act::Answer(reply, Err(failure()))));
             self.fail_durability(why, now, acts);
+            // what else happened meanwhile did happen
+            acts.extend(pending.stories.into_iter().filter(|story| !raises(story.event)).map(Act::Tell));
             let decision = self.rollout.withdraw(&pending.before, TimestampMs(now));
             return self.settle(decision, None, now, acts);
         }

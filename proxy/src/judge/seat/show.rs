@@ -44,7 +44,7 @@ impl Seat {
             step_started_ms: self.step_started_ms,
             run_started_ms: self.run_started_ms,
             failed_checks: state.failed_checks,
-            failed_checks_max: story::checks_max(&file.pace),
+            failed_checks_max: self.rollout.failed_checks_max(),
             iterations: state.iterations,
             evidence: self.evidence_view(),
             canary_arm: self.counts.arm(Arm::Canary, self.arms_up[0], now),
