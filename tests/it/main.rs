@@ -20,6 +20,7 @@ mod regression;
 mod rollout_dashboard;
 mod rollout_life;
 mod rollout_state;
+mod rollout_strategies;
 mod route_errors;
 mod route_names;
 mod route_overrides;
