@@ -10,6 +10,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serin::assemble::{self, Parts};
 use serin::endpoints::EndpointTable;
+use serin::evidence::Records;
+use serin::ledger::Teller;
 use serin::local::Local;
 use serin::resolve::{DnsConfig, NameTable, Resolver};
 use serin::snapshot::{Snapshot, SplitWeights, World};
@@ -100,10 +102,11 @@ fn assemble_structure(criterion: &mut Criterion, setup: &Setup) {
 fn worker_view(criterion: &mut Criterion, setup: &Setup) {
     let metrics = Metrics::new(1, SERIES_MAX);
     let shard = metrics.shard(0);
-    let before = Rc::new(Local::new(Arc::new(setup.snapshot(1)), None, &shard));
+    let teller = Teller { records: Arc::new(Records::new(1, Box::new(|| {}))), worker: 0 };
+    let before = Rc::new(Local::new(Arc::new(setup.snapshot(1)), None, &shard, &teller));
     let next = Arc::new(setup.snapshot(2));
     criterion.bench_function(&format!("structure/worker_view/{}", setup.dentries), |bencher| {
-        bencher.iter_with_large_drop(|| Local::new(Arc::clone(&next), Some(&before), &shard));
+        bencher.iter_with_large_drop(|| Local::new(Arc::clone(&next), Some(&before), &shard, &teller));
     });
 }
 

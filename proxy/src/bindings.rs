@@ -4,7 +4,7 @@
 //! small caches keep strangers apart: plain names, names with an override, and names that lead nowhere, so that neither a
 //! scan for hosts nor a flood of override headers evicts what users are served by.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, NameTree, Path};
 use serin_config::model::{Binding as Caps, Client};
-use serin_metrics::RequestLabels;
+use serin_metrics::{RequestLabels, Shard};
+use serin_rollout::Arm;
 
 use crate::error::ProxyError;
 use crate::inflight::Series;
@@ -63,6 +64,14 @@ pub struct Leaf {
     pub cluster: Rc<LocalCluster>,
     /// Its counters.
     pub series: Rc<Series>,
+    /// The same for each arm of a rollout, made when it first serves one.
+    arms: Rc<Arms>,
+}
+
+#[derive(Debug)]
+struct Arms {
+    labels: RequestLabels,
+    series: [OnceCell<Rc<Series>>; 2],
 }
 
 /// What a request adds to the router's dtab.
@@ -72,6 +81,30 @@ pub struct Overrides {
     pub rules: Vec<u16>,
     /// What the peer sent, parsed.
     pub sent: Option<Dtab>,
+}
+
+impl Leaf {
+    /// A name whose requests count under these labels.
+    pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, shard: &Shard) -> Self {
+        let series = Rc::new(Series(shard.requests(&labels)));
+        Self { cluster, series, arms: Rc::new(Arms { labels, series: Default::default() }) }
+    }
+
+    /// The same name with endpoints of another kind.
+    pub fn with_cluster(&self, cluster: Rc<LocalCluster>) -> Self {
+        Self { cluster, series: Rc::clone(&self.series), arms: Rc::clone(&self.arms) }
+    }
+
+    /// The counters of requests that it serves as this arm of a rollout; `None`: as no arm.
+    pub fn series_of(&self, arm: Option<Arm>, shard: &Shard) -> &Rc<Series> {
+        let (place, label) = match arm {
+            None => return &self.series,
+            Some(Arm::Canary) => (0, "canary"),
+            Some(Arm::Primary) => (1, "primary"),
+        };
+        let made = || Rc::new(Series(shard.requests(&RequestLabels { arm: label, ..self.arms.labels.clone() })));
+        self.arms.series[place].get_or_init(made)
+    }
 }
 
 impl Target {
@@ -142,9 +175,11 @@ pub fn bind(
     let layers = Layers { base: &table.table, written: &written, sent: &sent };
     let tree = dtab::bind(&layers, &*structure.names, &path, &Limits::default());
     let service: Arc<str> = if matches!(tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
+    let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
     let mut refused = false;
     let tree = tree.map(&mut |bound| {
-        let target = target(worker, &table.label, &model.client, &service, bound, peer);
+        let caller = Caller { label: &table.label, client: &model.client, peer, overridden: !travels.is_empty() };
+        let target = target(worker, &caller, &service, bound);
         refused |= matches!(target, Target::Failed(ProxyError::TooManyNames));
         target
     });
@@ -152,35 +187,35 @@ pub fn bind(
         // not kept: the same name may be welcome a moment later
         return Err(ProxyError::TooManyNames);
     }
-    let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
     let context = (!travels.is_empty()).then(|| HeaderValue::try_from(travels.to_string()).ok()).flatten();
     Ok(Binding { path, tree, context })
 }
 
-fn target(
-    worker: &Worker,
-    label: &Arc<str>,
-    client: &Client,
-    service: &Arc<str>,
-    bound: &Bound,
+/// Who binds a name, and how it calls.
+struct Caller<'a> {
+    label: &'a Arc<str>,
+    client: &'a Client,
     peer: SocketAddr,
-) -> Target {
-    match bound {
-        Bound::Pending => Target::Pending,
-        Bound::Error(error) => Target::Failed(ProxyError::BindingFailed(error.to_string())),
-        Bound::Name { id, written, .. } => match worker.cluster(id, !written, label, client, peer) {
-            Err(_) => Target::Failed(ProxyError::TooManyNames),
-            Ok(cluster) => {
-                let labels = RequestLabels {
-                    router: Arc::clone(label),
-                    service: Arc::clone(service),
-                    client: id.to_string().into(),
-                    arm: "",
-                };
-                let series = Rc::new(Series(worker.shard.requests(&labels)));
-                Target::Name(Rc::new(Leaf { cluster, series }))
-            }
-        },
+    overridden: bool,
+}
+
+fn target(worker: &Worker, caller: &Caller<'_>, service: &Arc<str>, bound: &Bound) -> Target {
+    let (id, made) = match bound {
+        Bound::Pending => return Target::Pending,
+        Bound::Error(error) => return Target::Failed(ProxyError::BindingFailed(error.to_string())),
+        Bound::Name { id, written, .. } => (id, !written),
+    };
+    match worker.cluster(id, (made, caller.overridden), caller.label, caller.client, caller.peer) {
+        Err(_) => Target::Failed(ProxyError::TooManyNames),
+        Ok(cluster) => {
+            let labels = RequestLabels {
+                router: Arc::clone(caller.label),
+                service: Arc::clone(service),
+                client: id.to_string().into(),
+                arm: "",
+            };
+            Target::Name(Rc::new(Leaf::new(cluster, labels, &worker.shard)))
+        }
     }
 }
 

@@ -202,10 +202,11 @@ impl Body {
 
     fn fail(&mut self, error: BodyError) {
         if let Some(watch) = self.watch.take() {
-            watch.ticket.finish(match error {
-                BodyError::Downstream(_) => Class::Ignored,
-                BodyError::Upstream(_) => Class::Failure,
-            });
+            let lost = if let Kind::UpH2(body) = &self.kind { body.lost() } else { None };
+            match error {
+                BodyError::Downstream(_) => watch.ticket.finish(Class::Ignored),
+                BodyError::Upstream(_) => watch.ticket.fail(lost),
+            }
         }
     }
 }
@@ -293,18 +294,30 @@ pub struct H2Body {
     data_done: bool,
     /// Known to have ended: asking h2 costs a lock.
     ended: bool,
+    /// It was cut because its connection was lost.
+    lost: bool,
+}
+
+/// Did the whole connection go, not this stream alone. The polite GOAWAY of an origin that is going is no loss.
+pub fn is_lost(error: &h2::Error) -> bool {
+    error.is_io() || (error.is_go_away() && error.reason() != Some(h2::Reason::NO_ERROR))
 }
 
 impl H2Body {
     /// Reads this stream.
     pub fn new(recv: RecvStream) -> Self {
         let ended = recv.is_end_stream();
-        Self { recv, unreleased: 0, data_done: false, ended }
+        Self { recv, unreleased: 0, data_done: false, ended, lost: false }
     }
 
     /// Nothing more comes.
     pub fn is_end(&self) -> bool {
         self.ended
+    }
+
+    /// Was it cut because its connection was lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// The next piece; the error is the code of the reset, if it was one.
@@ -323,7 +336,7 @@ impl H2Body {
                     self.ended = self.recv.is_end_stream();
                     return Poll::Ready(Some(Ok(Piece::Data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.reason().map(u32::from)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.cut(&error)))),
                 None => self.data_done = true,
             }
         }
@@ -337,7 +350,12 @@ impl H2Body {
                 self.ended = true;
                 Poll::Ready(None)
             }
-            Err(error) => Poll::Ready(Some(Err(error.reason().map(u32::from)))),
+            Err(error) => Poll::Ready(Some(Err(self.cut(&error)))),
         }
+    }
+
+    fn cut(&mut self, error: &h2::Error) -> Option<u32> {
+        self.lost = is_lost(error);
+        error.reason().map(u32::from)
     }
 }

@@ -222,17 +222,19 @@ pub struct Fault {
     pub replay: Replay,
     /// The answer if nothing else is tried.
     pub error: ProxyError,
+    /// The connection that was lost with it, and with all that ran on it: [`crate::evidence::lost_id`].
+    pub lost: Option<u64>,
 }
 
 impl Fault {
     /// The endpoint failed.
     pub fn upstream(replay: Replay, error: ProxyError) -> Self {
-        Self { origin: Origin::Upstream, replay, error }
+        Self { origin: Origin::Upstream, replay, error, lost: None }
     }
 
     /// The caller went away or broke its message.
     pub fn downstream(error: ProxyError) -> Self {
-        Self { origin: Origin::Downstream, replay: Replay::Never, error }
+        Self { origin: Origin::Downstream, replay: Replay::Never, error, lost: None }
     }
 }
 

@@ -20,6 +20,7 @@ use serin_rollout::{Arm, ArmTotals, Open, Ppm, TimestampMs, Traffic};
 
 pub use copies::{Copies, Mirrored};
 pub use heads::{BUCKETS, HeadTimes};
+pub use health::Health;
 pub use records::{RING_MAX, Record, Records};
 pub use tally::{Tally, Unlisted};
 
@@ -171,6 +172,14 @@ impl SplitEvidence {
         let oldest = (oldest_us != u64::MAX).then(|| TimestampMs(clock::steady_ms_of(oldest_us)));
         Open { oldest, overdue: shares }
     }
+}
+
+/// A name for something that was lost at once with all requests on it, such as a connection: [`serin_rollout::Key`]. No
+/// two are the same in one process.
+#[must_use]
+pub fn lost_id() -> u64 {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    IDS.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! it is finished or dropped, everything the request held is given back once. Slots are reused, so a request allocates
 //! nothing here. One coarse tick for each worker looks after all deadlines, in place of a timer for each request.
 
+mod watch;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,14 +16,14 @@ use serin_metrics::{Class, RequestCells};
 
 use crate::clock;
 use crate::ledger;
-use crate::local::LocalSplit;
+use crate::local::Watched;
 use crate::pool::Lease;
 use crate::worker::Worker;
 
 /// How late a deadline may fire.
 pub const TICK_MS: u64 = 10;
 
-/// Splits drawn for one request that are remembered; nested unions beyond it are routed but not recorded.
+/// Splits of rollouts drawn for one request that are remembered; nested ones beyond it are routed but not recorded.
 pub const DRAWS_MAX: usize = 4;
 
 /// The deadlines of a request.
@@ -95,6 +97,8 @@ pub struct InFlight {
     free: RefCell<Vec<u32>>,
     /// Slots with a deadline: while it is 0 the tick sleeps.
     timed: Cell<u32>,
+    /// Rollouts with requests that may pass an age: while there are none the tick sleeps.
+    watched: RefCell<Vec<Rc<Watched>>>,
     tick: tokio::sync::Notify,
     copies: Cell<usize>,
 }
@@ -109,7 +113,7 @@ struct Slot {
     series: Option<Rc<Series>>,
     lease: Option<Lease>,
     gate: Option<Rc<Gate>>,
-    draws: [Option<(Rc<LocalSplit>, ledger::Ticket)>; DRAWS_MAX],
+    draws: [Option<(Rc<Watched>, ledger::Ticket)>; DRAWS_MAX],
     /// 0: none.
     attempt_us: u64,
     total_us: u64,
@@ -162,17 +166,30 @@ impl InFlight {
         self.len() == 0
     }
 
-    /// Wakes the requests whose deadline has passed, every tick for as long as there are any with one.
+    /// Wakes the requests whose deadline has passed and tells the ages of those that a rollout watches, every tick for
+    /// as long as there are any.
     pub async fn run_ticks(worker: Rc<Worker>) {
+        let this = &worker.in_flight;
         loop {
-            if worker.in_flight.timed.get() == 0 {
-                worker.in_flight.tick.notified().await;
+            if this.timed.get() == 0 && this.watched.borrow().is_empty() {
+                this.tick.notified().await;
             }
             tokio::time::sleep(std::time::Duration::from_millis(TICK_MS)).await;
             let now_us = clock::now_us();
             worker.coarse_us.set(now_us);
-            worker.in_flight.wake_expired(now_us);
+            if this.timed.get() > 0 {
+                this.wake_expired(now_us);
+            }
+            this.tell_ages(now_us);
         }
+    }
+
+    fn tell_ages(&self, now_us: u64) {
+        self.watched.borrow_mut().retain(|watched| {
+            let waits = watched.ledger.borrow_mut().tick(now_us);
+            watched.ticking.set(waits);
+            waits
+        });
     }
 
     fn wake_expired(&self, now_us: u64) {
@@ -245,10 +262,15 @@ impl Ticket {
 
     /// The request is over.
     pub fn finish(mut self, class: Class) {
-        self.end(class);
+        self.end(class, None);
     }
 
-    fn end(&mut self, class: Class) {
+    /// The request failed; `lost`: together with the upstream connection of this id.
+    pub fn fail(mut self, lost: Option<u64>) {
+        self.end(Class::Failure, lost);
+    }
+
+    fn end(&mut self, class: Class, lost: Option<u64>) {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
@@ -269,21 +291,24 @@ impl Ticket {
         if let Some(series) = slot.series {
             series.record(class, now_us.saturating_sub(slot.started_us));
         }
-        if let Some(lease) = slot.lease {
-            lease.end(class, &self.worker);
-        }
+        let ejected = slot.lease.is_some_and(|lease| lease.end(class, &self.worker));
         if let Some(gate) = slot.gate {
             gate.leave();
         }
-        for (split, ticket) in slot.draws.into_iter().flatten() {
-            split.finish(ticket, class, now_us);
+        for (watched, ticket) in slot.draws.into_iter().flatten() {
+            let mut ledger = watched.ledger.borrow_mut();
+            if ejected {
+                // before the failure, which wakes the judge
+                ledger.ejected(&ticket, now_us);
+            }
+            ledger.finish(ticket, class, lost, now_us);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.end(Class::Ignored);
+        self.end(Class::Ignored, None);
     }
 }
 
@@ -296,15 +321,6 @@ impl InFlight {
     /// The request passed this gate.
     pub fn set_gate(&self, handle: Handle, gate: Rc<Gate>) {
         self.with(handle.0, |slot| slot.gate = Some(gate));
-    }
-
-    /// The split chose this branch for the request. One draw too many is not recorded.
-    pub fn add_draw(&self, handle: Handle, split: &Rc<LocalSplit>, start: impl FnOnce() -> ledger::Ticket) {
-        self.with(handle.0, |slot| {
-            if let Some(free) = slot.draws.iter_mut().find(|draw| draw.is_none()) {
-                *free = Some((Rc::clone(split), start()));
-            }
-        });
     }
 
     /// The current attempt holds this endpoint until it, or the request, ends. Returns the hold before it.

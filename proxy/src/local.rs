@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serin_config::dtab::SplitId;
-use serin_metrics::{Class, RequestLabels, Shard, SplitCells};
+use serin_metrics::{RequestLabels, Shard, SplitCells};
 
 use crate::bindings::Bindings;
 use crate::inflight::{Gate, Series};
-use crate::ledger::{self, Ledger};
+use crate::ledger::{Ledger, Teller};
 use crate::snapshot::{ServerStructure, Snapshot, SplitInfo, Structure};
 
 /// Metric label of requests whose name did not bind.
@@ -46,30 +46,41 @@ pub struct LocalRouter {
     pub unbound: Rc<Series>,
 }
 
-/// The worker's evidence of one split. It outlives the structure as long as the split keeps its name and branches.
+/// The worker's part of one split. It outlives the structure as long as the split keeps its name and branches.
 #[derive(Debug)]
 pub struct LocalSplit {
     /// What it is.
     pub info: SplitInfo,
-    /// In flight and totals.
-    pub ledger: RefCell<Ledger>,
+    /// The split of a rollout is watched.
+    pub watched: Option<Rc<Watched>>,
     cells: Vec<Arc<SplitCells>>,
+}
+
+/// This worker's book of a rollout. It lives as long as the evidence, whatever else of its split changes.
+#[derive(Debug)]
+pub struct Watched {
+    /// Of the rollout.
+    pub name: Arc<str>,
+    /// The book.
+    pub ledger: RefCell<Ledger>,
+    /// The tick knows of it.
+    pub ticking: Cell<bool>,
 }
 
 impl Local {
     /// This worker's view of `snapshot`; what can be kept of the view before it is kept.
-    pub fn new(snapshot: Arc<Snapshot>, before: Option<&Rc<Self>>, shard: &Shard) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&Rc<Self>>, shard: &Shard, teller: &Teller) -> Self {
         let before = before.map(|local| &local.shape);
         let shape = match before {
             Some(shape) if Arc::ptr_eq(&shape.structure, &snapshot.structure) => Rc::clone(shape),
-            _ => Rc::new(Shape::new(Arc::clone(&snapshot.structure), before, shard)),
+            _ => Rc::new(Shape::new(Arc::clone(&snapshot.structure), before, shard, teller)),
         };
         Self { snapshot, shape }
     }
 }
 
 impl Shape {
-    fn new(structure: Arc<Structure>, before: Option<&Rc<Self>>, shard: &Shard) -> Self {
+    fn new(structure: Arc<Structure>, before: Option<&Rc<Self>>, shard: &Shard, teller: &Teller) -> Self {
         let router = |index: usize| {
             let labels = RequestLabels {
                 router: Arc::clone(&structure.routers[index].label),
@@ -82,7 +93,7 @@ impl Shape {
         };
         let split = |info: &SplitInfo| {
             let kept = before.and_then(|shape| shape.splits.iter().find(|split| split.info == *info));
-            kept.map_or_else(|| Rc::new(LocalSplit::new(info.clone(), shard)), Rc::clone)
+            kept.map_or_else(|| Rc::new(LocalSplit::new(info, before, shard, teller)), Rc::clone)
         };
         Self {
             routers: (0..structure.routers.len()).map(router).collect(),
@@ -118,25 +129,29 @@ fn gate(server: &ServerStructure, before: Option<&Rc<Shape>>) -> Rc<Gate> {
 }
 
 impl LocalSplit {
-    fn new(info: SplitInfo, shard: &Shard) -> Self {
+    fn new(info: &SplitInfo, before: Option<&Rc<Shape>>, shard: &Shard, teller: &Teller) -> Self {
         let cells = info.branches.iter().map(|branch| shard.split(&info.router, &info.name, branch)).collect();
-        Self { ledger: RefCell::new(Ledger::new(info.branches.len())), cells, info }
+        let watched = info.rollout.as_ref().map(|rollout| {
+            let mut known =
+                before.into_iter().flat_map(|shape| &shape.splits).filter_map(|split| split.watched.as_ref());
+            let kept = known.find(|known| Arc::ptr_eq(known.ledger.borrow().evidence(), &rollout.evidence));
+            kept.map(Rc::clone).unwrap_or_else(|| {
+                let ledger = Ledger::new(Arc::clone(&rollout.evidence), teller.clone());
+                let name = Arc::clone(&rollout.name);
+                Rc::new(Watched { name, ledger: RefCell::new(ledger), ticking: Cell::new(false) })
+            })
+        });
+        Self { watched, cells, info: info.clone() }
     }
 
-    /// A request was drawn to this branch.
-    pub fn start(&self, branch: u16, epoch: u64, now_us: u64, redistributed: bool) -> ledger::Ticket {
+    /// The weights chose this branch for a request.
+    pub fn count(&self, branch: u16, redistributed: bool) {
         if let Some(cells) = self.cells.get(usize::from(branch)) {
             cells.choices.inc();
             if redistributed {
                 cells.redistributed.inc();
             }
         }
-        self.ledger.borrow_mut().start(usize::from(branch), epoch, now_us)
-    }
-
-    /// That request is over.
-    pub fn finish(&self, ticket: ledger::Ticket, class: Class, now_us: u64) {
-        self.ledger.borrow_mut().finish(ticket, class, now_us);
     }
 }
 

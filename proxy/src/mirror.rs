@@ -181,7 +181,7 @@ fn canary<'t>(
 }
 
 /// A branch of a union somewhere in a tree. Trees are bounded, so this is.
-fn branch<B>(tree: &NameTree<B>, split: SplitId, index: u16) -> Option<&NameTree<B>> {
+pub(crate) fn branch<B>(tree: &NameTree<B>, split: SplitId, index: u16) -> Option<&NameTree<B>> {
     match tree {
         NameTree::Alt(children) => children.iter().find_map(|child| branch(child, split, index)),
         NameTree::Union(union) if union.split == Some(split) => {
@@ -304,7 +304,7 @@ impl Course {
         // looks for endpoints that have come or gone
         let _state = cluster.state(worker);
         let served = cluster.has_endpoints() || cluster.answer.is_some();
-        served.then(|| Rc::new(Leaf { cluster, series: Rc::clone(&leaf.series) }))
+        served.then(|| Rc::new(leaf.with_cluster(cluster)))
     }
 
     fn head(&self, us: u64) {

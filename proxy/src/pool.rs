@@ -21,7 +21,7 @@ use crate::balance::{self, Load};
 use crate::clock;
 use crate::endpoints::{Address, Addresses, Cluster};
 use crate::error::{Fault, Origin, ProxyError};
-use crate::outlier::{Outlier, Pass};
+use crate::outlier::{self, Outlier, Pass};
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
 
@@ -304,7 +304,7 @@ impl Endpoint {
     /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.
     pub fn check_own(&self) -> Result<(), Fault> {
         if self.own.get() {
-            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop });
+            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop, lost: None });
         }
         Ok(())
     }
@@ -326,13 +326,15 @@ impl Endpoint {
         !self.counted.get() || self.outlier.borrow().is_usable(now_ms)
     }
 
-    fn judge(&self, pass: Pass, class: Class, worker: &Worker) {
-        let Some(accrual) = &self.accrual else { return };
+    /// Says whether it was ejected now.
+    fn judge(&self, pass: Pass, class: Class, worker: &Worker) -> bool {
+        let Some(accrual) = &self.accrual else { return false };
         let mut outlier = self.outlier.borrow_mut();
         if self.retired.get() || (class != Class::Failure && outlier.is_clean()) {
-            return;
+            return false;
         }
-        if let Some(change) = outlier.record(pass, class, accrual, worker.random(), clock::now_ms()) {
+        let change = outlier.record(pass, class, accrual, worker.random(), clock::now_ms());
+        if let Some(change) = change {
             tracing::info!(endpoint = %self.address, worker = worker.index, "{change:?}");
         }
         let out = !outlier.is_admitted();
@@ -340,6 +342,7 @@ impl Endpoint {
             let ejected = self.ejected.get();
             self.ejected.set(if out { ejected + 1 } else { ejected.saturating_sub(1) });
         }
+        matches!(change, Some(outlier::Change::Ejected { .. }))
     }
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {
@@ -425,11 +428,11 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The attempt is over; its class feeds the outlier verdict.
-    pub fn end(self, class: Class, worker: &Worker) {
+    /// The attempt is over; its class feeds the outlier verdict. Says whether this ejected the endpoint.
+    pub fn end(self, class: Class, worker: &Worker) -> bool {
         let in_flight = &self.endpoint.in_flight;
         debug_assert!(in_flight.get() > 0, "more requests ended than began");
         in_flight.set(in_flight.get().saturating_sub(1));
-        self.endpoint.judge(self.pass, class, worker);
+        self.endpoint.judge(self.pass, class, worker)
     }
 }

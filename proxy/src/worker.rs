@@ -26,6 +26,7 @@ use crate::endpoints::EndpointTable;
 use crate::error::ProxyError;
 use crate::evidence::Records;
 use crate::inflight::InFlight;
+use crate::ledger::Teller;
 use crate::local::Local;
 use crate::mirror::Mirrors;
 use crate::pool::LocalCluster;
@@ -73,7 +74,7 @@ pub struct Worker {
     /// All bound names.
     pub endpoints: Arc<EndpointTable>,
     /// Where events of rollouts go.
-    pub records: Arc<Records>,
+    pub teller: Teller,
     /// Requests in flight.
     pub in_flight: InFlight,
     /// The time in microseconds as of the newest request or tick: good to [`crate::inflight::TICK_MS`] while requests run. For ages and
@@ -94,8 +95,9 @@ pub struct Worker {
     maps: RefCell<Vec<HeaderMap>>,
 }
 
-/// By bound id, whether a request made the name, and router: routers call their upstreams in ways of their own.
-type Clusters = HashMap<(Path, bool, Arc<str>), Rc<LocalCluster>, foldhash::fast::RandomState>;
+/// By bound id, whether a request made the name, whether an override led there, and router: routers call their upstreams
+/// in ways of their own.
+type Clusters = HashMap<(Path, bool, bool, Arc<str>), Rc<LocalCluster>, foldhash::fast::RandomState>;
 
 /// Starts a worker thread. It ends when the world drains and nothing is left.
 ///
@@ -142,14 +144,15 @@ impl fmt::Debug for Worker {
 impl Worker {
     fn new(seed: WorkerSeed) -> Rc<Self> {
         let shard = seed.metrics.shard(seed.index);
-        let local = Local::new(seed.world.load(), None, &shard);
+        let teller = Teller { records: seed.records, worker: seed.index };
+        let local = Local::new(seed.world.load(), None, &shard, &teller);
         Rc::new(Self {
             index: seed.index,
             workers: seed.workers,
             world: seed.world,
             shard,
             endpoints: seed.endpoints,
-            records: seed.records,
+            teller,
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
@@ -171,7 +174,7 @@ impl Worker {
         if current.snapshot.version == self.world.version() {
             return current;
         }
-        let newest = Rc::new(Local::new(self.world.load(), Some(&current), &self.shard));
+        let newest = Rc::new(Local::new(self.world.load(), Some(&current), &self.shard, &self.teller));
         *self.current.borrow_mut() = Rc::clone(&newest);
         let own = &newest.snapshot.structure.own;
         if *own != current.snapshot.structure.own {
@@ -187,18 +190,19 @@ impl Worker {
         self.links.phase()
     }
 
-    /// A bound name's endpoints on this worker; kept over snapshots, so a reload drops no connection.
+    /// A bound name's endpoints on this worker; kept over snapshots, so a reload drops no connection. What overrides led
+    /// to it has endpoints of its own: a tester's failures eject nothing that users are served by.
     pub fn cluster(
         &self,
         id: &Path,
-        made: bool,
+        (made, overridden): (bool, bool),
         router: &Arc<str>,
         client: &Client,
         source: SocketAddr,
     ) -> Result<Rc<LocalCluster>, String> {
         let now_ms = clock::now_ms();
         let shared = self.endpoints.get(id, made, Some(source.ip()), now_ms).map_err(|error| error.to_string())?;
-        let key = (id.clone(), shared.from_request, Arc::clone(router));
+        let key = (id.clone(), shared.from_request, overridden, Arc::clone(router));
         let mut clusters = self.clusters.borrow_mut();
         match clusters.get(&key) {
             Some(known) if Arc::ptr_eq(&known.shared, &shared) && known.client == *client => Ok(Rc::clone(known)),

@@ -25,6 +25,7 @@ use crate::clock;
 use crate::error::{Fault, Origin, ProxyError};
 use crate::exchange::{Exchange, Route};
 use crate::inflight::{Deadline, Handle};
+use crate::layers::route;
 use crate::mirror;
 use crate::pool::{Endpoint, LocalCluster};
 use crate::retry::{self, Attempt};
@@ -75,23 +76,24 @@ pub fn forward(
             return Err(ProxyError::NoRoute("the request was not routed".into()));
         };
         let mut source = Source::new(std::mem::take(&mut exchange.body));
-        let cluster = &leaf.cluster;
+        let mut cluster = Rc::clone(&leaf.cluster);
+        drop(leaf);
         copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
             let mut response = Response::new(Body::default());
             *response.status_mut() = status;
             return Ok(response);
         }
-        let call = Call {
+        let mut call = Call {
             parts: &exchange.parts,
             host: exchange.host().unwrap_or_default(),
             extra: Extra::new(&exchange, binding.context.as_ref()),
             length: length(&exchange.parts),
             handle,
             grpc: exchange.grpc,
-            attempt_timeout: cluster.client.attempt_timeout.or((!exchange.grpc).then_some(ATTEMPT)),
+            attempt_timeout: attempt_timeout(&cluster.client, exchange.grpc),
         };
-        let connect_timeout = connect_timeout(&cluster.client, exchange.server().server.exposure);
+        let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
         let mut retries = 0;
         let mut avoid = None;
@@ -102,17 +104,17 @@ pub fn forward(
             let endpoint = Rc::clone(&lease.endpoint);
             worker.in_flight.set_lease(handle, Some(lease));
             let mut reused = false;
-            let fault =
-                match attempt(&worker, &endpoint, cluster, connect_timeout, &call, &mut source, &mut reused).await {
-                    Ok(mut response) => {
-                        worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-                        tell_session(&exchange, &mut response);
-                        copy_held(&worker, &mut exchange, &binding, &source);
-                        worker.give_map(exchange.parts.headers);
-                        return Ok(response);
-                    }
-                    Err(fault) => fault,
-                };
+            let fault = match attempt(&worker, &endpoint, &cluster, exposure, &call, &mut source, &mut reused).await {
+                Ok(mut response) => {
+                    worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
+                    worker.in_flight.head(handle);
+                    tell_session(&exchange, &mut response);
+                    copy_held(&worker, &mut exchange, &binding, &source);
+                    worker.give_map(exchange.parts.headers);
+                    return Ok(response);
+                }
+                Err(fault) => fault,
+            };
             worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
             let attempt = Attempt {
                 method: &exchange.parts.method,
@@ -122,7 +124,9 @@ pub fn forward(
             };
             let again = retry::may_replay(fault.replay, &attempt).is_ok()
                 && cluster.budget.borrow_mut().withdraw(clock::now_ms());
-            end_attempt(&worker, handle, &fault);
+            // a connection that the upstream closed while it was idle says nothing of the upstream
+            let excused = again && reused && fault.error == ProxyError::UpstreamClosed;
+            end_attempt(&worker, handle, &fault, excused);
             if !again {
                 copy_held(&worker, &mut exchange, &binding, &source);
                 return Err(fault.error);
@@ -132,6 +136,11 @@ pub fn forward(
             avoid = (!reused).then_some(endpoint.address);
             let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
             worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+            if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
+                call.attempt_timeout = attempt_timeout(&other.cluster.client, exchange.grpc);
+                route::count_under(&worker, handle, &other);
+                (cluster, avoid) = (Rc::clone(&other.cluster), None);
+            }
         }
     }
 }
@@ -159,13 +168,15 @@ fn copy_held(worker: &Rc<Worker>, exchange: &mut Exchange, binding: &Rc<Binding>
     }
 }
 
-fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault) {
-    if let Some(lease) = worker.in_flight.set_lease(handle, None) {
-        let class = match fault.origin {
-            Origin::Upstream => Class::Failure,
-            Origin::Downstream | Origin::Proxy => Class::Ignored,
-        };
-        lease.end(class, worker);
+fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
+    let class = match fault.origin {
+        Origin::Upstream => Class::Failure,
+        Origin::Downstream | Origin::Proxy => Class::Ignored,
+    };
+    let lease = worker.in_flight.set_lease(handle, None);
+    let ejected = lease.is_some_and(|lease| lease.end(class, worker));
+    if class == Class::Failure && !excused {
+        worker.in_flight.attempt_failed(handle, fault.lost, ejected);
     }
 }
 
@@ -173,12 +184,13 @@ async fn attempt(
     worker: &Rc<Worker>,
     endpoint: &Rc<Endpoint>,
     cluster: &LocalCluster,
-    connect_timeout: Duration,
+    exposure: Exposure,
     call: &Call<'_>,
     source: &mut Source,
     reused: &mut bool,
 ) -> Result<Response<Body>, Fault> {
     endpoint.check_own()?;
+    let connect_timeout = connect_timeout(&cluster.client, exposure);
     let over_h2 = match cluster.client.protocol {
         Protocol::Auto => call.grpc,
         Protocol::Http1 => false,
@@ -197,6 +209,10 @@ async fn attempt(
     };
     call.start_attempt(worker);
     up_h1::exchange(worker, endpoint, conn, call, source).await
+}
+
+fn attempt_timeout(client: &Client, grpc: bool) -> Option<Duration> {
+    client.attempt_timeout.or((!grpc).then_some(ATTEMPT))
 }
 
 fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {

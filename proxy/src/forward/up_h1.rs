@@ -50,6 +50,9 @@ pub(crate) async fn exchange(
         // the time to answer runs from the last octet that the upstream took
         let before = upload.as_ref().map(|upload| upload.moved);
         ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, cx))?;
+        if before.is_some() && upload.is_none() && framing == Framing::Chunked {
+            worker.in_flight.sent(call.handle);
+        }
         if before.is_some() && before != upload.as_ref().map(|upload| upload.moved) {
             call.start_attempt(worker);
         }

@@ -12,7 +12,7 @@ use http::{Request, Response, Uri, Version};
 use super::Call;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
-use crate::body::{Body, BodyError, H2Body, Kind, Piece};
+use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::inflight::Deadline;
 use crate::pool::{Endpoint, H2Lease, H2Place};
@@ -47,8 +47,12 @@ pub(crate) async fn exchange(
             }
             match polled {
                 Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    worker.in_flight.sent(call.handle);
+                    pump = None;
+                }
                 // the stream's own error, if there is one, comes with the answer
-                Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => pump = None,
+                Poll::Ready(Err(Stopped::Sink(_))) => pump = None,
                 Poll::Ready(Err(Stopped::Source(_))) => {
                     sending.reset(Reason::CANCEL);
                     return Poll::Ready(Err(Fault::downstream(ProxyError::DownstreamBody)));
@@ -58,12 +62,12 @@ pub(crate) async fn exchange(
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }
-        std::pin::Pin::new(&mut answer).poll(cx).map_err(|error| fault(endpoint, &error))
+        std::pin::Pin::new(&mut answer).poll(cx).map_err(|error| fault(endpoint, &place, &error))
     })
     .await?;
     let (parts, body) = response.into_parts();
     let upload = pump.map(|pump| Box::new((pump, std::mem::replace(source, Source::new(Body::default())))));
-    let body = Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body), upload, _place: place }));
+    let body = Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body), upload, place }));
     Ok(Response::from_parts(parts, body))
 }
 
@@ -109,11 +113,11 @@ fn refused(endpoint: &Endpoint) -> Fault {
 }
 
 /// What an error before the response head means (RFC 9113 sections 6.8, 7 and 8.7).
-fn fault(endpoint: &Endpoint, error: &h2::Error) -> Fault {
+fn fault(endpoint: &Endpoint, place: &H2Place, error: &h2::Error) -> Fault {
     if error.is_go_away() || error.is_io() {
         endpoint.drop_dead_h2();
     }
-    match error.reason() {
+    let fault = match error.reason() {
         // surely not processed
         Some(Reason::REFUSED_STREAM) if error.is_remote() => {
             Fault::upstream(Replay::Always, ProxyError::UpstreamReset(Reason::REFUSED_STREAM.into()))
@@ -123,7 +127,8 @@ fn fault(endpoint: &Endpoint, error: &h2::Error) -> Fault {
         Some(reason) if error.is_reset() => Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into())),
         Some(_) => Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())),
         None => Fault::upstream(Replay::IfConnectionWasReused, ProxyError::UpstreamClosed),
-    }
+    };
+    Fault { lost: body::is_lost(error).then(|| place.connection()), ..fault }
 }
 
 /// A response body from HTTP/2, with what is left of the request.
@@ -131,13 +136,18 @@ fn fault(endpoint: &Endpoint, error: &h2::Error) -> Fault {
 pub struct UpH2 {
     body: H2Body,
     upload: Option<Box<(Pump, Source)>>,
-    _place: H2Place,
+    place: H2Place,
 }
 
 impl UpH2 {
     /// Nothing more comes.
     pub fn is_end(&self) -> bool {
         self.body.is_end()
+    }
+
+    /// The connection, if it was cut because that was lost.
+    pub fn lost(&self) -> Option<u64> {
+        self.body.is_lost().then(|| self.place.connection())
     }
 
     /// Goes on with the request: both directions of a call are open until each has ended.

@@ -1,5 +1,8 @@
 //! Names a request, binds the name, draws a leaf.
 
+mod again;
+mod watch;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,16 +11,19 @@ use std::time::Duration;
 
 use http::{HeaderName, Response};
 use pin_project_lite::pin_project;
-use serin_config::dtab::{self, LeafState, NameTree, Outcome, Rules, SplitId};
+use serin_config::dtab::{self, LeafState, NameTree, Outcome, Picked, Rules, SplitId, Weights};
 use serin_config::model::OnUnhealthy;
 use tower::Service;
 
+pub use again::again;
+
 use super::deadline;
-use crate::arms::{self, Session};
+use crate::arms::{self, Bases, Session};
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route};
+use crate::inflight::Handle;
 use crate::mirror::{self, Due};
 use crate::router::{self, Parts, PeerKey};
 use crate::worker::Worker;
@@ -157,7 +163,7 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
     match drawn? {
         Drawn::Leaf(leaf) => {
             if let Some(handle) = exchange.handle {
-                worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
+                count_under(worker, handle, &leaf);
             }
             if exchange.context {
                 // what travels on is written anew, from the parsed form
@@ -327,13 +333,34 @@ fn draw(
     {
         return Ok(Drawn::Leaf(Rc::clone(leaf)));
     }
-    let shape = &exchange.local.shape;
+    // from one seed, so that a request that had to wait for an arm is drawn to it again
+    let mut rest = fastrand::Rng::with_seed(exchange.seed);
+    let mut bases = Bases::default();
+    let weights = &*exchange.local.snapshot.weights;
+    let picked = pick(worker, exchange, binding, session, weights, &mut rest, &mut bases);
+    if !matches!(picked.outcome, Outcome::Pending(_)) {
+        *copy = mirror::due(worker, exchange, binding, picked.draws.as_slice(), &mut || rest.u64(..));
+    }
+    if let Some(handle) = exchange.handle {
+        watch::note(worker, exchange, handle, binding, &picked, &bases);
+    }
+    leaf(worker, exchange, binding, picked.outcome)
+}
+
+/// One pick by these weights. What `session` and `bases` learn of it is for the caller to use.
+fn pick<'t>(
+    worker: &Worker,
+    exchange: &Exchange,
+    binding: &'t Binding,
+    session: &mut Option<Box<Session>>,
+    weights: &impl Weights,
+    rest: &mut fastrand::Rng,
+    bases: &mut Bases,
+) -> Picked<'t, Target> {
     let snapshot = &exchange.local.snapshot;
     let model = &snapshot.structure.config.routers[exchange.server().router];
     let info = |split: SplitId| &snapshot.structure.splits[crate::local::index(split)];
     let peer = PeerKey::from(exchange.peer().ip());
-    // from one seed, so that a request that had to wait for an arm is drawn to it again
-    let mut rest = fastrand::Rng::with_seed(exchange.seed);
     let mut chance = || rest.u64(..);
     let asked = arms::Asked {
         parts: parts(exchange),
@@ -346,7 +373,11 @@ fn draw(
     let mut next = |split: Option<SplitId>| match split {
         Some(split) => {
             let weights = snapshot.weights.weights.get(crate::local::index(split)).map_or(&[][..], |all| &**all);
-            arms::choose(info(split), weights, &asked, session, &bits, &mut chance).draw
+            let chosen = arms::choose(info(split), weights, &asked, session, &bits, &mut chance);
+            if info(split).rollout.is_some() {
+                bases.note(split, chosen.basis);
+            }
+            chosen.draw
         }
         None => chance(),
     };
@@ -354,24 +385,7 @@ fn draw(
         |split: Option<SplitId>| -> OnUnhealthy { split.map_or(model.on_unhealthy, |split| info(split).on_unhealthy) };
     let rules = Rules { failover: model.failover, on_unhealthy: &on_unhealthy };
     let state = |target: &Target| target.state(worker);
-    let picked = dtab::pick(&binding.tree, &mut next, &*snapshot.weights, &state, &rules);
-    let waits = matches!(picked.outcome, Outcome::Pending(_));
-    if !waits {
-        *copy = mirror::due(worker, exchange, binding, picked.draws.as_slice(), &mut chance);
-    }
-    if let Some(handle) = exchange.handle
-        && !waits
-    {
-        let now_us = exchange.started_us;
-        for drawn in picked.draws.as_slice() {
-            let Some(split) = drawn.split.map(|split| &shape.splits[crate::local::index(split)]) else { continue };
-            let epoch = snapshot.weights.epoch;
-            // a request that the drawn branch could not serve counts against that branch
-            let start = || split.start(drawn.drawn, epoch, now_us, drawn.redistributed);
-            worker.in_flight.add_draw(handle, split, start);
-        }
-    }
-    leaf(worker, exchange, binding, picked.outcome)
+    dtab::pick(&binding.tree, &mut next, weights, &state, &rules)
 }
 
 /// What came of a choice, as a leaf or as an error.
@@ -389,7 +403,7 @@ fn leaf(
         Outcome::Unusable(Target::Name(leaf)) if leaf.cluster.has_endpoints() => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Unusable(Target::Name(leaf)) => {
             if let Some(handle) = exchange.handle {
-                worker.in_flight.set_series(handle, Rc::clone(&leaf.series));
+                count_under(worker, handle, leaf);
             }
             Err(ProxyError::NoEndpoint(leaf.cluster.absence()))
         }
@@ -401,6 +415,12 @@ fn leaf(
             Err(ProxyError::BindingFailed(binding.path.to_string()))
         }
     }
+}
+
+/// The request counts as one of this name, and of the arm that the name serves as.
+pub fn count_under(worker: &Worker, handle: Handle, leaf: &Leaf) {
+    let series = leaf.series_of(worker.in_flight.arm(handle), &worker.shard);
+    worker.in_flight.set_series(handle, Rc::clone(series));
 }
 
 fn parts(exchange: &Exchange) -> Parts<'_> {

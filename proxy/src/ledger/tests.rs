@@ -1,221 +1,379 @@
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
+use serin_rollout::{EventRecord, TimestampMs};
 
 use super::*;
+use crate::clock;
 
-/// Walks everything: each entry is in exactly one list, lists are ordered and linked both ways.
+mod laws;
+
+const SECOND: u64 = 1_000_000;
+
+/// A ledger and what the judge sees of it.
+struct Seen {
+    evidence: Arc<SplitEvidence>,
+    records: Arc<Records>,
+    ledger: Ledger,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let evidence = Arc::new(SplitEvidence::new(1));
+        let records = Arc::new(Records::new(1, Box::new(|| {})));
+        let teller = Teller { records: Arc::clone(&records), worker: 0 };
+        let ledger = Ledger::new(Arc::clone(&evidence), teller);
+        Self { evidence, records, ledger }
+    }
+
+    /// With ages of 10, 20 and 50 ms.
+    fn slow() -> Self {
+        let seen = Self::new();
+        seen.evidence.set_slow(Some([10_000, 20_000, 50_000]));
+        seen
+    }
+
+    fn start(&mut self, drawn: Drawn, now_us: u64) -> Ticket {
+        self.ledger.start(drawn, now_us).unwrap()
+    }
+
+    fn told(&self) -> Vec<(EventRecord, u64)> {
+        let mut told = Vec::new();
+        self.records.drain(&mut |evidence, record, times| {
+            assert_eq!(evidence, self.evidence.id());
+            told.push((record, times));
+        });
+        told
+    }
+
+    #[track_caller]
+    fn check_told(&self, expected: &[(Arm, Kind, u64)]) {
+        let told: Vec<_> = self.told().iter().map(|(record, times)| (record.arm, record.kind, *times)).collect();
+        assert_eq!(told, expected);
+    }
+
+    /// Requests, completed, failed.
+    #[track_caller]
+    fn check_totals(&self, arm: Arm, expected: (u64, u64, u64)) {
+        let traffic = self.evidence.traffic();
+        let totals = if arm == Arm::Canary { traffic.canary } else { traffic.primary };
+        assert_eq!((totals.routed, totals.completed, totals.failed), expected, "{arm:?}");
+    }
+
+    fn oldest(&self, arm: Arm) -> Option<TimestampMs> {
+        let traffic = self.evidence.traffic();
+        if arm == Arm::Canary { traffic.canary_open.oldest } else { traffic.primary_open.oldest }
+    }
+
+    fn overdue(&self, arm: Arm) -> Vec<(Ppm, u32)> {
+        let traffic = self.evidence.traffic();
+        if arm == Arm::Canary { traffic.canary_open.overdue } else { traffic.primary_open.overdue }
+    }
+}
+
+fn drawn(arm: Arm) -> Drawn {
+    Drawn { arm, redistributed: false, share: SHARE, session: None, randomised: true, streams: false }
+}
+
+const SHARE: Ppm = Ppm::from_percent(10).unwrap();
+const CANARY: Arm = Arm::Canary;
+const PRIMARY: Arm = Arm::Primary;
+
+/// Walks everything: each entry is in exactly one list, lists are ordered and linked both ways, cursors lie in them.
 #[track_caller]
 fn check_whole(ledger: &Ledger) {
-    let mut seen = vec![false; ledger.slab.len()];
-    let mut visit = |at: u32| assert!(!std::mem::replace(&mut seen[at as usize], true), "entry {at} is listed twice");
-    for arm in &ledger.arms {
-        let (mut next, mut older, mut count, mut since_us) = (arm.oldest, None, 0, 0);
+    let mut listed = vec![false; ledger.slab.len()];
+    for (arm, list) in [CANARY, PRIMARY].into_iter().zip(&ledger.lists) {
+        let (mut next, mut older, mut count, mut since_us) = (list.oldest, None, 0, 0);
         while let Some(at) = next {
-            visit(at);
             let entry = &ledger.slab[at as usize];
-            assert_eq!(entry.older, older, "entry {at} does not know who is older");
-            assert!(entry.running.started_us >= since_us, "entry {at} is out of order");
-            (older, next, since_us) = (Some(at), entry.newer, entry.running.started_us);
+            assert!(!std::mem::replace(&mut listed[at as usize], true), "entry {at} is listed twice");
+            assert_eq!((entry.place, entry.drawn.arm, entry.older), (Place::Listed, arm, older), "entry {at}");
+            assert!(entry.routed_us >= since_us, "entry {at} is out of order");
+            (older, next, since_us) = (Some(at), entry.newer, entry.routed_us);
             count += 1;
         }
-        assert_eq!((arm.newest, arm.listed), (older, count));
+        assert_eq!((list.newest, list.len), (older, count));
+        assert!(list.cursors.iter().flatten().all(|at| ledger.slab[*at as usize].place == Place::Listed));
     }
-    let mut free = ledger.free;
+    let (mut free, mut steps) = (ledger.free, 0);
     while let Some(at) = free {
-        visit(at);
+        assert_eq!(ledger.slab[at as usize].place, Place::Apart, "a free entry is in use");
         free = ledger.slab[at as usize].newer;
+        steps += 1;
+        assert!(steps <= ledger.slab.len(), "the free entries are a circle");
     }
-    assert!(seen.iter().all(|&seen| seen), "an entry is neither in flight nor free");
-}
-
-#[track_caller]
-fn check_running(ledger: &Ledger, arm: usize, started_us: &[u64]) {
-    check_whole(ledger);
-    assert_eq!(ledger.running(arm).map(|running| running.started_us).collect::<Vec<_>>(), started_us);
-    assert_eq!((ledger.oldest(arm), ledger.in_flight(arm)), (started_us.first().copied(), started_us.len()));
-}
-
-#[track_caller]
-fn check_totals(ledger: &Ledger, arm: usize, by_epoch: &[(u64, u64, u64)]) {
-    let counted: Vec<_> = ledger.totals(arm).map(|(epoch, t)| (epoch, t.started, t.ended())).collect();
-    assert_eq!(counted, by_epoch, "(epoch, started, ended)");
+    let places = ledger.slab.iter().map(|entry| entry.place == Place::Listed);
+    assert!(places.eq(listed), "an entry says it is listed and is not");
 }
 
 #[test]
-fn oldest_is_the_one_that_started_first_and_still_runs() {
-    let mut ledger = Ledger::new(2);
-    let [a, b, c] = [1, 2, 3].map(|now_us| ledger.start(1, 0, now_us));
-    check_running(&ledger, 1, &[1, 2, 3]);
-    ledger.finish(b, Class::Success, 9);
-    check_running(&ledger, 1, &[1, 3]);
-    ledger.finish(a, Class::Success, 9);
-    check_running(&ledger, 1, &[3]);
-    ledger.finish(c, Class::Success, 9);
-    check_running(&ledger, 1, &[]);
-    check_running(&ledger, 0, &[]);
+fn the_oldest_is_the_one_that_was_routed_first_and_still_runs() {
+    let mut seen = Seen::new();
+    let [a, b, c] = [1, 2, 3].map(|s| seen.start(drawn(CANARY), s * SECOND));
+    let check = |seen: &Seen, us: Option<u64>| {
+        check_whole(&seen.ledger);
+        assert_eq!(seen.oldest(CANARY), us.map(|us| TimestampMs(clock::steady_ms_of(us))));
+    };
+    seen.ledger.finish(b, Class::Success, None, 9 * SECOND);
+    check(&seen, Some(SECOND));
+    seen.ledger.finish(a, Class::Success, None, 9 * SECOND);
+    check(&seen, Some(3 * SECOND));
+    seen.ledger.finish(c, Class::Ignored, None, 9 * SECOND);
+    check(&seen, None);
+    seen.check_totals(CANARY, (3, 3, 0));
+    seen.check_told(&[]);
 }
 
 #[test]
-fn outcome_counts_in_the_epoch_of_the_draw() {
-    let mut ledger = Ledger::new(1);
-    let early = ledger.start(0, 1, 0);
-    let late = ledger.start(0, 2, 10);
-    ledger.finish(late, Class::Failure, 15);
-    ledger.finish(early, Class::Ignored, 30);
-    let totals: Vec<_> = ledger.totals(0).collect();
-    let one = Totals { started: 1, ..Totals::default() };
-    assert_eq!(
-        totals,
-        [(1, Totals { ignored: 1, elapsed_us: 30, ..one }), (2, Totals { failure: 1, elapsed_us: 5, ..one })]
-    );
+fn a_clock_that_runs_backwards_stands_still() {
+    let mut seen = Seen::new();
+    let first = seen.start(drawn(PRIMARY), 5 * SECOND);
+    let second = seen.start(drawn(PRIMARY), 3 * SECOND);
+    check_whole(&seen.ledger);
+    seen.ledger.finish(first, Class::Success, None, SECOND);
+    assert_eq!(seen.oldest(PRIMARY), Some(TimestampMs(clock::steady_ms_of(5 * SECOND))));
+    seen.ledger.finish(second, Class::Success, None, 0);
 }
 
 #[test]
-fn ninth_epoch_folds_the_oldest() {
-    let mut ledger = Ledger::new(1);
-    let first = ledger.start(0, 1, 0);
-    let rest: Vec<_> = (2..=EPOCHS_MAX as u64).map(|epoch| ledger.start(0, epoch, epoch)).collect();
-    assert_eq!((ledger.totals(0).count(), ledger.before(0)), (EPOCHS_MAX, Totals::default()));
-    let ninth = ledger.start(0, 9, 9);
-    assert_eq!((ledger.totals(0).count(), ledger.before(0).started), (EPOCHS_MAX, 1));
-    ledger.finish(first, Class::Success, 20);
-    assert_eq!((ledger.before(0).success, ledger.before(0).elapsed_us), (1, 20));
-    rest.into_iter().chain([ninth]).for_each(|ticket| ledger.finish(ticket, Class::Success, 20));
-    check_totals(&ledger, 0, &(2..=9).map(|epoch| (epoch, 1, 1)).collect::<Vec<_>>());
+fn a_failed_first_attempt_is_told_at_once_and_what_follows_is_not() {
+    let mut seen = Seen::new();
+    let ticket = seen.start(drawn(CANARY), SECOND);
+    seen.ledger.fail(&ticket, None, SECOND + 5);
+    seen.check_told(&[(CANARY, Kind::Failure, 1)]);
+    seen.check_totals(CANARY, (1, 1, 1));
+    assert_eq!(seen.oldest(CANARY), None);
+    seen.ledger.fail(&ticket, None, SECOND + 6);
+    seen.ledger.head(&ticket, SECOND + 7);
+    seen.ledger.finish(ticket, Class::Failure, None, SECOND + 8);
+    seen.check_told(&[]);
+    seen.check_totals(CANARY, (1, 1, 1));
+    check_whole(&seen.ledger);
 }
 
 #[test]
-fn draw_under_older_weights_finds_its_epoch_or_counts_among_those_before() {
-    let mut ledger = Ledger::new(1);
-    let tickets = [ledger.start(0, 5, 0), ledger.start(0, 7, 0), ledger.start(0, 5, 0), ledger.start(0, 6, 0)];
-    check_totals(&ledger, 0, &[(5, 2, 0), (7, 1, 0)]);
-    assert_eq!(ledger.before(0).started, 1);
-    tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, 0));
-}
-
-#[test]
-fn clock_that_runs_backwards_keeps_the_order() {
-    let mut ledger = Ledger::new(1);
-    let tickets = [ledger.start(0, 0, 10), ledger.start(0, 0, 4)];
-    check_running(&ledger, 0, &[10, 10]);
-    tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, 3));
-    assert_eq!(ledger.totals(0).next().unwrap().1.elapsed_us, 0);
-}
-
-#[test]
-fn all_arms_are_kept_apart() {
-    let mut ledger = Ledger::new(ARMS_MAX);
-    let tickets: Vec<_> = (0..ARMS_MAX).map(|arm| ledger.start(arm, 0, arm as u64)).collect();
-    (0..ARMS_MAX).for_each(|arm| check_running(&ledger, arm, &[arm as u64]));
-    tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, 100));
-    assert_eq!((ledger.arms(), ledger.oldest(ARMS_MAX), ledger.before(ARMS_MAX)), (ARMS_MAX, None, Totals::default()));
-}
-
-#[test]
-fn arms_beyond_the_limit_share_the_last_place() {
-    let mut ledger = Ledger::new(ARMS_MAX + 1);
-    let tickets = [ledger.start(ARMS_MAX - 1, 0, 1), ledger.start(ARMS_MAX, 0, 2)];
-    check_running(&ledger, ARMS_MAX - 1, &[1, 2]);
-    tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, 3));
-    assert_eq!((ledger.arms(), Ledger::new(0).arms()), (ARMS_MAX, 1));
-}
-
-#[test]
-fn one_request_too_many_is_counted_but_not_listed() {
-    let mut ledger = Ledger::new(1);
-    let mut tickets: Vec<_> = (0..IN_FLIGHT_MAX).map(|step| ledger.start(0, 0, step as u64)).collect();
-    assert_eq!((ledger.in_flight(0), ledger.unlisted()), (IN_FLIGHT_MAX, 0));
-    let beyond = ledger.start(0, 0, 1 << 20);
-    assert_eq!((ledger.in_flight(0), ledger.unlisted()), (IN_FLIGHT_MAX, 1));
-    ledger.finish(tickets.swap_remove(0), Class::Success, 1 << 20);
-    let listed = ledger.start(0, 0, 1 << 20);
-    assert_eq!((ledger.in_flight(0), ledger.unlisted()), (IN_FLIGHT_MAX, 1));
-    tickets.into_iter().chain([beyond, listed]).for_each(|ticket| ledger.finish(ticket, Class::Failure, 1 << 20));
-    assert_eq!((ledger.in_flight(0), ledger.unlisted()), (0, 0));
-    check_totals(&ledger, 0, &[(0, IN_FLIGHT_MAX as u64 + 2, IN_FLIGHT_MAX as u64 + 2)]);
-    check_whole(&ledger);
-}
-
-#[test]
-fn memory_stays_at_the_most_requests_in_flight() {
-    let mut ledger = Ledger::new(2);
-    for round in 0..1_000 {
-        let tickets = [0, 1, 0].map(|arm| ledger.start(arm, round / 100, round));
-        tickets.into_iter().for_each(|ticket| ledger.finish(ticket, Class::Success, round));
-    }
-    assert_eq!((ledger.slab.len(), ledger.epochs.capacity()), (3, EPOCHS_MAX));
-}
-
-/// The same book, kept without any cleverness.
-#[derive(Default)]
-struct Naive {
-    running: Vec<(usize, u64, u64)>,            // arm, epoch, started_us; in start order
-    totals: BTreeMap<(usize, u64), (u64, u64)>, // started, ended
-    epochs: Vec<u64>,
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    Start { arm: usize, epoch_step: u64, epoch_back: u64 },
-    Finish { which: usize, class: u8 },
-}
-
-fn arb_event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (0..ARMS, prop_oneof![8 => Just(0_u64), 1 => 1_u64..3], prop_oneof![9 => Just(0_u64), 1 => 1_u64..12])
-            .prop_map(|(arm, epoch_step, epoch_back)| Event::Start { arm, epoch_step, epoch_back }),
-        (any::<usize>(), 0_u8..3).prop_map(|(which, class)| Event::Finish { which, class }),
-    ]
-}
-
-const ARMS: usize = 3;
-
-proptest! {
-    #[test]
-    fn ledger_agrees_with_a_naive_book(events in proptest::collection::vec((arb_event(), 0_u64..5), 0..300)) {
-        let (mut ledger, mut naive) = (Ledger::new(ARMS), Naive::default());
-        let (mut tickets, mut newest, mut now_us) = (Vec::new(), 20_u64, 0);
-        for (event, passed_us) in events {
-            now_us += passed_us;
-            match event {
-                Event::Start { arm, epoch_step, epoch_back } => {
-                    newest += epoch_step;
-                    let epoch = newest - epoch_back.min(newest);
-                    if naive.epochs.last().is_none_or(|&last| last < epoch) {
-                        naive.epochs.push(epoch);
-                    }
-                    tickets.push((ledger.start(arm, epoch, now_us), (arm, epoch, now_us)));
-                    naive.running.push((arm, epoch, now_us));
-                    naive.totals.entry((arm, epoch)).or_default().0 += 1;
-                }
-                Event::Finish { .. } if tickets.is_empty() => {}
-                Event::Finish { which, class } => {
-                    let (ticket, key) = tickets.remove(which % tickets.len());
-                    ledger.finish(ticket, [Class::Failure, Class::Ignored, Class::Success][usize::from(class)], now_us);
-                    let at = naive.running.iter().position(|running| *running == key).unwrap();
-                    naive.running.remove(at);
-                    naive.totals.entry((key.0, key.1)).or_default().1 += 1;
-                }
-            }
-            check_whole(&ledger);
-        }
-        for arm in 0..ARMS {
-            let running: Vec<_> = ledger.running(arm).map(|running| running.started_us).collect();
-            let expected: Vec<_> = naive.running.iter().filter(|r| r.0 == arm).map(|r| r.2).collect();
-            prop_assert_eq!(running, expected);
-            let kept = &naive.epochs[naive.epochs.len().saturating_sub(EPOCHS_MAX)..];
-            let sum = |of: fn(&(u64, u64)) -> u64, within: &dyn Fn(u64) -> bool| -> u64 {
-                naive.totals.iter().filter(|((a, epoch), _)| *a == arm && within(*epoch)).map(|(_, t)| of(t)).sum()
-            };
-            for (epoch, totals) in ledger.totals(arm) {
-                // What ended or began while the epoch was not yet, or no longer, kept apart went to those before.
-                prop_assert!(kept.contains(&epoch));
-                prop_assert!(totals.started <= sum(|t| t.0, &|e| e == epoch));
-            }
-            let all = ledger.totals(arm).fold(ledger.before(arm), |mut sum, (_, totals)| { sum.add(totals); sum });
-            prop_assert_eq!(all.started, sum(|t| t.0, &|_| true));
-            prop_assert_eq!(all.ended(), sum(|t| t.1, &|_| true));
+fn a_session_is_the_key_where_it_is_known_and_else_the_lost_connection() {
+    let mut seen = Seen::new();
+    for session in [None, Some(7)] {
+        for lost in [None, Some(9)] {
+            let ticket = seen.start(Drawn { session, ..drawn(PRIMARY) }, SECOND);
+            seen.ledger.finish(ticket, Class::Failure, lost, SECOND);
         }
     }
+    let keys: Vec<_> = seen.told().iter().map(|(record, _)| record.key).collect();
+    let session = Some(Key::Session(7));
+    assert_eq!(keys, [None, Some(Key::Connection(9)), session, session]);
+}
+
+#[test]
+fn draws_of_an_arm_that_is_out_are_failures_of_one_key_until_it_serves_again() {
+    let mut seen = Seen::new();
+    let lost = Drawn { redistributed: true, session: Some(1), ..drawn(CANARY) };
+    let keys = |seen: &mut Seen| -> Vec<_> {
+        for _ in 0..3 {
+            let ticket = seen.start(lost, SECOND);
+            assert_eq!(seen.ledger.serving(&ticket), PRIMARY);
+            seen.ledger.head(&ticket, 2 * SECOND);
+            seen.ledger.finish(ticket, Class::Success, None, 2 * SECOND);
+        }
+        seen.told().iter().map(|(record, _)| (record.arm, record.kind, record.key)).collect()
+    };
+    let first = keys(&mut seen);
+    assert!(matches!(first[0], (CANARY, Kind::Failure, Some(Key::Connection(_)))), "{first:?}");
+    assert_eq!(first, vec![first[0]; 3]);
+    assert_eq!(keys(&mut seen), first);
+    seen.ledger.served(CANARY);
+    assert_ne!(keys(&mut seen)[0], first[0]);
+    seen.check_totals(CANARY, (9, 9, 9));
+    seen.check_totals(PRIMARY, (0, 0, 0));
+    assert_eq!(seen.evidence.heads(PRIMARY).count() + seen.evidence.heads(CANARY).count(), 0);
+}
+
+#[test]
+fn slow_is_an_age_and_is_told_by_the_tick_that_comes_first() {
+    let mut seen = Seen::slow();
+    let tickets: Vec<_> = (0..3).map(|_| seen.start(drawn(CANARY), SECOND)).collect();
+    assert!(seen.ledger.tick(SECOND + 10_000));
+    seen.check_told(&[]);
+    seen.ledger.tick(SECOND + 10_001);
+    seen.check_told(&[(CANARY, Kind::Slow50, 3)]);
+    seen.ledger.tick(SECOND + 10_001);
+    seen.check_told(&[]);
+    assert_eq!(seen.overdue(CANARY), []);
+    assert!(!seen.ledger.tick(SECOND + 60_000));
+    seen.check_told(&[(CANARY, Kind::Slow90, 3), (CANARY, Kind::Slow99, 3)]);
+    assert_eq!((seen.overdue(CANARY), seen.oldest(CANARY)), (vec![(SHARE, 3)], None));
+    for (ticket, left) in tickets.into_iter().zip([2, 1, 0]) {
+        seen.ledger.finish(ticket, Class::Failure, None, 9 * SECOND);
+        assert_eq!(seen.overdue(CANARY).iter().map(|(_, count)| *count).sum::<u32>(), left);
+        seen.check_told(&[(CANARY, Kind::Failure, 1)]);
+    }
+    check_whole(&seen.ledger);
+}
+
+/// What a request tells that waits this long between two ticks and then ends like this.
+#[track_caller]
+fn check_passed(end: impl Fn(&mut Ledger, Ticket, u64), us: u64, kinds: &[Kind]) {
+    let mut seen = Seen::slow();
+    let ticket = seen.start(drawn(PRIMARY), SECOND);
+    end(&mut seen.ledger, ticket, SECOND + us);
+    seen.check_told(&kinds.iter().map(|kind| (PRIMARY, *kind, 1)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_head_between_two_ticks_tells_exactly_what_it_passed() {
+    let head = |ledger: &mut Ledger, ticket: Ticket, now_us| {
+        ledger.head(&ticket, now_us);
+        ledger.head(&ticket, now_us + SECOND);
+        ledger.finish(ticket, Class::Success, None, now_us + 2 * SECOND);
+    };
+    check_passed(head, 10_000, &[]);
+    check_passed(head, 10_001, &[Kind::Slow50]);
+    check_passed(head, 50_000, &[Kind::Slow50, Kind::Slow90]);
+    check_passed(head, 50_001, &[Kind::Slow50, Kind::Slow90, Kind::Slow99]);
+}
+
+#[test]
+fn an_abort_tells_its_age_and_nothing_else() {
+    let abort = |ledger: &mut Ledger, ticket: Ticket, now_us| ledger.finish(ticket, Class::Ignored, None, now_us);
+    check_passed(abort, 9_000, &[]);
+    check_passed(abort, 60_000, &[Kind::Slow50, Kind::Slow90, Kind::Slow99]);
+}
+
+#[test]
+fn an_error_after_a_long_wait_tells_age_and_failure() {
+    let fail = |ledger: &mut Ledger, ticket: Ticket, now_us| ledger.finish(ticket, Class::Failure, None, now_us);
+    check_passed(fail, 15_000, &[Kind::Slow50, Kind::Failure]);
+}
+
+#[test]
+fn what_is_still_being_sent_says_nothing_of_its_age() {
+    let mut seen = Seen::slow();
+    let stream = seen.start(Drawn { streams: true, ..drawn(CANARY) }, SECOND);
+    let call = seen.start(Drawn { streams: true, ..drawn(CANARY) }, SECOND);
+    seen.ledger.sent(&call, SECOND + 11_000);
+    assert!(!seen.ledger.tick(SECOND + 60_000));
+    // the call was sent after its p50 and before its p90
+    seen.check_told(&[(CANARY, Kind::Slow90, 1), (CANARY, Kind::Slow99, 1)]);
+    assert_eq!((seen.overdue(CANARY), seen.oldest(CANARY)), (vec![(SHARE, 1)], None));
+    seen.ledger.finish(stream, Class::Failure, None, 90 * SECOND);
+    seen.ledger.finish(call, Class::Success, None, 90 * SECOND);
+    seen.check_told(&[(CANARY, Kind::Failure, 1)]);
+    assert_eq!(seen.evidence.heads(CANARY).count(), 1);
+    check_whole(&seen.ledger);
+}
+
+#[test]
+fn a_long_answer_holds_nothing_back_once_it_is_older_than_the_slowest_heads() {
+    let mut seen = Seen::slow();
+    let ticket = seen.start(drawn(PRIMARY), SECOND);
+    seen.ledger.head(&ticket, SECOND + 1_000);
+    seen.ledger.tick(SECOND + 50_000);
+    assert!(seen.oldest(PRIMARY).is_some());
+    seen.ledger.tick(SECOND + 50_001);
+    assert_eq!((seen.oldest(PRIMARY), seen.overdue(PRIMARY)), (None, vec![]));
+    seen.ledger.finish(ticket, Class::Failure, None, 90 * SECOND);
+    seen.check_told(&[(PRIMARY, Kind::Failure, 1)]);
+    seen.check_totals(PRIMARY, (1, 1, 1));
+}
+
+#[test]
+fn an_overdue_request_is_settled_by_its_head() {
+    let mut seen = Seen::slow();
+    let ticket = seen.start(drawn(PRIMARY), SECOND);
+    seen.ledger.tick(2 * SECOND);
+    assert_eq!(seen.overdue(PRIMARY), [(SHARE, 1)]);
+    seen.ledger.head(&ticket, 3 * SECOND);
+    assert_eq!((seen.overdue(PRIMARY), seen.oldest(PRIMARY)), (vec![], None));
+    seen.ledger.finish(ticket, Class::Success, None, 4 * SECOND);
+    assert_eq!(seen.evidence.heads(PRIMARY).quantile(1.0).map(|us| us >= 2 * SECOND), Some(true));
+}
+
+#[test]
+fn without_ages_only_what_waits_very_long_is_overdue() {
+    let mut seen = Seen::new();
+    let (silent, answered) = (seen.start(drawn(PRIMARY), SECOND), seen.start(drawn(PRIMARY), SECOND));
+    seen.ledger.head(&answered, SECOND);
+    assert!(seen.ledger.tick(SECOND + SETTLED_US + 1));
+    assert_eq!(seen.ledger.lists[PRIMARY as usize].len, 1);
+    assert!(seen.ledger.tick(SECOND + OVERDUE_US));
+    assert_eq!(seen.overdue(PRIMARY), []);
+    assert!(!seen.ledger.tick(SECOND + OVERDUE_US + 1));
+    assert_eq!(seen.overdue(PRIMARY), [(SHARE, 1)]);
+    seen.check_told(&[]);
+    seen.ledger.finish(silent, Class::Failure, None, 90 * SECOND);
+    seen.ledger.finish(answered, Class::Success, None, 90 * SECOND);
+}
+
+#[test]
+fn requests_routed_under_other_ages_say_nothing_of_theirs() {
+    let mut seen = Seen::slow();
+    let before = seen.start(drawn(CANARY), SECOND);
+    seen.evidence.set_slow(Some([1_000, 2_000, 3_000]));
+    let after = seen.start(drawn(CANARY), SECOND);
+    seen.ledger.tick(SECOND + 2_500);
+    seen.check_told(&[(CANARY, Kind::Slow50, 1), (CANARY, Kind::Slow90, 1)]);
+    // both are overdue all the same
+    seen.ledger.tick(2 * SECOND);
+    assert_eq!(seen.overdue(CANARY), [(SHARE, 2)]);
+    seen.evidence.set_slow(None);
+    seen.ledger.finish(before, Class::Success, None, 3 * SECOND);
+    seen.ledger.finish(after, Class::Success, None, 3 * SECOND);
+    seen.check_told(&[(CANARY, Kind::Slow99, 1)]);
+}
+
+#[test]
+fn events_of_users_are_told_one_by_one_and_those_of_nobody_together() {
+    let mut seen = Seen::slow();
+    let other = Ppm::from_percent(20).unwrap();
+    let draws = [
+        drawn(CANARY),
+        drawn(CANARY),
+        Drawn { session: Some(1), ..drawn(CANARY) },
+        Drawn { session: Some(1), ..drawn(CANARY) },
+        Drawn { share: other, ..drawn(CANARY) },
+        Drawn { share: other, randomised: false, ..drawn(CANARY) },
+    ];
+    let tickets = draws.map(|drawn| seen.start(drawn, SECOND));
+    seen.ledger.tick(SECOND + 15_000);
+    let told: Vec<_> = seen.told().iter().map(|(record, times)| (record.key, record.share, *times)).collect();
+    let session = Some(Key::Session(1));
+    let expected = [(None, SHARE, 2), (session, SHARE, 1), (session, SHARE, 1), (None, other, 1), (None, other, 1)];
+    assert_eq!(told, expected);
+    tickets.into_iter().for_each(|ticket| seen.ledger.finish(ticket, Class::Success, None, SECOND + 15_000));
+}
+
+#[test]
+fn a_request_that_moves_to_the_other_arm_says_nothing_more() {
+    let mut seen = Seen::slow();
+    for failed in [false, true] {
+        let ticket = seen.start(drawn(CANARY), SECOND);
+        if failed {
+            seen.ledger.fail(&ticket, None, SECOND);
+        }
+        seen.ledger.moved(&ticket);
+        assert_eq!(seen.ledger.serving(&ticket), PRIMARY);
+        seen.ledger.head(&ticket, 2 * SECOND);
+        seen.ledger.finish(ticket, Class::Failure, None, 3 * SECOND);
+        seen.check_told(if failed { &[(CANARY, Kind::Failure, 1)] } else { &[] });
+    }
+    seen.check_totals(CANARY, (2, 2, 1));
+    check_whole(&seen.ledger);
+}
+
+#[test]
+fn a_request_too_many_is_not_counted() {
+    let mut seen = Seen::slow();
+    let tickets: Vec<_> = (0..IN_FLIGHT_MAX).map(|_| seen.start(drawn(PRIMARY), SECOND)).collect();
+    assert_eq!(seen.ledger.start(drawn(PRIMARY), SECOND), None);
+    seen.check_totals(PRIMARY, (IN_FLIGHT_MAX as u64, 0, 0));
+    // a tick passes over all of them once, and then over none
+    seen.ledger.tick(2 * SECOND);
+    seen.check_told(&[
+        (PRIMARY, Kind::Slow50, IN_FLIGHT_MAX as u64),
+        (PRIMARY, Kind::Slow90, IN_FLIGHT_MAX as u64),
+        (PRIMARY, Kind::Slow99, IN_FLIGHT_MAX as u64),
+    ]);
+    assert_eq!(seen.overdue(PRIMARY), [(SHARE, IN_FLIGHT_MAX as u32)]);
+    tickets.into_iter().for_each(|ticket| seen.ledger.finish(ticket, Class::Success, None, 2 * SECOND));
+    check_whole(&seen.ledger);
+    assert!(seen.ledger.start(drawn(PRIMARY), SECOND).is_some());
 }

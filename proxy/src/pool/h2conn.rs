@@ -8,6 +8,8 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use serin_metrics::Shard;
 
+use crate::evidence::lost_id;
+
 /// A connection that takes streams.
 #[derive(Clone, Debug)]
 pub(super) struct H2 {
@@ -18,6 +20,7 @@ pub(super) struct H2 {
 /// Streams open on a connection; with none it counts as idle.
 #[derive(Debug)]
 pub(super) struct Streams {
+    id: u64,
     open: Cell<usize>,
     closed: Cell<bool>,
     /// When a sweep first saw it idle, in microseconds; 0: it is not.
@@ -41,8 +44,13 @@ pub struct H2Place(Rc<Streams>);
 impl H2 {
     /// A connection without a stream. Its socket has been counted as active until now.
     pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>) -> Self {
-        let streams =
-            Rc::new(Streams { open: Cell::new(0), closed: Cell::new(false), idle_since_us: Cell::new(0), shard });
+        let streams = Rc::new(Streams {
+            id: lost_id(),
+            open: Cell::new(0),
+            closed: Cell::new(false),
+            idle_since_us: Cell::new(0),
+            shard,
+        });
         streams.set_idle(true);
         Self { send, streams }
     }
@@ -102,6 +110,13 @@ impl Streams {
             cells.upstream_connections_idle.dec();
             cells.upstream_connections_active.inc();
         }
+    }
+}
+
+impl H2Place {
+    /// Which connection it is on, should it be lost.
+    pub fn connection(&self) -> u64 {
+        self.0.id
     }
 }
 
