@@ -24,7 +24,7 @@ mod datadog;
 mod prometheus;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// A provider has so long to answer.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);

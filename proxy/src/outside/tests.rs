@@ -10,6 +10,7 @@ use super::{Answered, Counts, EventPayload, HookPayload, Job, JobKind, LANES_MAX
 use peer::{DEADLINE, Peer, answer, answer_with};
 
 pub(crate) mod peer;
+mod real;
 
 /// Waits between tries are short here, and as long as they are in the field where a test says so.
 pub(crate) const QUICK: Tuning =

@@ -21,7 +21,7 @@ fn plain(text: &str) -> Secret {
 
 /// What the provider said, and why.
 #[track_caller]
-pub(super) fn asked(query: Query) -> (Reading, String) {
+pub(in super::super) fn asked(query: Query) -> (Reading, String) {
     let (outside, answers) = start();
     assert!(outside.submit(Job::Metric { ticket: ticket(2, 0), source: Arc::new(query) }));
     match answers.recv_timeout(DEADLINE).unwrap() {
