@@ -167,6 +167,12 @@ impl Sink {
         self.errors >= DIAGNOSTICS_MAX
     }
 
+    /// Everything that was said, in the order of the text, and how much more there was.
+    pub(crate) fn into_list(mut self) -> (Vec<Diagnostic>, usize) {
+        self.list.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
+        (self.list, self.omitted)
+    }
+
     /// The value with its warnings, or the reasons why there is none.
     pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Diagnostic>), Diagnostics> {
         self.list.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));

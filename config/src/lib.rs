@@ -76,6 +76,7 @@
 pub mod diagnostic;
 pub mod diff;
 pub mod dtab;
+pub mod flagger;
 pub mod model;
 pub mod source;
 pub mod template;

@@ -7,6 +7,7 @@ use serin_rollout::Ppm;
 
 use self::order::{Extra, OrderArgs, order};
 
+mod import;
 mod order;
 mod remote;
 mod show;
@@ -74,6 +75,8 @@ pub(super) enum RolloutCommand {
     History(status::HistoryArgs),
     /// Try a policy on made-up traffic: how soon is a bad canary out, how long does a good one take
     Simulate(simulate::SimulateArgs),
+    /// Turn a Canary of Flagger's, with its templates and providers, into a part of a configuration
+    Import(import::ImportArgs),
 }
 
 pub(super) fn rollout(command: RolloutCommand) -> ExitCode {
@@ -92,6 +95,7 @@ pub(super) fn rollout(command: RolloutCommand) -> ExitCode {
             order("weight", &args, Extra { weight: Some(weight), ..none })
         }
         RolloutCommand::History(args) => status::history(&args),
+        RolloutCommand::Import(args) => import::import(&args),
         RolloutCommand::Simulate(args) => simulate::simulate(&args),
     }
 }
