@@ -261,7 +261,7 @@ pub(super) fn time_ms(text: &str) -> Option<u64> {
             };
         rest = &unit[length..];
     }
-    (sum >= 1.0 && sum <= MS_MAX).then_some(sum as u64)
+    (1.0..=MS_MAX).contains(&sum).then_some(sum as u64)
 }
 
 const MS_MAX: f64 = 1e12;
