@@ -1,4 +1,4 @@
-use serin_config::model::{Affinity, MatchRule, Strategy, TextMatch, When};
+use serin_config::model::{Affinity, MatchRule, StickyKey, Strategy, TextMatch, When};
 
 use crate::stand::{Setting, Stand};
 use crate::upstream::{Asked, Client, OK, Script, Upstream};
@@ -72,6 +72,30 @@ fn errors_of_the_origin_carry_the_cookie_and_answers_of_serin_do_not() {
     stand.route(50, false);
     let answer = Client::new(stand.address).get(&[]);
     assert_eq!((answer.line.as_str(), cookies(&answer).len()), ("HTTP/1.1 503 Service Unavailable", 0));
+}
+
+#[test]
+fn users_with_a_written_key_stay_and_get_no_cookie() {
+    let stand = Setting {
+        primary: Some(Upstream::start(OK).address),
+        canary: Some(Upstream::start(CANARY).address),
+        stickiness: Some(StickyKey::Header("x-user".into())),
+        ..Setting::default()
+    }
+    .start();
+    let mut client = Client::new(stand.address);
+    let mut before = [false; 100];
+    for (percent, most) in [(0, 0), (20, 45), (50, 75), (100, 100)] {
+        stand.route(percent, false);
+        for (user, was) in before.iter_mut().enumerate() {
+            let answer = client.get(&[("x-user", &format!("user-{user}"))]);
+            let is = answer.field("x-arm").is_some();
+            assert!(is || !*was, "user {user} went back at {percent} %");
+            *was = is;
+        }
+        let count = before.iter().filter(|is| **is).count();
+        assert!((percent as usize / 2..=most).contains(&count), "{count} of 100 users at {percent} %");
+    }
 }
 
 #[test]

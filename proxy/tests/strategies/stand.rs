@@ -14,7 +14,7 @@ use serin::resolve::{DnsConfig, Resolver};
 use serin::snapshot::{Arms, Phase, Routing, Routings, Snapshot, World};
 use serin::worker::{self, WorkerSeed};
 use serin_config::dtab::{NameTree, Path};
-use serin_config::model::{Affinity, Config, Judge, Rollout, Storage, Strategy};
+use serin_config::model::{Affinity, Config, Judge, Rollout, StickyKey, Storage, Strategy};
 use serin_config::source::Source;
 use serin_metrics::{Format, Metrics, SERIES_MAX};
 use serin_rollout::{Pace, Policy, Ppm};
@@ -38,6 +38,7 @@ pub(crate) struct Setting {
     pub(crate) canary: Option<SocketAddr>,
     pub(crate) strategy: Strategy,
     pub(crate) affinity: Option<Affinity>,
+    pub(crate) stickiness: Option<StickyKey>,
     /// Keys of the router and of its server.
     pub(crate) router: &'static str,
     pub(crate) server: &'static str,
@@ -45,7 +46,15 @@ pub(crate) struct Setting {
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { primary: None, canary: None, strategy: Strategy::Weights, affinity: None, router: "", server: "" }
+        Self {
+            primary: None,
+            canary: None,
+            strategy: Strategy::Weights,
+            affinity: None,
+            stickiness: None,
+            router: "",
+            server: "",
+        }
     }
 }
 
@@ -73,7 +82,7 @@ impl Setting {
             fallback: NameTree::Fail,
             pace: Pace::Evidence(Policy::default()),
             strategy: self.strategy,
-            stickiness: None,
+            stickiness: self.stickiness,
             affinity: self.affinity,
             on_unhealthy: None,
             judge: Judge::Here,
