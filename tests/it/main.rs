@@ -19,6 +19,7 @@ mod readme_runs;
 mod regression;
 mod rollout_dashboard;
 mod rollout_life;
+mod rollout_outside;
 mod rollout_state;
 mod rollout_strategies;
 mod route_errors;
