@@ -385,15 +385,15 @@ impl Ledger {
         }
     }
 
-    /// The outcome of the request: told before it leaves the order.
+    /// The outcome of the request: told before it is counted, and counted before it leaves the order.
     fn tell_failure(&mut self, at: u32, key: Option<Key>) {
         if std::mem::replace(&mut self.slab[at as usize].told, true) {
             return;
         }
         let arm = self.slab[at as usize].drawn.arm;
+        self.tell(self.record(at, Kind::Failure, key));
         self.tally().completed(arm);
         self.tally().failed(arm);
-        self.tell(self.record(at, Kind::Failure, key));
         self.leave(at);
     }
 

@@ -22,6 +22,7 @@ mod rollout_life;
 mod rollout_outside;
 mod rollout_state;
 mod rollout_strategies;
+mod rollout_traffic;
 mod route_errors;
 mod route_names;
 mod route_overrides;

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use serin_metrics::Class;
 
 use super::*;
+use crate::ledger::{Drawn, Ledger, Teller};
 
 #[test]
 fn tallies_of_all_workers_add_up() {
@@ -64,4 +67,63 @@ fn copies_are_counted_apart_and_add_up() {
     assert_eq!((since.success, since.failure, since.heads.count()), (2, 2, 2));
     assert_eq!(evidence.traffic(), SplitEvidence::new(1).traffic());
     assert_eq!(evidence.heads(Arm::Canary).count(), 0);
+}
+
+/// Two workers write as fast as they can while a judge reads: no reading shows more failures than ends or more ends than
+/// starts, nothing falls, and in the end everything has been told.
+#[test]
+fn tallies_are_read_while_they_are_written() {
+    const EACH: u64 = 50_000;
+    let evidence = Arc::new(SplitEvidence::new(2));
+    let records = Arc::new(Records::new(2, Box::new(|| {})));
+    let writers = [0, 1].map(|worker| {
+        let teller = Teller { records: Arc::clone(&records), worker };
+        let evidence = Arc::clone(&evidence);
+        std::thread::spawn(move || write(Ledger::new(evidence, teller), EACH))
+    });
+    let (mut told, mut before) = (0, ArmTotals::default());
+    let mut read = || {
+        let traffic = evidence.traffic();
+        records.drain(&mut |id, record, times| {
+            assert_eq!((id, record.arm), (evidence.id(), Arm::Primary));
+            told += times;
+        });
+        let ArmTotals { routed, completed, failed } = traffic.primary;
+        assert!(failed <= completed && completed <= routed, "{traffic:?}");
+        assert!(failed <= told + records.dropped(), "an end is counted before its event is told: {traffic:?}");
+        assert!(routed >= before.routed && completed >= before.completed && failed >= before.failed, "{traffic:?}");
+        before = traffic.primary;
+    };
+    while !writers.iter().all(|writer| writer.is_finished()) {
+        read();
+    }
+    read();
+    assert!(writers.into_iter().all(|writer| writer.join().is_ok()));
+    assert_eq!(before, ArmTotals { routed: 2 * EACH, completed: 2 * EACH, failed: EACH });
+    assert_eq!(told + records.dropped(), EACH);
+    assert_eq!(evidence.traffic().primary_open, Open::default());
+}
+
+/// Every second request fails; a few are open at any time.
+fn write(mut ledger: Ledger, requests: u64) {
+    let drawn = Drawn {
+        arm: Arm::Primary,
+        redistributed: false,
+        share: Ppm::ZERO,
+        session: None,
+        randomised: true,
+        streams: false,
+    };
+    let mut open = std::collections::VecDeque::new();
+    for at in 0..requests {
+        open.push_back(ledger.start(drawn, at).unwrap());
+        if open.len() > 8 {
+            let class = if at % 2 == 0 { Class::Failure } else { Class::Success };
+            ledger.finish(open.pop_front().unwrap(), class, None, at);
+        }
+    }
+    for (at, ticket) in open.into_iter().enumerate() {
+        let class = if at % 2 == 0 { Class::Failure } else { Class::Success };
+        ledger.finish(ticket, class, None, requests);
+    }
 }

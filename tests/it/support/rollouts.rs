@@ -16,7 +16,16 @@ pub(crate) fn rollout(primary: &str, canary: &str, keys: &str) -> Setup {
     with_storage(primary, canary, keys, "{kind: file, dir: state}")
 }
 
+/// The same with a canary of many endpoints.
+pub(crate) fn rollout_of_many(primary: &str, canary: &[&str], keys: &str) -> Setup {
+    setup(primary, canary, keys, "{kind: file, dir: state}")
+}
+
 pub(crate) fn with_storage(primary: &str, canary: &str, keys: &str, storage: &str) -> Setup {
+    setup(primary, &[canary], keys, storage)
+}
+
+fn setup(primary: &str, canary: &[&str], keys: &str, storage: &str) -> Setup {
     let mut lines = format!(
         "storage: {storage}\nrollouts:\n- name: world\n  router: outgoing\n  path: /host/world\n  \
          primary: /#/clusters/v1\n  canary: /#/clusters/v2\n"
@@ -25,7 +34,7 @@ pub(crate) fn with_storage(primary: &str, canary: &str, keys: &str, storage: &st
         lines.push_str(&format!("  {line}\n"));
     }
     let dtab = "/svc => /host ;\n/host/world => /#/clusters/v1 ;";
-    Setup::new().cluster("v1", &[primary]).cluster("v2", &[canary]).dtab(dtab).top(&lines)
+    Setup::new().cluster("v1", &[primary]).cluster("v2", canary).dtab(dtab).top(&lines)
 }
 
 /// By evidence, with these steps in percent, at least a second each.
