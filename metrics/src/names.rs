@@ -221,6 +221,11 @@ pub(crate) const ROLLOUT_HOOK_DURATION: Family = histogram(
     &["rollout", "hook", "result"],
 )
 .with_unit(Unit::Seconds);
+pub(crate) const OUTSIDE_JOBS: Family = counter(
+    "serin_outside_jobs_total",
+    "Hooks, events, metric queries and alerts of rollouts, by result (done, failed: given up, dropped: never tried)",
+    &["kind", "result"],
+);
 pub(crate) const FLAGGER_INFO: Family =
     gauge("flagger_info", "Always 1 where a rollout goes by Flagger's clock", &["version", "mesh_provider"]);
 pub(crate) const FLAGGER_CANARY_TOTAL: Family =
@@ -319,6 +324,7 @@ pub const FAMILIES: &[Family] = &[
     ROLLOUT_EVENTS,
     ROLLOUT_DURATION,
     ROLLOUT_HOOK_DURATION,
+    OUTSIDE_JOBS,
     FLAGGER_INFO,
     FLAGGER_CANARY_TOTAL,
     FLAGGER_CANARY_STATUS,

@@ -109,6 +109,8 @@ struct State {
     failures: BTreeMap<[String; 4], u64>,
     /// By rollout and namespace.
     ticks: BTreeMap<[String; 2], Durations>,
+    /// Kind, result, total.
+    outside: Vec<(&'static str, &'static str, u64)>,
     dropped: u64,
 }
 
@@ -116,6 +118,12 @@ impl Rollouts {
     /// All rollouts as they stand, in place of those that were there.
     pub fn replace(&self, samples: Vec<RolloutSample>) {
         lock(&self.0).samples = Arc::new(samples);
+    }
+
+    /// What was asked and told beyond this process since it started: kind of job, `done`, `failed` or `dropped`, total.
+    /// In place of what was there.
+    pub fn outside(&self, totals: Vec<(&'static str, &'static str, u64)>) {
+        lock(&self.0).outside = totals;
     }
 
     /// Something happened; `code` is that of the event.
@@ -328,6 +336,10 @@ impl State {
             let labels = [("rollout", rollout.as_str()), ("hook", hook), ("result", result)];
             all.write(&mut hooks, &HOOK_SECONDS, &labels)?;
         }
+        let mut jobs = describe(encoder, &names::OUTSIDE_JOBS)?;
+        for (kind, result, total) in &self.outside {
+            write_counter(&mut jobs, &[("kind", *kind), ("result", *result)], *total)?;
+        }
         Ok(())
     }
 
@@ -490,12 +502,16 @@ mod tests {
             rollouts.event("world", "advance");
             rollouts.ended("world", "out", RolloutOutcome::RolledBack, "canary", false, 12.0);
             rollouts.hook("world", "load", "passed", 0.02);
+            rollouts.outside(vec![("hook", "done", 1)]);
+            rollouts.outside(vec![("hook", "done", 2), ("alert", "dropped", 3)]);
         };
         let lines = [
             "serin_rollout_events_total{rollout=\"world\",event=\"advance\"} 2",
             "serin_rollout_duration_seconds_bucket{le=\"10.0\",rollout=\"world\",outcome=\"rolled-back\"} 0",
             "serin_rollout_duration_seconds_bucket{le=\"30.0\",rollout=\"world\",outcome=\"rolled-back\"} 1",
             "serin_rollout_hook_duration_seconds_count{rollout=\"world\",hook=\"load\",result=\"passed\"} 1",
+            "serin_outside_jobs_total{kind=\"hook\",result=\"done\"} 2",
+            "serin_outside_jobs_total{kind=\"alert\",result=\"dropped\"} 3",
             "flagger_canary_failures_total{name=\"world\",namespace=\"out\",deployment_strategy=\"canary\",analysis_status=\"completed\"} 1",
         ];
         check_page(report, &lines, &[]);

@@ -64,6 +64,7 @@ fn judge(rollouts: &Rollouts) {
     rollouts.ended("world", "outgoing", RolloutOutcome::Promoted, "canary", false, 95.0);
     rollouts.ended("world", "outgoing", RolloutOutcome::RolledBack, "canary", true, 5.0);
     rollouts.hook("world", "load-test", "passed", 0.2);
+    rollouts.outside(vec![("alert", "dropped", 0), ("hook", "done", 2)]);
     rollouts.tick("world", "outgoing", 0.3);
 }
 

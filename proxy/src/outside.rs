@@ -212,6 +212,16 @@ impl Outside {
         taken
     }
 
+    /// [`Self::counts`] of every kind, as metrics have them: kind, result, total.
+    pub fn totals(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let of = |kind: JobKind| {
+            let Counts { done, failed, dropped } = self.counts(kind);
+            [("done", done), ("failed", failed), ("dropped", dropped)]
+                .map(|(result, total)| (kind.as_str(), result, total))
+        };
+        JobKind::ALL.into_iter().flat_map(of).collect()
+    }
+
     /// What became of the jobs of one kind since the start.
     pub fn counts(&self, kind: JobKind) -> Counts {
         let of = self.counts.of(kind);

@@ -347,4 +347,6 @@ fn full_queue_turns_away_and_counts() {
     }
     assert!(!outside.submit(ask(hook("not a url"), ticket(3, 0))));
     assert_eq!(outside.counts(JobKind::Hook).dropped, 1);
+    let totals = outside.totals();
+    assert!(totals.len() == 12 && totals.contains(&("hook", "dropped", 1)) && totals.contains(&("alert", "done", 0)));
 }

@@ -33,6 +33,9 @@ impl Court {
         let samples =
             self.seats.values().zip(&views).map(|(seat, view)| seat.sample(view, now)).collect::<Vec<RolloutSample>>();
         self.doors.metrics.rollouts().replace(samples);
+        if let Some(outside) = &self.outside {
+            self.doors.metrics.rollouts().outside(outside.totals());
+        }
         self.shared.views.store(Arc::new(views));
         if std::mem::take(&mut self.told) {
             self.shared.recent.store(Arc::new(self.recent.iter().cloned().collect()));
