@@ -252,12 +252,27 @@ fn class_of_cut(status: StatusCode, grpc: bool) -> Class {
     }
 }
 
+/// The same name with connections of its own. If there are too many of them, all begin anew.
+fn beside(clusters: &mut Vec<Rc<LocalCluster>>, users: &LocalCluster, workers: usize) -> Rc<LocalCluster> {
+    if let Some(known) = clusters.iter().find(|cluster| Arc::ptr_eq(&cluster.shared, &users.shared)) {
+        return Rc::clone(known);
+    }
+    if clusters.len() >= CLUSTERS_MAX {
+        clusters.clear();
+    }
+    let client = Client { accrual: None, ..users.client.clone() };
+    let fresh = LocalCluster::new(Arc::clone(&users.shared), client, workers);
+    clusters.push(Rc::clone(&fresh));
+    fresh
+}
+
 impl Mirrors {
     /// Gives up the connections that copies no longer need.
     pub fn sweep(&self, now_us: u64) {
         self.0.borrow_mut().retain(|_, course| {
             course.clusters.borrow().iter().for_each(|cluster| cluster.sweep(now_us));
-            now_us.saturating_sub(course.used_us.get()) <= IDLE_US_MAX
+            // a rollout that is gone, or has other arms now, is held by nobody else
+            Arc::strong_count(&course.evidence) > 1 && now_us.saturating_sub(course.used_us.get()) <= IDLE_US_MAX
         });
     }
 
@@ -289,18 +304,7 @@ impl Course {
 
     /// The same name with connections of its own and without ejection. `None`: nobody is there.
     fn leaf(&self, worker: &Worker, leaf: &Rc<Leaf>) -> Option<Rc<Leaf>> {
-        let shared = &leaf.cluster.shared;
-        let mut clusters = self.clusters.borrow_mut();
-        let known = clusters.iter().find(|cluster| Arc::ptr_eq(&cluster.shared, shared)).map(Rc::clone);
-        let cluster = known.unwrap_or_else(|| {
-            if clusters.len() >= CLUSTERS_MAX {
-                clusters.clear();
-            }
-            let client = Client { accrual: None, ..leaf.cluster.client.clone() };
-            let fresh = LocalCluster::new(Arc::clone(shared), client, worker.workers);
-            clusters.push(Rc::clone(&fresh));
-            fresh
-        });
+        let cluster = beside(&mut self.clusters.borrow_mut(), &leaf.cluster, worker.workers);
         // looks for endpoints that have come or gone
         let _state = cluster.state(worker);
         let served = cluster.has_endpoints() || cluster.answer.is_some();
@@ -323,10 +327,30 @@ impl Course {
 
 #[cfg(test)]
 mod tests {
-    use serin_config::dtab::{Branch, Union, Weight};
+    use serin_config::dtab::{Branch, Path, Union, Weight};
+    use serin_config::model::Protocol;
     use serin_rollout::Ppm;
 
     use super::*;
+    use crate::endpoints::EndpointTable;
+
+    #[test]
+    fn names_beyond_the_bound_begin_anew() {
+        let table = EndpointTable::default();
+        let client = Client { protocol: Protocol::Auto, connect_timeout: None, attempt_timeout: None, accrual: None };
+        let mut clusters = Vec::new();
+        let mut take = |name: usize| {
+            let id = Path::parse(&format!("/#/clusters/v{name}")).unwrap();
+            let users = LocalCluster::new(table.configured(&id), client.clone(), 1);
+            let one = beside(&mut clusters, &users, 1);
+            assert!(!Rc::ptr_eq(&one, &users), "connections of its own");
+            (one, clusters.len())
+        };
+        let (first, _) = take(0);
+        assert_eq!((1..CLUSTERS_MAX).map(|name| take(name).1).last(), Some(CLUSTERS_MAX));
+        assert!(Rc::ptr_eq(&take(0).0, &first));
+        assert_eq!(take(CLUSTERS_MAX).1, 1);
+    }
 
     #[test]
     fn the_share_and_the_methods_decide_what_is_copied() {
