@@ -55,6 +55,8 @@ const INBOX_MAX: usize = 4_096;
 /// Between two tries to leave a command with a busy thread, and how many there are.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
 const BUSY_TRIES: u32 = 100;
+/// How long a configuration waits to be shown.
+const ADOPT_WAIT: Duration = Duration::from_secs(2);
 /// How long an end waits for the thread.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -141,7 +143,7 @@ impl fmt::Debug for Reply {
 }
 
 enum Message {
-    Adopt(Box<Adoption>),
+    Adopt(Box<Adoption>, SyncSender<()>),
     Command { name: Arc<str>, command: Command, who: String, why: String, reply: Reply },
     Written(Written),
     Answered(Answered),
@@ -255,9 +257,14 @@ impl Judge {
         Err(CommandFailure::Gone)
     }
 
-    /// Takes a configuration that was published. Control thread only.
+    /// Takes a configuration that was published, and comes back when its rollouts are shown: after moments, as the thread
+    /// waits for nothing. Control thread only.
     pub fn adopt(&self, adoption: Adoption) {
-        self.send(Message::Adopt(Box::new(adoption)));
+        let (done, shown) = sync_channel(1);
+        self.send(Message::Adopt(Box::new(adoption), done));
+        if shown.recv_timeout(ADOPT_WAIT).is_err() {
+            tracing::warn!("the judge is slow to take up the configuration");
+        }
     }
 
     /// For [`Scribe::start`]: brings the journal's answers here.

@@ -131,6 +131,8 @@ pub struct Rollout {
     pub(crate) ceiling: Option<Ppm>,
     pub(crate) traffic: Traffic,
     pub(crate) slow: Option<SlowShares>,
+    /// Whether the guard has them in this step.
+    pub(crate) slow_taken: bool,
     pub(crate) standing: Standing,
     /// What should run, as the last tick said.
     pub(crate) desired: Option<Revision>,
@@ -168,6 +170,7 @@ impl Rollout {
             ceiling: None,
             traffic: Traffic::default(),
             slow: None,
+            slow_taken: false,
             standing: Standing::default(),
             desired: None,
             ended: None,
@@ -199,6 +202,7 @@ impl Rollout {
         self.slow = look.slow;
         let decision = self.run(now, |rollout, told| {
             rollout.fit(now, told);
+            rollout.take_slow(now);
             rollout.judge_now(look, now, told);
         });
         debug_assert!(self.storage_ok || !decision.is_raise(), "a look raised what could not be written down");
@@ -356,11 +360,24 @@ impl Rollout {
         }
     }
 
+    /// The primary's history became long enough in mid-step: the slow kinds begin with a block of their own.
+    fn take_slow(&mut self, now: TimestampMs) {
+        let share = self.state.canary_share();
+        if self.slow.is_none() || self.slow_taken || share == Ppm::ZERO {
+            return;
+        }
+        if let Some(guard) = &mut self.guard {
+            self.slow_taken = true;
+            guard.step(share, self.slow, now);
+        }
+    }
+
     /// After a change of weight: a new step, a new block, a new start; for a new run a new guard.
     fn follow_weight(&mut self, before: &State, now: TimestampMs) {
         let runs = self.state.phase.is_active();
         let new_run = self.state.applied != before.applied || (runs && !before.phase.is_active());
         if new_run && runs {
+            self.slow_taken = false;
             let check = self.check; // of the tick that began the run: what is not ready gets nothing
             self.arm_guard(now);
             self.check = check;
@@ -378,6 +395,7 @@ impl Rollout {
         if (share != was || new_run)
             && let Some(guard) = self.guard.as_mut().filter(|_| share > Ppm::ZERO)
         {
+            self.slow_taken = self.slow.is_some();
             guard.step(share, self.slow, now);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use serin_config::model::{Config, Rollout};
 use serin_metrics::Metrics;
-use serin_rollout::{EventRecord, TimestampMs};
+use serin_rollout::{Event, EventRecord, TimestampMs};
 
 use super::readiness::{self, Presence};
 use super::seat::{Act, Opening, Seat, Story};
@@ -133,7 +133,12 @@ impl Court {
 
     fn take(&mut self, message: Message, now: u64) -> Option<Option<std::sync::mpsc::SyncSender<()>>> {
         match message {
-            Message::Adopt(adoption) => self.adopt(*adoption, now),
+            Message::Adopt(adoption, shown) => {
+                self.adopt(*adoption, now);
+                self.show(now);
+                // nobody waits any more if this fails
+                let _nobody_waits = shown.try_send(());
+            }
             Message::Command { name, command, who, why, reply } => {
                 let mut acts = Vec::new();
                 self.read(&name);
@@ -216,6 +221,7 @@ impl Court {
                 let opening = opening
                     .unwrap_or_else(|| Opening::new(file, &crate::storage::Recovered::default(), TimestampMs(now)));
                 let seat = Seat::new(Arc::new(file.clone()), opening, now, &mut acts);
+                log_difference(&seat);
                 self.seats.insert(Arc::clone(name), seat);
             }
         }
@@ -398,6 +404,10 @@ impl Court {
         }
         self.recent.push_back(Arc::clone(&told));
         self.told = true;
+        let promoted = matches!(story.event, Some(Event::Skipped | Event::Succeeded));
+        if let Some(seat) = self.seats.get(name).filter(|_| promoted) {
+            log_difference(seat);
+        }
         // nobody listens
         let _no_listener = self.shared.events.send(Arc::clone(&told));
         self.doors.metrics.rollouts().event(name, story.code);
@@ -406,6 +416,17 @@ impl Court {
             seat.stale = true;
         }
         self.spread(name, &story, &told);
+    }
+}
+
+/// After a promotion the file is behind the state: it should say the same before the state is lost.
+fn log_difference(seat: &Seat) {
+    let (proven, primary) = (&seat.published.proven, &seat.file.primary);
+    if proven != primary {
+        tracing::info!(
+            rollout = %seat.name,
+            "{proven} was promoted and serves, and the file says `primary: {primary}`: change it there"
+        );
     }
 }
 

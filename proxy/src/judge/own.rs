@@ -94,6 +94,7 @@ impl Counts {
     /// A run begins: what the canary did before does not belong to it. The primary's history goes on.
     pub(crate) fn begin_run(&mut self, evidence: &SplitEvidence, now_ms: u64) {
         self.from = self.now;
+        self.learned_at = None; // the first step must not wait for what is known already
         for window in &mut self.windows {
             window.samples.clear();
             window.samples.push(now_ms, || answered(evidence, self.now[0]));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serin_config::dtab::Path;
 use serin_config::model::{self, Judge as Mode};
 use serin_rollout::{
-    Arm, Command, Decision, Entry, Event, EventRecord, HookKind, Look, Ppm, Rollout, State, TimestampMs, Traffic,
+    Arm, Command, Decision, Entry, Event, EventRecord, HookKind, Look, Ppm, Rollout, SlowShares, State, TimestampMs,
+    Traffic,
 };
 
 use super::own::Counts;
@@ -191,10 +192,23 @@ impl Seat {
         self.arms_up = super::own::arms_up(&evidence);
         self.counts.sample(&evidence, &traffic, now);
         let [canary_up, primary_up] = self.arms_up;
-        let slow = self.counts.slow_shares();
+        let slow = self.slow(&evidence);
         let look = Look { traffic: &traffic, canary_up, primary_up, slow };
         let decision = self.rollout.look(&look, TimestampMs(now));
         self.settle(decision, None, now, acts);
+    }
+
+    /// What this look knows of slow requests. Ages are frozen for a step; where the history of the primary became long
+    /// enough in the middle of one, they begin there.
+    fn slow(&self, evidence: &SplitEvidence) -> Option<SlowShares> {
+        let weight = self.state.weight;
+        if !self.is_active() || !is_compared(weight) {
+            return self.counts.slow_shares().filter(|_| weight == Ppm::ZERO);
+        }
+        if evidence.slow().ages_us.is_none() {
+            evidence.set_slow(self.counts.slow_ages());
+        }
+        self.counts.slow_shares()
     }
 
     /// Turns a decision into things to do: what falls is published first, what rises is durable first.
@@ -300,9 +314,9 @@ impl Seat {
             self.run_started_ms = None;
         }
         if let Some(evidence) = &self.evidence {
-            if active && state.weight != before.weight && state.weight > Ppm::ZERO {
+            if active && state.weight != before.weight && is_compared(state.weight) {
                 evidence.set_slow(self.counts.slow_ages());
-            } else if !active && before.phase.is_active() {
+            } else if !active || !is_compared(state.weight) {
                 evidence.set_slow(None);
             }
         }
@@ -353,6 +367,12 @@ impl Seat {
     pub(crate) fn arm_paths(&self) -> [&Path; 2] {
         [&self.file.canary, &self.published.arms.primary]
     }
+}
+
+/// Are there requests on both sides? Without a primary beside it nobody can say whether a canary is slow or the machine:
+/// then only failures count.
+fn is_compared(share: Ppm) -> bool {
+    share > Ppm::ZERO && share < Ppm::WHOLE
 }
 
 /// Does this event say that the canary gets more?

@@ -112,3 +112,17 @@ fn a_primary_that_dies_later_is_no_reason_to_serve_the_canary() {
     assert!(stage.share() <= percent(5), "{}", stage.share());
     stage.check_told("halt:primary-not-ready");
 }
+
+#[test]
+fn slow_requests_count_as_soon_as_the_primary_has_a_history_and_a_primary_is_there() {
+    let mut stage = Stage::new(file(Settings { steps: vec![percent(50)], ..settings() }));
+    stage.rps = 100;
+    stage.until("start", 5, |stage| stage.share() > Ppm::ZERO);
+    assert_eq!(stage.evidence.slow().ages_us, None, "nobody knows how long the primary takes");
+    answered(stage.command(&Command::Pause)).unwrap();
+    stage.until("a history", 60, |stage| stage.evidence.slow().ages_us.is_some());
+    assert_eq!(stage.share(), percent(50), "in the middle of the step");
+    answered(stage.command(&Command::Resume)).unwrap();
+    stage.until("all of the traffic", 600, |stage| stage.share() == Ppm::WHOLE);
+    assert_eq!(stage.evidence.slow().ages_us, None, "there is nobody to be slower than");
+}
