@@ -14,6 +14,7 @@ mod explain;
 mod rollout;
 mod run;
 mod shares;
+mod state;
 mod validate;
 
 const EXAMPLES: &str = "\
@@ -35,7 +36,8 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   serin explain serin.yaml -H 'Host: world'
   serin explain serin.yaml --router outgoing --path /svc/world -o json
-  serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'";
+  serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'
+  serin explain serin.yaml -H 'Host: world' --state state";
 
 /// A proxy that routes HTTP/1.1, HTTP/2 and gRPC by dtabs, splits by weight, and reloads while it runs.
 #[derive(Debug, Parser)]
@@ -59,6 +61,9 @@ enum Command {
     /// Two versions of a service, a proxy and real requests: see a split, an override and a reload
     Demo(DemoArgs),
     /// Check files: every mistake with its line, a caret and advice
+    #[command(
+        after_help = "Examples:\n  serin validate serin.yaml\n  serin validate serin.yaml --state state    # after a promotion: is the file behind?"
+    )]
     Validate(ValidateArgs),
     /// Tell step by step where a request would go, from a file
     Explain(Box<ExplainArgs>),
@@ -107,6 +112,9 @@ struct ValidateArgs {
     /// Configurations; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Also say where a file and the journals of this storage folder differ; Serin may run
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// How to print what is found
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -137,6 +145,9 @@ struct ExplainArgs {
     /// Address the request comes from
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     source: String,
+    /// With the shares that the journals of this storage folder say, instead of none; Serin may run
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,

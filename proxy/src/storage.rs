@@ -17,6 +17,7 @@ mod journal;
 mod scribe;
 mod shelf;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serin_config::model::Storage;
@@ -101,6 +102,16 @@ impl Store {
 pub struct HistoryReader(Arc<Shelf>);
 
 impl HistoryReader {
+    /// The journals of a folder that may be in use: nothing is locked, made or changed.
+    pub fn of_folder(dir: &Path) -> Self {
+        Self(Arc::new(Shelf::of_folder(dir.join(folder::ROLLOUTS), Arc::default())))
+    }
+
+    /// Where a rollout stands by its journal. Whether its process still runs, or ended cleanly, is not known here.
+    pub fn recover(&self, rollout: &str) -> Recovered {
+        self.0.recover(rollout)
+    }
+
     /// Up to `max` of a rollout's newest entries, newest last. What cannot be read is left out.
     pub fn history(&self, rollout: &str, max: usize) -> Vec<Entry> {
         self.0.history(rollout, max)

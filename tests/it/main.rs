@@ -17,6 +17,7 @@ mod peer_nginx;
 mod peer_tools;
 mod readme_runs;
 mod regression;
+mod rollout_cli;
 mod rollout_dashboard;
 mod rollout_life;
 mod rollout_outside;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use serin_config::diagnostic::render;
 
 use super::run::source;
-use super::{ExplainArgs, Output, failed, print, usage};
+use super::{ExplainArgs, Output, failed, print, state, usage};
 use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, World};
 use crate::assemble::{self, Parts};
 use crate::control;
 use crate::endpoints::EndpointTable;
 use crate::resolve::{DnsConfig, Resolver};
+use crate::snapshot::{self, Routings, Snapshot};
 
 pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
     let ask = match ask(args) {
@@ -32,7 +33,11 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match answer(&loaded, &ask) {
+    let routings = match args.state.as_deref().map(state::journals).transpose() {
+        Ok(journals) => journals.map(|journals| state::routings(&loaded.config, &journals)).unwrap_or_default(),
+        Err(error) => return failed(&error),
+    };
+    match answer(&loaded, &ask, &routings) {
         Ok(explanation) => print(&match args.output {
             Output::Text => story(&explanation),
             // plain data: it always has a JSON form
@@ -53,7 +58,7 @@ fn ask(args: &ExplainArgs) -> Result<Ask, AskError> {
 }
 
 /// Addresses are not looked at: every bound name counts as able to serve.
-fn answer(loaded: &control::Loaded, ask: &Ask) -> Result<Explanation, String> {
+fn answer(loaded: &control::Loaded, ask: &Ask, routings: &Routings) -> Result<Explanation, String> {
     let config = &loaded.config;
     let labels: Vec<&str> = config.routers.iter().map(|router| router.label.as_str()).collect();
     let known = labels.join(", ");
@@ -68,17 +73,12 @@ fn answer(loaded: &control::Loaded, ask: &Ask) -> Result<Explanation, String> {
     let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let parts = Parts {
-        config,
-        listeners: &[],
-        admin: nowhere,
-        names: &names,
-        workers: 1,
-        previous: None,
-        routings: &Default::default(),
-    };
+    let parts = Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None, routings };
     let (structure, weights) = assemble::assemble(&parts);
-    let world = World { structure: &structure, weights: &weights, router, usable: &|_| true };
+    // puts the shares of the rollouts in their places
+    let snapshot = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone()).load();
+    let Snapshot { structure, weights, .. } = &*snapshot;
+    let world = World { structure, weights, router, usable: &|_| true };
     explanation::explain(&world, ask).map_err(|error| error.to_string())
 }
 

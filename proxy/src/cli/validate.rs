@@ -8,8 +8,9 @@ use serin_config::diagnostic::{Diagnostic, render};
 use serin_config::source::Source;
 
 use super::run::source;
-use super::{Output, ValidateArgs, print};
+use super::{Output, ValidateArgs, failed, print, state};
 use crate::control;
+use crate::storage::HistoryReader;
 
 /// What was found in one file.
 struct Report {
@@ -22,6 +23,8 @@ struct Report {
     /// Why it could not be read.
     unreadable: Option<String>,
     ok: bool,
+    /// Where it differs from the journals.
+    differences: Vec<String>,
 }
 
 /// The same for programs.
@@ -48,7 +51,11 @@ struct PrintedDiagnostic<'a> {
 }
 
 pub(super) fn validate(args: &ValidateArgs) -> ExitCode {
-    let reports: Vec<Report> = args.files.iter().map(|file| report(file)).collect();
+    let journals = match args.state.as_deref().map(state::journals).transpose() {
+        Ok(journals) => journals,
+        Err(error) => return failed(&error),
+    };
+    let reports: Vec<Report> = args.files.iter().map(|file| report(file, journals.as_ref())).collect();
     match args.output {
         Output::Text => reports.iter().for_each(print_text),
         Output::Json => {
@@ -60,7 +67,7 @@ pub(super) fn validate(args: &ValidateArgs) -> ExitCode {
     if reports.iter().all(|report| report.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(file: &std::path::Path) -> Report {
+fn report(file: &std::path::Path, journals: Option<&HistoryReader>) -> Report {
     let name = file.display().to_string();
     let empty = |source, unreadable| Report {
         file: name.clone(),
@@ -69,6 +76,7 @@ fn report(file: &std::path::Path) -> Report {
         omitted: 0,
         unreadable,
         ok: false,
+        differences: Vec::new(),
     };
     let text = source(file).and_then(|from| Ok(control::text(&from, control::load(&from)?)));
     let text = match text {
@@ -76,7 +84,10 @@ fn report(file: &std::path::Path) -> Report {
         Err(error) => return empty(None, Some(error.to_string())),
     };
     match control::parse(&text) {
-        Ok(loaded) => Report { diagnostics: loaded.warnings, ok: true, ..empty(Some(text), None) },
+        Ok(loaded) => {
+            let differences = journals.map(|journals| state::differences(&loaded.config, journals)).unwrap_or_default();
+            Report { diagnostics: loaded.warnings, ok: true, differences, ..empty(Some(text), None) }
+        }
         Err(mistakes) => {
             Report { omitted: mistakes.omitted(), diagnostics: mistakes.to_vec(), ..empty(Some(text), None) }
         }
@@ -94,7 +105,8 @@ fn print_text(report: &Report) {
     if report.omitted > 0 {
         eprintln!("and {} more", report.omitted);
     }
-    let warnings = match report.diagnostics.len() {
+    report.differences.iter().for_each(|difference| eprintln!("warning: {difference}"));
+    let warnings = match report.diagnostics.len() + report.differences.len() {
         0 => String::new(),
         1 => ", with a warning".to_owned(),
         several => format!(", with {several} warnings"),
@@ -125,7 +137,20 @@ impl Report {
             column: None,
             help: None,
         });
+        let differences = self.differences.iter().map(|message| PrintedDiagnostic {
+            severity: "warning".into(),
+            code: "state/differs",
+            message,
+            line: None,
+            column: None,
+            help: None,
+        });
         let omitted = (self.omitted > 0).then_some(self.omitted);
-        Printed { file: &self.file, ok: self.ok, diagnostics: found.chain(unreadable).collect(), omitted }
+        Printed {
+            file: &self.file,
+            ok: self.ok,
+            diagnostics: found.chain(differences).chain(unreadable).collect(),
+            omitted,
+        }
     }
 }

@@ -108,7 +108,10 @@ impl Journals {
         }
         self.front.journals.store(Some(Arc::new(store.reader())));
         if let (Storage::File { dir }, Some(token)) = (wanted, store.token()) {
-            let stored = Some((token.to_owned(), dir.join("token")));
+            // people read it in another folder than this process runs in
+            let file = dir.join("token");
+            let file = std::path::absolute(&file).unwrap_or(file);
+            let stored = Some((token.to_owned(), file));
             let given = self.front.tokens.load().given.clone();
             self.front.tokens.store(Arc::new(Tokens { given, stored }));
         }

@@ -212,7 +212,7 @@ const MARK_BYTES_MAX: usize = ROLLOUTS_MAX * 96;
 const SMALL_BYTES_MAX: usize = 4_096;
 const LOCK: &str = "lock";
 const MARK: &str = "clean";
-const ROLLOUTS: &str = "rollouts";
+pub(super) const ROLLOUTS: &str = "rollouts";
 const TOKEN: &str = "token";
 const RANDOM: &str = "/dev/urandom";
 

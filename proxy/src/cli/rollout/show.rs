@@ -155,9 +155,12 @@ fn facts(view: &View, now_ms: u64, paint: Paint) -> Vec<Vec<String>> {
     rows
 }
 
+/// A score that says something: 1 is what no evidence has.
+const LOUD: f64 = 2.0;
+
 /// Which kinds of events the score comes from.
 fn kinds(view: &View) -> String {
-    let loud = view.evidence.by_kind.iter().filter(|(_, score)| *score >= 1.0);
+    let loud = view.evidence.by_kind.iter().filter(|(_, score)| *score >= LOUD);
     let loud: Vec<String> = loud.map(|(kind, score)| format!("{kind} {}", figure(*score))).collect();
     if loud.is_empty() { String::new() } else { format!(" ({})", loud.join(", ")) }
 }
