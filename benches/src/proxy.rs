@@ -23,6 +23,22 @@ pub fn config(dtab: &str, http1: SocketAddr, grpc: SocketAddr) -> String {
     )
 }
 
+/// The same with a rollout of `hello` whose canary, `other`, gets half of the requests for as long as anything runs.
+pub fn with_rollout(config: &str) -> String {
+    format!(
+        "{config}\
+         storage: {{kind: memory}}\n\
+         rollouts:\n\
+         - name: hello\n  \
+           router: gateway\n  \
+           path: /host/hello\n  \
+           primary: /#/clusters/hello\n  \
+           canary: /#/clusters/other\n  \
+           pace: evidence\n  \
+           analysis: {{interval: 10m, threshold: 5, stepWeights: [50]}}\n"
+    )
+}
+
 /// A proxy that serves, and where.
 #[derive(Debug)]
 pub struct Proxy {
