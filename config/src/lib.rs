@@ -38,6 +38,50 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Rollouts
+//!
+//! A rollout owns one dentry of a router and moves its traffic from a *primary* to a *canary*. Its `analysis` is Flagger's
+//! block, with the same keys; shares are percents, with up to four decimals under `pace: evidence`:
+//!
+//! ```
+//! use serin_config::{Config, Source};
+//! use serin_rollout::Pace;
+//!
+//! let source = Source::new("serin.yaml", r#"
+//! clusters: {world-v1: {endpoints: ["127.0.0.1:8081"]}, world-v2: {endpoints: ["127.0.0.1:8082"]}}
+//! routers:
+//! - label: gateway
+//!   servers: [{port: 4140}]
+//!   dtab: /srv => /#/clusters ; /host => /srv ; /svc => /host
+//!
+//! rollouts:
+//! - name: world
+//!   router: gateway
+//!   path: /host/world                      # the dentry it owns: no wildcards, and some dentry leads to it
+//!   primary: /srv/world-v1
+//!   canary: /srv/world-v2
+//!   pace: evidence                         # or interval: Flagger's clock, also what a block without `pace` means
+//!   guard: {alpha: 1%, errorBudget: 0.5%}  # on by default; percentages have their sign
+//!   analysis:
+//!     interval: 10s                        # the least time at a step
+//!     stepWeights: [0.5, 5, 25, 50]
+//!     metrics:
+//!     - {name: request-duration, thresholdRange: {max: 500}}
+//!
+//! storage: {kind: file, dir: state}        # required: what was promoted and rolled back is kept
+//! "#);
+//! let (config, _) = Config::parse(&source)?;
+//!
+//! let Pace::Evidence(policy) = &config.rollouts[0].pace else { panic!("not by evidence") };
+//! let steps: Vec<String> = policy.settings().steps.iter().map(ToString::to_string).collect();
+//! assert_eq!(steps, ["0.5%", "5%", "25%", "50%"]);
+//! assert_eq!(config.rollouts[0].revision.as_str(), "/srv/world-v2");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Beside them stand `metricTemplates` and `alertProviders`, which rollouts refer to by name. Secrets do not stand in the
+//! file: `{env: NAME}` and `{file: path}` say where they are.
+//!
 //! # Mistakes
 //!
 //! All of them are reported, each at its place, also inside of a dtab in any style of YAML text:

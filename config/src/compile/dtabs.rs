@@ -77,9 +77,9 @@ pub(super) fn dtab(cx: &Cx<'_>, node: &Node<'_>, known: &Known<'_>, below: Optio
 pub(super) fn name_problem(
     name: &Path,
     known: &Known<'_>,
-    dtab: &Dtab,
+    rewrites: Rewrites,
 ) -> Option<(&'static str, String, Option<String>)> {
-    leaf_problem(name, known, Rewrites::of(std::iter::once(dtab)))
+    leaf_problem(name, known, rewrites)
 }
 
 /// The language's own hint; its word `simple` is explained, because nobody knows it.
@@ -90,13 +90,13 @@ fn syntax_help(error: &SyntaxError) -> Option<String> {
 
 /// Whether dentries answer for names under `/#` or `/$`: they are asked before any namer, so such names need none.
 #[derive(Clone, Copy, Default)]
-struct Rewrites {
+pub(super) struct Rewrites {
     namers: bool,
     builtins: bool,
 }
 
 impl Rewrites {
-    fn of<'d>(dtabs: impl Iterator<Item = &'d Dtab>) -> Rewrites {
+    pub(super) fn of<'d>(dtabs: impl Iterator<Item = &'d Dtab>) -> Rewrites {
         let mut rewrites = Rewrites::default();
         for dentry in dtabs.flat_map(|dtab| &dtab.0) {
             let first = dentry.prefix.elems().next();

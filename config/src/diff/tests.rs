@@ -83,6 +83,53 @@ fn everything_else_is_named_by_its_key() {
     check_diff(BEFORE, &after, &expected);
 }
 
+const ROLLOUTS: &str = "
+clusters: {a: {endpoints: []}, b: {endpoints: []}}
+routers: [{label: one, servers: [{port: 1}], dtab: /svc => /#/clusters}]
+metricTemplates:
+- {name: first, provider: {type: prometheus, address: 'http://p'}, query: up}
+- {name: errors, provider: {type: prometheus, address: 'http://p'}, query: up}
+alertProviders: [{name: team, type: slack, address: {env: U}}]
+storage: {kind: memory}
+rollouts:
+- name: web
+  router: one
+  path: /svc/web
+  primary: /#/clusters/a
+  canary: /#/clusters/b
+  pace: evidence
+  analysis: {interval: 10s, metrics: [{name: m, templateRef: {name: errors}, thresholdRange: {max: 1}}]}
+";
+
+#[test]
+fn rollouts_are_told_apart_by_name_and_key() {
+    let changes = [
+        ("name: web", "name: new", vec!["added rollouts.new", "removed rollouts.web"]),
+        ("canary: /#/clusters/b", "canary: /#/clusters/b\n  revision: x", vec!["changed rollouts.web.revision"]),
+        ("10s", "20s", vec!["changed rollouts.web.analysis"]),
+        ("pace: evidence", "pace: evidence\n  suspend: true", vec!["changed rollouts.web.suspend"]),
+        ("kind: memory", "kind: file, dir: x", vec!["changed storage"]),
+        ("env: U", "env: V", vec!["changed alertProviders team"]),
+        (
+            "name: first, provider: {type: prometheus, address: 'http://p'}, query: up",
+            "name: first, provider: {type: \
+          prometheus, address: 'http://q'}, query: up",
+            vec!["changed metricTemplates first"],
+        ),
+    ];
+    for (old, new, expected) in changes {
+        check_diff(ROLLOUTS, &ROLLOUTS.replace(old, new), &expected);
+    }
+}
+
+#[test]
+fn a_template_that_moves_in_its_list_changes_no_rollout() {
+    let first = "- {name: first, provider: {type: prometheus, address: 'http://p'}, query: up}\n";
+    check_diff(ROLLOUTS, &ROLLOUTS.replace(first, ""), &["removed metricTemplates first"]);
+    let other = ROLLOUTS.replace("{name: errors}", "{name: first}");
+    check_diff(ROLLOUTS, &other, &["changed rollouts.web.analysis"]);
+}
+
 #[test]
 fn the_list_of_changes_ends_at_its_limit() {
     let clusters = |count: usize| {

@@ -9,7 +9,7 @@ use crate::raw::{Cx, shown};
 use crate::source::Span;
 use crate::units::closest;
 
-use super::super::dtabs;
+use super::super::dtabs::{self, Rewrites};
 use super::arms::Arms;
 use super::one::Written;
 use super::{Names, World};
@@ -49,6 +49,7 @@ fn check_arms(cx: &Cx<'_>, one: &Written) {
 /// Everything of one router at once: its table is walked a few times, not once for each rollout.
 fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Written]) {
     let leads = Leads::new(router, rollouts);
+    let rewrites = Rewrites::of(std::iter::once(&router.dtab));
     let arms = Arms::new(world.known, router, rollouts);
     let by_prefix = by_prefix(&router.dtab, rollouts);
     for one in rollouts {
@@ -64,12 +65,12 @@ fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Wr
                 let message = format!("`{key}` begins with the rollout's own `path`: looking it up would never end");
                 let round = Diagnostic::error("rollout/loop", span, message).related(one.path, "the path");
                 cx.push(round.help("name the version itself: `/srv/world-v2` or `/#/clusters/world-v2`"));
-            } else if !leads.anywhere && !check_name(cx, world, router, arm, span) {
+            } else if !leads.anywhere && !check_name(cx, world, rewrites, arm, span) {
                 arms.check(cx, key, arm, span);
             }
         }
         for leaf in rollout.fallback.leaves() {
-            check_name(cx, world, router, leaf, one.fallback.unwrap_or(one.path));
+            check_name(cx, world, rewrites, leaf, one.fallback.unwrap_or(one.path));
         }
         check_dentries(cx, one, by_prefix.get(&rollout.path).map_or(&[], Vec::as_slice));
         check_split_rule(cx, router, one);
@@ -77,8 +78,8 @@ fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Wr
 }
 
 /// A name as it stands; `true` if it is wrong.
-fn check_name(cx: &Cx<'_>, world: &World<'_>, router: &Router, name: &Path, span: Span) -> bool {
-    let problem = dtabs::name_problem(name, world.known, &router.dtab);
+fn check_name(cx: &Cx<'_>, world: &World<'_>, rewrites: Rewrites, name: &Path, span: Span) -> bool {
+    let problem = dtabs::name_problem(name, world.known, rewrites);
     let is_wrong = problem.is_some();
     if let Some((code, message, help)) = problem {
         cx.push(Diagnostic::error(code, span, message).maybe_help(help));
