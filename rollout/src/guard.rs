@@ -93,6 +93,8 @@ pub struct Guard {
     start_at: TimestampMs,
     block_at: TimestampMs,
     share: Ppm,
+    /// How many of the primary's requests were slow, as last told.
+    slow: Option<SlowShares>,
     routed: Routed,
     /// The primary's totals at the last look.
     traffic_seen: ArmTotals,
@@ -123,6 +125,7 @@ impl Guard {
             start_at: now,
             block_at: now,
             share: Ppm::ZERO,
+            slow: None,
             routed: Routed { canary: from.canary.routed, primary: from.primary.routed },
             traffic_seen: from.primary,
             from,
@@ -145,22 +148,34 @@ impl Guard {
 
     /// The canary's share is `share` from now on: a new block, and a new start. `slow`: where the primary's history is
     /// long enough (1000 requests in five minutes), how many of its requests were slow; kept for the block.
+    ///
+    /// With all traffic on the canary nothing says whether everything is slower now or the canary is: then only an arm
+    /// that leaves at least a quarter of its requests waiting past the primary's p99 is to blame, as one that hangs does.
     pub fn step(&mut self, share: Ppm, slow: Option<SlowShares>, now: TimestampMs) {
         for kind in Kind::ALL {
             self.kinds[kind.index()].next_block(now, share, self.routed);
         }
         let budget = self.budget_at(share);
         self.kinds[Kind::Failure.index()].set_rule(rule(&self.policy, Kind::Failure, Some(budget)));
-        if let Some(slow) = slow {
-            for (kind, share) in [(Kind::Slow50, slow.slow50), (Kind::Slow90, slow.slow90), (Kind::Slow99, slow.slow99)]
-            {
+        self.slow = slow.or(self.slow);
+        if let Some(slow) = self.slow {
+            let paired = share < Ppm::WHOLE;
+            let slow99 = if paired { slow.slow99 } else { slow.slow99.max(UNPAIRED_SLOW99) };
+            for (kind, share) in [(Kind::Slow50, slow.slow50), (Kind::Slow90, slow.slow90), (Kind::Slow99, slow99)] {
                 self.kinds[kind.index()].set_rule(rule(&self.policy, kind, Some(share)));
-                self.on[kind.index()] = self.policy.stake(kind) > 0.0;
+                let seen = paired || kind == Kind::Slow99;
+                self.on[kind.index()] = seen && self.policy.stake(kind) > 0.0;
             }
         }
         self.share = share;
         self.block_at = now;
         self.start(now);
+    }
+
+    /// Whether the primary's history was long enough at some step: from then on slow requests count.
+    #[must_use]
+    pub fn sees_slow(&self) -> bool {
+        self.slow.is_some()
     }
 
     /// Takes one event, or `times` events that are equal but for what nobody asks.
@@ -331,6 +346,8 @@ const UNPAIRED_MARGIN: f64 = 2.0;
 /// Failures the primary is given for nothing, as few requests say little.
 const UNPAIRED_FAILURES_EXTRA: u64 = 3;
 const UNPAIRED_RATE_MAX: f64 = 0.5;
+/// Without a primary beside it, so many requests of a canary may be slower than the primary's p99 was.
+const UNPAIRED_SLOW99: Ppm = Ppm::clamped(200_000);
 const SLOW_MIN: f64 = 0.000_1;
 const SLOW_MAX: f64 = 0.9;
 

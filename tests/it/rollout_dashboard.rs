@@ -23,7 +23,7 @@ fn queries() -> Vec<String> {
     collect(&serde_json::from_str(&text).unwrap(), &mut found);
     let fill = |query: String| {
         let all = ["$rollout", "$instance", "$router"].iter().fold(query, |query, name| query.replace(name, ".*"));
-        all.replace("$__rate_interval", "5s")
+        all.replace("$__rate_interval", "60s")
     };
     found.into_iter().map(fill).collect()
 }

@@ -1,8 +1,12 @@
 //! The life of a rollout from outside: real requests, a real file, the admin server's word for where it stands.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::support::rollouts::{Users, act, failing, hanging, rollout, steps, until, until_phase, view, with_storage};
+use super::support::upstream::reply;
 use super::support::{Serin, Setup, Upstream, eventually};
 
 /// Answered by the origin that says so.
@@ -91,14 +95,17 @@ fn a_canary_that_hangs_is_out_without_waiting_for_a_timeout() {
 
 #[test]
 fn a_paused_canary_stays_where_it_is_and_is_guarded() {
-    let (v1, v2) = (named("v1"), failing(0));
+    let broken = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&broken);
+    let status = move || if seen.load(Ordering::Relaxed) { 500 } else { 200 };
+    let (v1, v2) = (named("v1"), Upstream::reply(move |_| reply(status(), &[], "")));
     let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
     let users = Users::start(&serin, 2);
     until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
     assert_eq!(act(&serin, "pause", json!({})).status, 200);
     let paused = view(&serin);
     assert_eq!((&paused["paused"], &paused["weight_ppm"]), (&json!(true), &json!(100_000)));
-    drop(v2); // gone: nobody answers there any more
+    broken.store(true, Ordering::Relaxed);
     until_phase(&serin, "rolled-back");
     drop(users);
     check_all_from(&serin, "v1");

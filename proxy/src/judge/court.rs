@@ -373,9 +373,14 @@ impl Court {
     }
 
     fn answer(&mut self, name: &str, reply: Reply, answer: Result<(), CommandFailure>, now: u64) {
-        let answer = answer
-            .and_then(|()| self.seats.get(name).map(|seat| seat.view(now, self.memory)).ok_or(CommandFailure::Gone));
-        reply.send(answer.map(Arc::new));
+        if let Some(seat) = self.seats.get_mut(name) {
+            seat.stale = true;
+        }
+        // who asked finds it everywhere when the answer comes
+        self.show(now);
+        let views = self.shared.views.load();
+        let view = || views.iter().find(|view| &*view.name == name).cloned().ok_or(CommandFailure::Gone);
+        reply.send(answer.and_then(|()| view()));
     }
 
     /// Into the log, to who listens, and to alerts and hooks.

@@ -30,7 +30,8 @@ pub(crate) struct Counts {
     rates: Samples<[ArmTotals; 2]>,
     heads: Samples<[HeadTimes; 2]>,
     windows: Vec<Window>,
-    slow: Option<Slow>,
+    /// What the answers of each arm say of slowness. The primary's is in force.
+    slow: [Option<Slow>; 2],
     learned_at: Option<u64>,
     /// What the last five minutes' answers took, as last worked out: canary and primary, p50 and p99.
     quantiles_ms: [[Option<f64>; 2]; 2],
@@ -69,7 +70,7 @@ impl Counts {
             rates: Samples::over(RATE_WINDOW_MS),
             heads: Samples::over(SLOW_WINDOW_MS),
             windows: lengths.into_iter().map(window).collect(),
-            slow: None,
+            slow: [None; 2],
             learned_at: None,
             quantiles_ms: Default::default(),
         }
@@ -101,20 +102,24 @@ impl Counts {
         }
     }
 
-    /// Other arms: their counts begin at nothing.
-    pub(crate) fn clear(&mut self) {
+    /// Other arms: their counts begin at nothing. `primary`: the arm that the primary was before, if it was one of them.
+    /// Then its history tells what is slow until the new counts do.
+    pub(crate) fn rearm(&mut self, primary: Option<Arm>) {
         let windows: Vec<_> = self.windows.iter().map(|window| Duration::from_millis(window.length_ms)).collect();
-        *self = Self::new(windows.into_iter());
+        let slow = primary.and_then(|arm| self.slow[usize::from(arm == Arm::Primary)]);
+        *self = Self { slow: [None, slow], ..Self::new(windows.into_iter()) };
+        // what is counted before the first look belongs to the history as well
+        self.heads.push(0, Default::default);
     }
 
     /// What a look is told of slow requests.
     pub(crate) fn slow_shares(&self) -> Option<SlowShares> {
-        self.slow.map(|slow| slow.shares)
+        self.slow[1].map(|slow| slow.shares)
     }
 
     /// The ages that go with what the last look was told.
     pub(crate) fn slow_ages(&self) -> Option<[u64; 3]> {
-        self.slow.map(|slow| slow.ages_us)
+        self.slow[1].map(|slow| slow.ages_us)
     }
 
     /// A metric of ours over its window, or over the run where that is shorter.
@@ -181,17 +186,22 @@ impl Counts {
         let recent = [heads[0].since(&then[0]), heads[1].since(&then[1])];
         let ms = |us: Option<u64>| us.map(|us| us as f64 / 1000.0);
         self.quantiles_ms = [0, 1].map(|at| [ms(recent[at].quantile(0.5)), ms(recent[at].quantile(0.99))]);
-        let primary = &recent[1];
-        if primary.count() < SLOW_REQUESTS_MIN {
-            return; // what was known before is better than nothing
-        }
-        let edges = [primary.quantile(0.5), primary.quantile(0.9), primary.quantile(0.99)];
-        if let [Some(p50), Some(p90), Some(p99)] = edges {
-            let share = |edge: u64| -> Ppm { primary.share_above(edge) };
-            let shares = SlowShares { slow50: share(p50), slow90: share(p90), slow99: share(p99) };
-            self.slow = Some(Slow { ages_us: [p50, p90, p99], shares });
+        for (slow, recent) in self.slow.iter_mut().zip(&recent) {
+            // what was known before is better than nothing
+            *slow = slow_of(recent).or(*slow);
         }
     }
+}
+
+/// When an answer of this arm is slow, if it gave enough of them.
+fn slow_of(recent: &HeadTimes) -> Option<Slow> {
+    if recent.count() < SLOW_REQUESTS_MIN {
+        return None;
+    }
+    let [p50, p90, p99] = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?];
+    let share = |edge: u64| -> Ppm { recent.share_above(edge) };
+    let shares = SlowShares { slow50: share(p50), slow90: share(p90), slow99: share(p99) };
+    Some(Slow { ages_us: [p50, p90, p99], shares })
 }
 
 /// What the canary answered, and how fast: users and copies. It gets copies only while it gets no users.

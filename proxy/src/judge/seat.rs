@@ -355,7 +355,12 @@ impl Seat {
         };
         if self.evidence.as_ref().is_none_or(|before| before.id() != evidence.id()) {
             self.evidence = Some(Arc::clone(evidence));
-            self.counts.clear();
+            let known = self.linked.as_ref().and_then(|before| match &arms.primary {
+                primary if *primary == before.primary => Some(Arm::Primary),
+                primary if *primary == before.canary => Some(Arm::Canary),
+                _ => None,
+            });
+            self.counts.rearm(known);
         }
         self.linked = Some(arms.clone());
         if *arms != self.published.arms && self.published.arms == self.wanted().arms {

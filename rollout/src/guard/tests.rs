@@ -120,3 +120,27 @@ fn capital_goes_on_after_a_stop() {
     let resumed = again.look(&Traffic::default(), TimestampMs(0)).score;
     assert!((resumed - score).abs() < 0.5, "{score} {resumed}");
 }
+
+const SLOW: SlowShares =
+    SlowShares { slow50: Ppm::clamped(500_000), slow90: Ppm::clamped(100_000), slow99: Ppm::clamped(10_000) };
+
+/// The score after so many canary requests at this share, of which so many were slower than the primary's p50, p90, p99.
+fn slow_score(share: u32, requests: u64, slow: [u64; 3]) -> f64 {
+    let mut guard = Guard::new(GuardPolicy::default(), Traffic::default(), TimestampMs(0));
+    guard.step(Ppm::from_percent(share).unwrap(), Some(SLOW), TimestampMs(0));
+    for (kind, times) in [Kind::Slow50, Kind::Slow90, Kind::Slow99].into_iter().zip(slow) {
+        guard.observe(EventRecord { kind, ..failure(Arm::Canary, 1, share) }, times);
+    }
+    guard.look(&traffic(requests, 0), TimestampMs(2)).score
+}
+
+#[test]
+fn with_all_traffic_a_canary_that_is_slower_than_the_primary_was_is_not_to_blame() {
+    assert!(slow_score(50, 1_000, [900, 500, 150]) >= 100.0, "beside a primary it is");
+    assert!(slow_score(100, 1_000, [900, 500, 150]) < 5.0);
+}
+
+#[test]
+fn with_all_traffic_a_canary_that_hangs_is_to_blame() {
+    assert!(slow_score(100, 20, [20, 20, 20]) >= 100.0);
+}

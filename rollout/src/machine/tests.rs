@@ -22,6 +22,7 @@ struct Rig {
     answers: Vec<Answer>,
     readings: Vec<Reading>,
     told: Vec<Event>,
+    slow: Option<SlowShares>,
 }
 
 fn revision(name: &str) -> Revision {
@@ -49,6 +50,7 @@ impl Rig {
             answers: Vec::new(),
             readings: Vec::new(),
             told: Vec::new(),
+            slow: None,
         }
     }
 
@@ -77,7 +79,7 @@ impl Rig {
     }
 
     fn look(&mut self) -> Decision {
-        let look = Look { traffic: &self.traffic, canary_up: true, primary_up: true, slow: None };
+        let look = Look { traffic: &self.traffic, canary_up: true, primary_up: true, slow: self.slow };
         let decision = self.rollout.look(&look, self.now);
         self.told.extend(&decision.events);
         decision
@@ -475,4 +477,28 @@ fn the_guard_stands_beside_the_interval_unless_it_is_off() {
         rig.fail(30);
         assert_eq!(rig.rollout.state().phase, phase);
     }
+}
+
+#[test]
+fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
+    let mut rig = Rig::begun(Settings { steps: vec![percent(10)], ..Settings::default() });
+    let slow99 = |rig: &Rig| EventRecord {
+        arm: Arm::Canary,
+        share: percent(10),
+        routed_at: rig.now,
+        kind: Kind::Slow99,
+        key: None,
+        randomised: true,
+    };
+    let (early, share) = (slow99(&rig), |ppm| Ppm::clamped(ppm));
+    rig.rollout.observe(early, 20);
+    rig.look();
+    assert_eq!(rig.rollout.state().phase, Phase::Progressing, "nobody knows yet what is slow");
+    rig.slow = Some(SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000) });
+    rig.look();
+    rig.now = TimestampMs(rig.now.0 + 10);
+    let late = slow99(&rig);
+    rig.rollout.observe(late, 20);
+    rig.look();
+    assert_eq!(rig.rollout.state().phase, Phase::RolledBack);
 }
