@@ -172,12 +172,6 @@ impl Guard {
         self.start(now);
     }
 
-    /// Whether the primary's history was long enough at some step: from then on slow requests count.
-    #[must_use]
-    pub fn sees_slow(&self) -> bool {
-        self.slow.is_some()
-    }
-
     /// Takes one event, or `times` events that are equal but for what nobody asks.
     pub fn observe(&mut self, record: EventRecord, times: u64) {
         if !self.on[record.kind.index()] || times == 0 {

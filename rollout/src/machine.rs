@@ -445,11 +445,6 @@ impl Rollout {
 
     fn judge_now(&mut self, look: &Look<'_>, now: TimestampMs, told: &mut interval::Told) {
         let Some(guard) = &mut self.guard else { return };
-        let share = self.state.canary_share();
-        if look.slow.is_some() && !guard.sees_slow() && share > Ppm::ZERO {
-            // the primary has a history by now: slow requests count from here on
-            guard.step(share, look.slow, now);
-        }
         self.standing = guard.look(look.traffic, now);
         let Some(policy) = self.pace.guard().cloned() else { return };
         let settings = if let Pace::Evidence(policy) = &self.pace { Some(policy.clone()) } else { None };

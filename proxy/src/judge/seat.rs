@@ -202,10 +202,7 @@ impl Seat {
     /// enough in the middle of one, they begin there.
     fn slow(&self, evidence: &SplitEvidence) -> Option<SlowShares> {
         let weight = self.state.weight;
-        if !self.is_active() || !is_compared(weight) {
-            return self.counts.slow_shares().filter(|_| weight == Ppm::ZERO);
-        }
-        if evidence.slow().ages_us.is_none() {
+        if self.is_active() && weight > Ppm::ZERO && evidence.slow().ages_us.is_none() {
             evidence.set_slow(self.counts.slow_ages());
         }
         self.counts.slow_shares()
@@ -314,9 +311,11 @@ impl Seat {
             self.run_started_ms = None;
         }
         if let Some(evidence) = &self.evidence {
-            if active && state.weight != before.weight && is_compared(state.weight) {
+            let moved = active && state.weight != before.weight;
+            if moved && state.weight > Ppm::ZERO && state.weight < Ppm::WHOLE {
                 evidence.set_slow(self.counts.slow_ages());
-            } else if !active || !is_compared(state.weight) {
+            } else if !active || state.weight == Ppm::ZERO {
+                // with all of the traffic the ages of the last step hold: the primary learns no more
                 evidence.set_slow(None);
             }
         }
@@ -372,12 +371,6 @@ impl Seat {
     pub(crate) fn arm_paths(&self) -> [&Path; 2] {
         [&self.file.canary, &self.published.arms.primary]
     }
-}
-
-/// Are there requests on both sides? Without a primary beside it nobody can say whether a canary is slow or the machine:
-/// then only failures count.
-fn is_compared(share: Ppm) -> bool {
-    share > Ppm::ZERO && share < Ppm::WHOLE
 }
 
 /// Does this event say that the canary gets more?

@@ -114,7 +114,7 @@ fn a_primary_that_dies_later_is_no_reason_to_serve_the_canary() {
 }
 
 #[test]
-fn slow_requests_count_as_soon_as_the_primary_has_a_history_and_a_primary_is_there() {
+fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
     let mut stage = Stage::new(file(Settings { steps: vec![percent(50)], ..settings() }));
     stage.rps = 100;
     stage.until("start", 5, |stage| stage.share() > Ppm::ZERO);
@@ -124,5 +124,5 @@ fn slow_requests_count_as_soon_as_the_primary_has_a_history_and_a_primary_is_the
     assert_eq!(stage.share(), percent(50), "in the middle of the step");
     answered(stage.command(&Command::Resume)).unwrap();
     stage.until("all of the traffic", 600, |stage| stage.share() == Ppm::WHOLE);
-    assert_eq!(stage.evidence.slow().ages_us, None, "there is nobody to be slower than");
+    assert!(stage.evidence.slow().ages_us.is_some(), "one that hangs with all of the traffic is seen");
 }
