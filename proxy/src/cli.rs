@@ -24,10 +24,12 @@ Examples:
   serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
   serin validate serin.yaml        every mistake, with line and caret
   serin explain serin.yaml -H 'Host: world'
+  serin rollout watch world        a canary as it goes; also list, status, pause, promote, abort, undo, …
+  serin rollout simulate --canary 1% --baseline 0.1% --rps 100
 
 Variables:
   SERIN_ADMIN=ip:port              admin address, instead of the file's
-  SERIN_TOKEN=secret               opens all admin pages to peers that are not on loopback
+  SERIN_TOKEN=secret               opens all admin pages to others than loopback, and lets rollouts be changed
   SERIN_DNS=ip:port                DNS server, instead of the system's
   SERIN_LOG=filter                 info, debug, warn,serin=debug
   SERIN_LOG_FORMAT=auto|text|json  auto is text on a terminal";
