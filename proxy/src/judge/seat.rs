@@ -117,6 +117,8 @@ pub(crate) struct Seat {
     /// The state after the last input.
     state: State,
     pending: Option<Pending>,
+    /// Answers that wait for the journal, by ticket, and since when; what they are about is in force.
+    owed: Vec<(u64, u64, Reply)>,
     ticket: u64,
     /// What the journal got last.
     newest: Option<Entry>,

@@ -109,6 +109,7 @@ impl Seat {
             by_hand: Ppm::ZERO,
             state,
             pending: None,
+            owed: Vec::new(),
             ticket: 0,
             newest: None,
             seen: None,

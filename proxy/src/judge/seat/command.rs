@@ -8,14 +8,18 @@ use crate::judge::wanted::path_of;
 use crate::judge::{CommandFailure, Reply};
 
 impl Seat {
-    /// Does what a person asks. The answer comes when it is in force: for a raise after the journal has it.
+    /// Does what a person asks. The answer comes when it is in force and the journal has it, or cannot have it:
+    /// a fall is in force without it.
     pub(crate) fn command(&mut self, command: &Command, by: (&str, &str), reply: Reply, now: u64, acts: &mut Vec<Act>) {
         // what the workers counted until now belongs to what ran until now
         self.refresh(now, acts);
+        let written = self.ticket;
         match self.obey(command, by, now, acts) {
             Err(failure) => acts.push(Act::Answer(reply, Err(failure))),
             Ok(()) => match &mut self.pending {
                 Some(pending) => pending.replies.push(reply),
+                // in force already: but who was told so must find it after a stop as well
+                None if self.ticket > written => self.owed.push((self.ticket, now, reply)),
                 None => acts.push(Act::Answer(reply, Ok(()))),
             },
         }

@@ -22,10 +22,17 @@ impl Seat {
 
     /// The journal answered.
     pub(crate) fn written(&mut self, ticket: u64, result: Result<(), String>, now: u64, acts: &mut Vec<Act>) {
+        self.pay(|owed, _| owed <= ticket, acts);
         match result {
             Ok(()) => self.durable(ticket, now, acts),
             Err(why) => self.not_durable(ticket, why, now, acts),
         }
+    }
+
+    /// Answers those who wait for the journal with what is in force.
+    fn pay(&mut self, is_due: impl Fn(u64, u64) -> bool, acts: &mut Vec<Act>) {
+        let due = self.owed.extract_if(.., |(ticket, since, _)| is_due(*ticket, *since));
+        acts.extend(due.map(|(_, _, reply)| Act::Answer(reply, Ok(()))));
     }
 
     fn durable(&mut self, ticket: u64, now: u64, acts: &mut Vec<Act>) {
@@ -92,6 +99,7 @@ impl Seat {
 
     /// The rollout is no more: nobody waits for it any longer.
     pub(crate) fn leave(&mut self, now: u64, acts: &mut Vec<Act>) {
+        self.pay(|_, _| true, acts);
         if let Some(pending) = self.pending.take() {
             acts.extend(pending.replies.into_iter().map(|reply| Act::Answer(reply, Err(CommandFailure::Gone))));
         }
@@ -104,6 +112,7 @@ impl Seat {
 
     /// What time brings: a write that is not answered is given up, one that failed is tried again.
     pub(crate) fn mind_journal(&mut self, now: u64, acts: &mut Vec<Act>) {
+        self.pay(|_, since| now.saturating_sub(since) >= WRITE_MS_MAX, acts);
         if let Some(pending) = &self.pending
             && now.saturating_sub(pending.since_ms) >= WRITE_MS_MAX
         {
@@ -122,6 +131,7 @@ impl Seat {
     pub(crate) fn next_journal(&self) -> Option<u64> {
         let gives_up = self.pending.as_ref().map(|pending| pending.since_ms + WRITE_MS_MAX);
         let retries = (self.durability != Durability::Good).then_some(self.retry_at);
-        gives_up.into_iter().chain(retries).min()
+        let owed = self.owed.iter().map(|(_, since, _)| since + WRITE_MS_MAX);
+        gives_up.into_iter().chain(retries).chain(owed).min()
     }
 }

@@ -94,8 +94,24 @@ fn a_persons_fall_waits_for_nothing() {
     let mut stage = Stage::new(file(settings()));
     stage.until("the second step", 60, |stage| stage.share() == percent(5));
     stage.disk = Disk::Hung;
-    answered(stage.command(&Command::Abort)).unwrap();
+    let mut asked = stage.command(&Command::Abort);
     assert_eq!(stage.share(), Ppm::ZERO);
+    check_silent(&mut asked); // the answer says that it survives a stop, too
+    stage.heal();
+    answered(asked).unwrap();
+}
+
+#[test]
+fn a_persons_fall_is_answered_by_a_full_disk_and_a_hanging_one() {
+    for disk in [Disk::Full, Disk::Hung] {
+        let mut stage = Stage::new(file(settings()));
+        stage.until("the second step", 60, |stage| stage.share() == percent(5));
+        stage.disk = disk;
+        let asked = stage.command(&Command::Abort);
+        stage.run(WRITE_MS_MAX + 100);
+        answered(asked).unwrap();
+        assert_eq!(stage.share(), Ppm::ZERO);
+    }
 }
 
 #[test]
