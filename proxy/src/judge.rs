@@ -41,6 +41,7 @@ mod story;
 pub mod view;
 mod wanted;
 
+pub(crate) use seat::is_other_traffic;
 pub use seat::{LOOK_MS, Opening};
 pub use view::{ArmView, EvidenceView, Told, View};
 

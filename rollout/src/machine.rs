@@ -290,7 +290,7 @@ impl Rollout {
     }
 
     /// Runs one input to its decision, and checks that what must hold holds.
-    fn run(&mut self, now: TimestampMs, input: impl FnOnce(&mut Rollout, &mut interval::Told)) -> Decision {
+    pub(crate) fn run(&mut self, now: TimestampMs, input: impl FnOnce(&mut Rollout, &mut interval::Told)) -> Decision {
         let before = self.state.clone();
         let was_paused = self.paused;
         let mut told = interval::Told::default();

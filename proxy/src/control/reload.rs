@@ -134,6 +134,7 @@ impl Engine {
         self.retiring = clusters.len() > config.clusters.len() || namers.len() > config.namers.len();
         let names = self.resolver.configure(&clusters, &namers, &config.egress);
         let openings = self.journals.openings(&config, Some(&before));
+        rollouts::start_over(&self.facts.world, &before, &config);
         // what a journal says of a rollout holds from its first request on
         for (name, routing) in rollouts::routings(&config, &openings) {
             self.facts.world.publish_routing(&name, Some(&routing));

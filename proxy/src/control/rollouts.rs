@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serin_config::model::{Config, Storage};
-use serin_rollout::TimestampMs;
+use serin_rollout::{Ppm, TimestampMs};
 
 use crate::admin::Tokens;
 use crate::clock;
-use crate::judge::{Adoption, Judge, Opening};
+use crate::judge::{Adoption, Judge, Opening, is_other_traffic};
 use crate::outside::Outside;
-use crate::snapshot::Routings;
+use crate::snapshot::{Routing, Routings, World};
 use crate::storage::{HistoryReader, Scribe, StorageError, Store};
 
 /// The storage in use, from the first configuration on that has rollouts until the end of the process.
@@ -124,4 +124,17 @@ impl Journals {
 pub(super) fn routings(config: &Config, openings: &Openings) -> Routings {
     let files = config.rollouts.iter().filter_map(|file| openings.get_key_value(file.name.as_str()).zip(Some(file)));
     files.map(|((name, opening), file)| (Arc::clone(name), opening.routing(file))).collect()
+}
+
+/// A share that was given for other traffic means nothing for what the file gives a rollout now: the canary has nothing
+/// before the judge has heard of it. What was promoted keeps serving.
+pub(super) fn start_over(world: &World, before: &Config, now: &Config) {
+    for file in &now.rollouts {
+        let other = before.rollouts.iter().any(|one| one.name == file.name && is_other_traffic(one, file));
+        let routings = world.routings();
+        let Some((name, routing)) = routings.get_key_value(file.name.as_str()).filter(|_| other) else { continue };
+        if routing.proven != routing.arms.canary {
+            world.publish_routing(name, Some(&Routing { share: Ppm::ZERO, mirrored: false, ..routing.clone() }));
+        }
+    }
 }

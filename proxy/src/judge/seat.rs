@@ -27,6 +27,7 @@ mod show;
 mod tick;
 
 pub use adopt::Opening;
+pub(crate) use adopt::is_other_traffic;
 
 /// The longest time between two looks at a rollout under way, milliseconds.
 pub const LOOK_MS: u64 = 50;
@@ -112,8 +113,6 @@ pub(crate) struct Seat {
     linked: Option<Arms>,
     /// What the world got last.
     pub(crate) published: Routing,
-    /// The canary's share that a person set, where nothing else moves it.
-    by_hand: Ppm,
     /// The state after the last input.
     state: State,
     pending: Option<Pending>,
@@ -284,18 +283,23 @@ impl Seat {
 
     /// What the state asks for, as far as this process may move anything.
     fn wanted(&self) -> Routing {
-        let mut routing = wanted::routing(&self.file, self.rollout.state(), Some(&self.published));
-        if self.file.judge == Mode::DryRun {
-            let before = &self.published;
-            if before.origin == routing.origin {
-                routing.proven = before.proven.clone();
-                let primary =
-                    if before.proven == self.file.canary { before.arms.primary.clone() } else { before.proven.clone() };
-                routing.arms = Arms { primary, canary: self.file.canary.clone() };
-            }
-            (routing.share, routing.mirrored) = (self.by_hand, false);
+        let rollout = &self.rollout;
+        wanted::routing(&self.file, rollout.state(), rollout.rolled_back(), Some(&self.published))
+    }
+
+    /// What the state asks for although nothing was decided: the file names other things than before.
+    fn reconcile(&mut self, now: u64, acts: &mut Vec<Act>) {
+        let wanted = self.wanted();
+        if wanted == self.published {
+            return;
         }
-        routing
+        if !is_raise(&self.published, &wanted) {
+            self.publish(wanted, now, acts);
+        } else if self.pending.is_none() && self.durability == Durability::Good {
+            let entries = vec![self.rollout.checkpoint(TimestampMs(now))];
+            let outcome = Outcome { entries, stories: Vec::new(), post: Vec::new() };
+            self.raise(wanted, self.state.clone(), outcome, now, acts);
+        }
     }
 
     /// A new run has counts of its own; a new step has ages of its own.

@@ -18,14 +18,36 @@ pub(crate) fn revision_of(path: &Path) -> Option<Revision> {
 }
 
 /// The routing that `state` asks for. `before`: what was asked for last. A state that was made for another canary, or
-/// another primary of the file, asks for nothing: the next tick brings it up to date.
-pub(crate) fn routing(file: &model::Rollout, state: &State, before: Option<&Routing>) -> Routing {
+/// another primary of the file, asks for nothing: the next tick brings it up to date. What was promoted last serves
+/// wherever the file names it again, whatever ran in between; `failed`: what the last run rolled back.
+pub(crate) fn routing(
+    file: &model::Rollout,
+    state: &State,
+    failed: Option<&Revision>,
+    before: Option<&Routing>,
+) -> Routing {
     let origin = state.origin.as_ref().and_then(path_of).unwrap_or_else(|| file.primary.clone());
     let proven = state.proven().and_then(path_of).unwrap_or_else(|| origin.clone());
     let arms = arms(file, &origin, &proven, before);
-    let current = state.applied.as_ref().and_then(path_of).as_ref() == Some(&file.canary) && origin == file.primary;
-    let (share, mirrored) = if current { (state.canary_share(), state.mirrored) } else { (Ppm::ZERO, false) };
+    let holders = [&state.applied, &state.serving].into_iter().flatten();
+    let holders = holders.filter(|revision| path_of(revision).as_ref() == Some(&file.canary));
+    let current = state.applied.as_ref().and_then(path_of).as_ref() == Some(&file.canary);
+    let (share, mirrored) = if origin != file.primary {
+        (Ppm::ZERO, false)
+    } else if serves_again(file, state, failed) {
+        (Ppm::WHOLE, false)
+    } else {
+        let share = holders.map(|revision| state.share_of(revision)).max().unwrap_or(Ppm::ZERO);
+        (share, current && state.mirrored && state.dry.is_none())
+    };
     Routing { origin, proven, arms, share, mirrored }
+}
+
+/// Does the file name what was promoted last, and is it not just what runs, or what was rolled back, by a person's word?
+fn serves_again(file: &model::Rollout, state: &State, failed: Option<&Revision>) -> bool {
+    let is_applied = state.applied.as_ref() == Some(&file.revision);
+    let is_tried_again = is_applied && (state.phase.is_active() || failed == Some(&file.revision));
+    state.promoted.as_ref() == Some(&file.revision) && state.dry.is_none() && !is_tried_again
 }
 
 /// Between which names the share holds. A promotion changes no name, so that taking it back needs none either: the

@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::interval;
-use crate::machine::Rollout;
+use crate::machine::{Decision, Rollout};
 use crate::state::Phase;
 use crate::{Ppm, TimestampMs};
 
@@ -66,6 +66,16 @@ impl Rollout {
                 self.state.applied.clone_from(&self.state.promoted);
             }
         }
+    }
+
+    /// A run under way begins again from nothing: what was routed by its weight until now was other traffic.
+    pub fn begin_anew(&mut self, now: TimestampMs) -> Decision {
+        self.run(now, |rollout, told| {
+            if rollout.state.phase.is_active() {
+                rollout.begin_again(now, told);
+                rollout.state.dry = rollout.state.dry.map(|_| Ppm::ZERO);
+            }
+        })
     }
 
     /// The same canary, from the beginning.

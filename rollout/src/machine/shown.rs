@@ -4,7 +4,7 @@ use crate::event::{Gate, Hold};
 use crate::guard::Standing;
 use crate::machine::{Pace, Rollout};
 use crate::plan::{Hook, Metric};
-use crate::state::{Phase, State};
+use crate::state::{Phase, Revision, State};
 use crate::{Ppm, TimestampMs};
 
 impl Rollout {
@@ -58,6 +58,13 @@ impl Rollout {
     #[must_use]
     pub fn can_undo(&self) -> bool {
         self.state.phase.is_end() && self.ended.is_some()
+    }
+
+    /// What the last run rolled back; `None`: it ended otherwise, or goes on, or nobody knows any more.
+    #[must_use]
+    pub fn rolled_back(&self) -> Option<&Revision> {
+        let ended = self.ended.as_ref().filter(|_| self.state.phase == Phase::RolledBack);
+        ended.and_then(|ended| ended.applied.as_ref())
     }
 
     /// When this run began, or when this process took it up. `None`: nothing runs.

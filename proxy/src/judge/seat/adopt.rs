@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serin_config::model::{self, MetricSource as Source};
-use serin_rollout::{Phase, Ppm, Rollout, State, TimestampMs};
+use serin_rollout::{Phase, Rollout, State, TimestampMs};
 
 use super::{Act, Durability, Seat};
 use crate::judge::own::Counts;
@@ -64,18 +64,8 @@ impl Opening {
 
     /// What the world gets before the first structure is made.
     pub fn routing(&self, file: &model::Rollout) -> Routing {
-        match file.judge {
-            model::Judge::Here => wanted::routing(file, self.rollout.state(), None),
-            // what moves nothing starts from what the file says
-            model::Judge::DryRun => unmoved(file),
-            model::Judge::Off => wanted::routing(file, self.rollout.state(), None),
-        }
+        wanted::routing(file, self.rollout.state(), self.rollout.rolled_back(), None)
     }
-}
-
-/// Everything to the file's primary.
-fn unmoved(file: &model::Rollout) -> Routing {
-    wanted::routing(file, &first_state(file), None)
 }
 
 /// Nothing has happened: the file's primary is what was promoted last.
@@ -95,7 +85,8 @@ impl Seat {
     /// Takes a rollout that is new here.
     pub(crate) fn new(file: Arc<model::Rollout>, opening: Opening, now: u64, acts: &mut Vec<Act>) -> Self {
         let published = opening.routing(&file);
-        let Opening { rollout, fresh, moved, notes } = opening;
+        let Opening { mut rollout, fresh, moved, notes } = opening;
+        rollout.set_dry(file.judge == model::Judge::DryRun);
         let state = rollout.state().clone();
         let mut seat = Self {
             name: file.name.as_str().into(),
@@ -106,7 +97,6 @@ impl Seat {
             evidence: None,
             linked: None,
             published: published.clone(),
-            by_hand: Ppm::ZERO,
             state,
             pending: None,
             owed: Vec::new(),
@@ -156,35 +146,19 @@ impl Seat {
         self.round = Round::default();
         self.round.hurry(now);
         self.stale = true;
-        if before.judge != file.judge {
-            self.change_mode(before.judge, now, acts);
+        self.rollout.set_dry(file.judge == model::Judge::DryRun);
+        if is_other_traffic(&before, &file) {
+            let decision = self.rollout.begin_anew(TimestampMs(now));
+            self.settle(decision, None, now, acts);
         }
-        if before.canary != file.canary || before.primary != file.primary || before.judge != file.judge {
-            let wanted = self.wanted();
-            if wanted != self.published && !wanted::is_raise(&self.published, &wanted) {
-                self.publish(wanted, now, acts);
-            }
-        }
+        self.reconcile(now, acts);
     }
+}
 
-    /// What moved without traffic must not move traffic at once: it begins again.
-    fn change_mode(&mut self, before: model::Judge, now: u64, acts: &mut Vec<Act>) {
-        use model::Judge::{DryRun, Here, Off};
-        match (before, self.file.judge) {
-            (Here | Off, DryRun) => self.by_hand = self.published.share,
-            (DryRun, Here | Off) => {
-                let routed = self.by_hand;
-                let state = State { weight: routed, ..self.rollout.state().clone() };
-                let pace = self.rollout.pace().clone();
-                let state = if routed == Ppm::ZERO { first_state(&self.file) } else { state };
-                self.rollout = Rollout::new(pace, state, TimestampMs(now));
-                self.state = self.rollout.state().clone();
-                let entry = self.rollout.checkpoint(TimestampMs(now));
-                self.write(vec![entry], acts);
-            }
-            _ => {}
-        }
-    }
+/// Would the same share be other requests, or all of them? Then it was given for something else.
+pub(crate) fn is_other_traffic(before: &model::Rollout, now: &model::Rollout) -> bool {
+    let kind = |file: &model::Rollout| std::mem::discriminant(&file.strategy);
+    before.path != now.path || before.router != now.router || kind(before) != kind(now)
 }
 
 fn own_windows(file: &model::Rollout) -> impl Iterator<Item = std::time::Duration> + '_ {

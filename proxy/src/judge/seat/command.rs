@@ -1,7 +1,7 @@
 //! What people ask.
 
 use serin_config::model::Judge as Mode;
-use serin_rollout::{Command, Ppm, Readiness, Tick, TimestampMs};
+use serin_rollout::{Command, Readiness, Tick, TimestampMs};
 
 use super::{Act, Seat, is_for_followers};
 use crate::judge::wanted::path_of;
@@ -38,18 +38,7 @@ impl Seat {
             return Err(CommandFailure::NotInFile { canary: self.file.revision.to_string() });
         }
         match self.file.judge {
-            Mode::Here => self.pass_on(command, by, now, acts),
-            Mode::DryRun => {
-                let by_hand = match command {
-                    Command::SetWeight(share) => Some(*share),
-                    Command::Abort => Some(Ppm::ZERO),
-                    Command::Promote => Some(Ppm::WHOLE),
-                    _ => None,
-                };
-                let before = self.by_hand;
-                self.by_hand = by_hand.unwrap_or(before);
-                self.pass_on(command, by, now, acts).inspect_err(|_| self.by_hand = before)
-            }
+            Mode::Here | Mode::DryRun => self.pass_on(command, by, now, acts),
             Mode::Off if is_for_followers(command) => self.follow(command, by, now, acts),
             Mode::Off => Err(CommandFailure::NotHere),
         }

@@ -34,7 +34,7 @@ impl Seat {
             },
             phase: state.phase.to_string(),
             weight_ppm: self.published.share.get(),
-            dry_weight_ppm: dry.then(|| state.canary_share().get()),
+            dry_weight_ppm: dry.then(|| state.weight.get()),
             mirrored: self.published.mirrored,
             paused: self.rollout.is_paused(),
             suspended: file.suspend,

@@ -15,6 +15,7 @@ mod asking;
 mod durable;
 mod laws;
 mod running;
+mod turned;
 
 const V1: &str = "/#/clusters/v1";
 const V2: &str = "/#/clusters/v2";
@@ -187,7 +188,7 @@ impl Stage {
     fn check_published(&self, to: &Routing) {
         let Some((_, from)) = self.published.last() else { return };
         if is_raise(from, to) {
-            let durable = self.durable.last().map_or(Ppm::ZERO, State::canary_share);
+            let durable = self.durable.last().map_or(Ppm::ZERO, |state| durable_share(state, &to.arms.canary));
             assert!(to.share <= durable, "published {} while {durable} is durable", to.share);
         }
     }
@@ -289,6 +290,12 @@ impl Stage {
         self.seat.take_file(Arc::new(file), self.now, &mut acts);
         self.perform(acts);
     }
+}
+
+/// What this state allows a name: all, if it was promoted last.
+fn durable_share(state: &State, canary: &Path) -> Ppm {
+    let promoted = state.promoted.as_ref().and_then(wanted::path_of);
+    if promoted.as_ref() == Some(canary) { Ppm::WHOLE } else { state.canary_share() }
 }
 
 /// What was answered to a command; it must have been.

@@ -32,6 +32,7 @@ impl Seat {
         }
         if self.round.is_complete(now) {
             self.tick(presence, now, acts);
+            self.reconcile(now, acts);
             self.round.end(story::interval_ms(&self.file.pace), now);
         }
     }

@@ -24,7 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_u8..3).prop_map(Step::Disk),
         1 => Just(Step::Heal),
         4 => (0_u8..7, 0_u8..=100).prop_map(|(which, weight)| Step::Command(which, weight)),
-        1 => (0_u8..5).prop_map(Step::File),
+        1 => (0_u8..7).prop_map(Step::File),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(canary, primary)| Step::Presence(canary, primary)),
         1 => any::<bool>().prop_map(Step::Restart),
     ]
@@ -50,6 +50,8 @@ fn other_file(which: u8) -> model::Rollout {
         1 => file(Settings { steps: [3, 30].map(percent).to_vec(), ..settings() }),
         2 => model::Rollout { canary: path(V3), revision: V3.parse().unwrap(), ..file(settings()) },
         3 => model::Rollout { primary: path(V3), ..file(settings()) },
+        4 => model::Rollout { path: path("/host/other"), ..file(settings()) },
+        5 => model::Rollout { judge: Mode::DryRun, ..file(settings()) },
         _ => model::Rollout { revision: format!("{V2}@next").parse().unwrap(), ..file(settings()) },
     }
 }
@@ -90,7 +92,8 @@ impl Stage {
     /// Another process comes up with what is on the disk.
     fn restart(&mut self, clean: bool) {
         let file = (*self.seat.file).clone();
-        let before = self.durable.last().map(State::canary_share);
+        let share = |state: &State| durable_share(state, &file.canary);
+        let before = self.durable.last().map(share);
         let mut last = self.seat.newest.clone();
         if clean && self.disk == Disk::Good {
             last = self.seat.last_words(TimestampMs(self.now)).or(last);
@@ -105,9 +108,9 @@ impl Stage {
             clean: clean && self.disk == Disk::Good,
             ..Recovered::default()
         };
-        let mut again = Stage::recovered(file, &recovered);
+        let mut again = Stage::recovered(file.clone(), &recovered);
         if let Some(before) = before {
-            let durable = recovered.last.as_ref().map_or(before, |last| last.state.canary_share());
+            let durable = recovered.last.as_ref().map_or(before, |last| share(&last.state));
             assert!(again.share() <= durable, "a restart raised the share");
         }
         (again.fails, again.presence, again.disk) = (self.fails, self.presence, Disk::Good);
@@ -124,7 +127,9 @@ impl Stage {
         if let Some(pending) = &self.seat.pending {
             assert!(is_raise(&self.seat.published, &pending.routing));
         }
-        if self.seat.rollout.state().phase == Phase::RolledBack && self.seat.published.proven != self.seat.file.canary {
+        let state = self.seat.rollout.state();
+        let moves = state.dry.is_none() && self.seat.published.proven != self.seat.file.canary;
+        if state.phase == Phase::RolledBack && moves {
             assert_eq!(self.share(), Ppm::ZERO);
         }
     }
