@@ -112,7 +112,7 @@ impl Court {
 
     /// One turn: who has something to do does it.
     pub(super) fn pass(&mut self, now: u64) {
-        self.relink();
+        self.relink(now);
         if self.seats.is_empty() && !self.stale {
             self.doors.records.drain(&mut |_, _, _| {});
             return;
@@ -205,7 +205,7 @@ impl Court {
             self.adopt_one(&name, file, openings.remove(&*name), now);
         }
         self.structure = None;
-        self.relink();
+        self.relink(now);
         self.stale = true;
     }
 
@@ -245,23 +245,27 @@ impl Court {
     }
 
     /// Finds the splits of the structure in force.
-    fn relink(&mut self) {
+    fn relink(&mut self, now: u64) {
         let structure = Arc::clone(&self.doors.world.load().structure);
         if self.structure.as_ref().is_some_and(|known| Arc::ptr_eq(known, &structure)) {
             return;
         }
         self.owners.clear();
-        let mut acts = Vec::new();
+        let mut all = Vec::new();
         for (name, seat) in &mut self.seats {
+            let mut acts = Vec::new();
             let split = structure.rollout(name).map(|(_, split)| split);
             if let Some(split) = split {
                 self.owners.insert(split.evidence.id(), Arc::clone(name));
             }
-            seat.link(split.map(|split| (&split.arms, &split.evidence)), &mut acts);
+            seat.link(split.map(|split| (&split.arms, &split.evidence)), now, &mut acts);
+            if !acts.is_empty() {
+                all.push((Arc::clone(name), acts));
+            }
         }
         self.structure = Some(structure);
-        if acts.iter().any(|act| matches!(act, Act::Assemble)) {
-            (self.doors.assemble)();
+        for (name, acts) in all {
+            self.perform(&name, acts, now);
         }
     }
 

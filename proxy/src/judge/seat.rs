@@ -353,7 +353,7 @@ impl Seat {
     }
 
     /// The split of the structure in force, or that it has none.
-    pub(crate) fn link(&mut self, split: Option<(&Arms, &Arc<SplitEvidence>)>, acts: &mut Vec<Act>) {
+    pub(crate) fn link(&mut self, split: Option<(&Arms, &Arc<SplitEvidence>)>, now: u64, acts: &mut Vec<Act>) {
         let Some((arms, evidence)) = split else {
             (self.linked, self.evidence) = (None, None);
             return;
@@ -366,6 +366,10 @@ impl Seat {
                 _ => None,
             });
             self.counts.rearm(known);
+            let counted = self.linked.is_some() && path_of_applied(&self.state).as_ref() == Some(&self.file.canary);
+            if counted && self.is_active() {
+                self.begin_anew(now, acts); // its counts were the other's
+            }
         }
         self.linked = Some(arms.clone());
         if *arms != self.published.arms && self.published.arms == self.wanted().arms {
@@ -373,10 +377,23 @@ impl Seat {
         }
     }
 
+    /// A run under way begins again from nothing.
+    fn begin_anew(&mut self, now: u64, acts: &mut Vec<Act>) {
+        self.seen = None;
+        let traffic = self.evidence.as_ref().map(|evidence| evidence.traffic()).unwrap_or_default();
+        let decision = self.rollout.begin_anew(&traffic, TimestampMs(now));
+        self.settle(decision, None, now, acts);
+    }
+
     /// The name that an arm of what is published leads to: canary, primary.
     pub(crate) fn arm_paths(&self) -> [&Path; 2] {
         [&self.file.canary, &self.published.arms.primary]
     }
+}
+
+/// The name of what runs, or ran last.
+fn path_of_applied(state: &State) -> Option<Path> {
+    state.applied.as_ref().and_then(wanted::path_of)
 }
 
 /// Does this event say that the canary gets more?

@@ -1,6 +1,7 @@
 //! Dry runs, and rollouts that somebody else judges.
 
 use crate::event::Event;
+use crate::guard::Traffic;
 use crate::interval;
 use crate::machine::{Decision, Rollout};
 use crate::state::Phase;
@@ -68,8 +69,10 @@ impl Rollout {
         }
     }
 
-    /// A run under way begins again from nothing: what was routed by its weight until now was other traffic.
-    pub fn begin_anew(&mut self, now: TimestampMs) -> Decision {
+    /// A run under way begins again from nothing: what was routed by its weight until now was other traffic, or was
+    /// counted elsewhere. `traffic`: the totals from now on.
+    pub fn begin_anew(&mut self, traffic: &Traffic, now: TimestampMs) -> Decision {
+        self.traffic.clone_from(traffic);
         self.run(now, |rollout, told| {
             if rollout.state.phase.is_active() {
                 rollout.begin_again(now, told);

@@ -148,8 +148,7 @@ impl Seat {
         self.stale = true;
         self.rollout.set_dry(file.judge == model::Judge::DryRun);
         if is_other_traffic(&before, &file) {
-            let decision = self.rollout.begin_anew(TimestampMs(now));
-            self.settle(decision, None, now, acts);
+            self.begin_anew(now, acts);
         }
         self.reconcile(now, acts);
     }

@@ -135,7 +135,7 @@ impl Stage {
     fn link(&mut self) {
         let mut acts = Vec::new();
         let arms = self.seat.published.arms.clone();
-        self.seat.link(Some((&arms, &self.evidence)), &mut acts);
+        self.seat.link(Some((&arms, &self.evidence)), self.now, &mut acts);
         self.perform(acts);
     }
 

@@ -22,9 +22,23 @@ fn a_canary_that_is_named_again_before_the_other_began_goes_on() {
     again(&mut stage);
     stage.take_file(file(settings()));
     again(&mut stage);
-    stage.run(60_000);
-    assert_eq!(stage.seat.published.arms.canary, path(V2));
-    stage.until("promotion", 600, |stage| stage.phase() == Phase::Promoted);
+    assert_eq!((stage.seat.published.arms.canary.clone(), stage.share()), (path(V2), Ppm::ZERO));
+    stage.check_told("restart");
+    stage.until("promotion", 300, |stage| stage.phase() == Phase::Promoted);
+}
+
+#[test]
+fn counts_that_begin_again_hide_no_failure_and_hold_nothing_back() {
+    for fails in [0.0, 0.2] {
+        let mut stage = Stage::new(file(settings()));
+        stage.until("the third step", 60, |stage| stage.share() == percent(10));
+        again(&mut stage);
+        assert_eq!(stage.share(), Ppm::ZERO);
+        stage.fails[0] = fails;
+        let end = if fails > 0.0 { Phase::RolledBack } else { Phase::Promoted };
+        let waited = stage.until("its end", 300, |stage| stage.phase() == end);
+        assert!(fails == 0.0 || waited < 20_000, "{waited}");
+    }
 }
 
 fn after_a_stop(stage: &mut Stage, file: &model::Rollout) -> Routing {
