@@ -14,6 +14,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
@@ -202,7 +203,15 @@ pub fn start(seed: JudgeSeed, waker: &Waker) -> std::io::Result<Judge> {
     let JudgeSeed { world, endpoints, records, metrics, assemble } = seed;
     let doors = Doors { world, endpoints, records, metrics, assemble };
     let court_shared = Arc::clone(&shared);
-    let run = move |received: Receiver<Message>| Court::new(doors, court_shared).run(&received);
+    let world = Arc::clone(&doors.world);
+    let run = move |received: Receiver<Message>| {
+        let life = AssertUnwindSafe(|| Court::new(doors, court_shared).run(&received));
+        // what it knew is gone, and what it published must not stay without a judge
+        if std::panic::catch_unwind(life).is_err() {
+            world.abandon_canaries();
+            tracing::error!("the judge broke: canaries get nothing until the next start of the process");
+        }
+    };
     let thread = std::thread::Builder::new().name("serin-judge".into()).spawn(move || run(received))?.thread().clone();
     // only the first thread of a waker is woken
     let _first = waker.0.set(thread.clone());

@@ -256,6 +256,16 @@ impl World {
         routing.is_none_or(|routing| structure.rollout(rollout).is_some_and(|(_, split)| split.arms == routing.arms))
     }
 
+    /// Nobody judges any more: what is not proven gets nothing. What was promoted keeps serving.
+    pub fn abandon_canaries(&self) {
+        for (rollout, routing) in &*self.routings() {
+            if routing.proven != routing.arms.canary {
+                let nothing = Routing { share: Ppm::ZERO, mirrored: false, ..routing.clone() };
+                self.publish_routing(rollout, Some(&nothing));
+            }
+        }
+    }
+
     /// Moves to another part of life. Never back.
     pub fn enter(&self, phase: Phase) {
         self.signal.send_modify(|state| state.1 = phase);

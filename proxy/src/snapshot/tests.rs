@@ -154,3 +154,48 @@ fn evidence_lives_as_long_as_the_arms() {
     reload(&world, V1, V3);
     assert_ne!(id(), first);
 }
+
+#[test]
+fn a_judge_that_breaks_leaves_nothing_to_canaries() {
+    let first = config("/#/clusters/v1", "/#/clusters/v2");
+    let routings: Routings =
+        [("other".into(), routing("/#/clusters/v1", "/#/clusters/v1", "/#/clusters/v2", 30))].into();
+    let world = World::new(snapshot(&first, None, &routings), routings);
+    let seed = crate::judge::JudgeSeed {
+        world: Arc::clone(&world),
+        endpoints: Arc::default(),
+        records: Arc::new(crate::evidence::Records::new(1, Box::new(|| {}))),
+        metrics: serin_metrics::Metrics::new(1, 100),
+        assemble: Box::new(|| panic!("it breaks here")),
+    };
+    let judge = crate::judge::start(seed, &crate::judge::Waker::default()).unwrap();
+    // the structure in force has another canary, so the judge asks for another structure
+    let adoption = crate::judge::Adoption {
+        config: config("/#/clusters/v1", "/#/clusters/v3"),
+        openings: HashMap::new(),
+        scribe: None,
+        reader: None,
+        outside: None,
+        memory: true,
+    };
+    judge.adopt(adoption);
+    let deadline_ms = crate::clock::now_ms() + 5_000;
+    while world.routings()["other"].share > Ppm::ZERO {
+        assert!(crate::clock::now_ms() < deadline_ms, "{:?}", world.routings());
+        std::thread::yield_now();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let command = judge.command("x", serin_rollout::Command::Abort, "ann", "");
+    assert_eq!(runtime.block_on(command).unwrap_err(), crate::judge::CommandFailure::Gone);
+}
+
+#[test]
+fn canaries_that_nobody_judges_get_nothing_and_what_is_proven_keeps_serving() {
+    let world = world("/#/clusters/v1", "/#/clusters/v2");
+    for (proven, percent, expected) in [("/#/clusters/v1", 30, 0), ("/#/clusters/v2", 100, 100)] {
+        let routing = routing(proven, "/#/clusters/v1", "/#/clusters/v2", percent);
+        world.publish_routing(&"x".into(), Some(&routing));
+        world.abandon_canaries();
+        assert_eq!(world.routings()["x"].share, Ppm::from_percent(expected).unwrap());
+    }
+}
