@@ -32,6 +32,7 @@ use crate::outside::{Answered, Outside};
 use crate::snapshot::World;
 use crate::storage::{HistoryReader, Scribe, Written};
 
+mod chronicle;
 mod court;
 mod own;
 mod readiness;
@@ -46,6 +47,7 @@ pub(crate) use seat::is_other_traffic;
 pub use seat::{LOOK_MS, Opening};
 pub use view::{ArmView, EvidenceView, Told, View};
 
+use chronicle::Chronicle;
 use court::{Court, Doors};
 
 /// Events that are kept for who comes late.
@@ -204,8 +206,9 @@ pub fn start(seed: JudgeSeed, waker: &Waker) -> std::io::Result<Judge> {
     let doors = Doors { world, endpoints, records, metrics, assemble };
     let court_shared = Arc::clone(&shared);
     let world = Arc::clone(&doors.world);
+    let chronicle = Chronicle::start(chronicle::log)?;
     let run = move |received: Receiver<Message>| {
-        let life = AssertUnwindSafe(|| Court::new(doors, court_shared).run(&received));
+        let life = AssertUnwindSafe(|| Court::new(doors, court_shared, chronicle).run(&received));
         // what it knew is gone, and what it published must not stay without a judge
         if std::panic::catch_unwind(life).is_err() {
             world.abandon_canaries();

@@ -9,6 +9,7 @@ use serin_config::model::{Config, Rollout};
 use serin_metrics::Metrics;
 use serin_rollout::{Event, EventRecord, TimestampMs};
 
+use super::chronicle::{Chronicle, Line};
 use super::readiness::{self, Presence};
 use super::seat::{Act, Opening, Seat, Story};
 use super::view::Told;
@@ -42,6 +43,7 @@ pub(super) struct Doors {
 pub(super) struct Court {
     doors: Doors,
     shared: Arc<Shared>,
+    chronicle: Option<Chronicle>,
     scribe: Option<Scribe>,
     outside: Option<Outside>,
     config: Option<Arc<Config>>,
@@ -60,10 +62,11 @@ pub(super) struct Court {
 }
 
 impl Court {
-    pub(super) fn new(doors: Doors, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(doors: Doors, shared: Arc<Shared>, chronicle: Chronicle) -> Self {
         Self {
             doors,
             shared,
+            chronicle: Some(chronicle),
             scribe: None,
             outside: None,
             config: None,
@@ -174,11 +177,12 @@ impl Court {
                 }
             }
             if !scribe.stop() {
-                tracing::warn!(
-                    "not every journal could be written: rollouts under way begin again at their first step"
-                );
+                let text = "not every journal could be written: rollouts under way begin again at their first step";
+                self.log(Line { rollout: "".into(), code: "unclean-end", text: text.into(), loud: true });
             }
         }
+        // what is not read by now is not waited for
+        let _all_written = self.chronicle.take().map(Chronicle::end);
         if let Some(done) = done {
             // nobody waits any more if this fails
             let _nobody_waits = done.try_send(());
@@ -221,7 +225,7 @@ impl Court {
                 let opening = opening
                     .unwrap_or_else(|| Opening::new(file, &crate::storage::Recovered::default(), TimestampMs(now)));
                 let seat = Seat::new(Arc::new(file.clone()), opening, now, &mut acts);
-                log_difference(&seat);
+                self.log_difference(&seat);
                 self.seats.insert(Arc::clone(name), seat);
             }
         }
@@ -403,11 +407,8 @@ impl Court {
             who,
             why,
         });
-        if story.kind == "Warning" {
-            tracing::warn!(rollout = %name, code = story.code, "{}", story.text);
-        } else {
-            tracing::info!(rollout = %name, code = story.code, "{}", story.text);
-        }
+        let loud = story.kind == "Warning";
+        self.log(Line { rollout: Arc::clone(name), code: story.code, text: story.text.clone(), loud });
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -415,7 +416,7 @@ impl Court {
         self.told = true;
         let promoted = matches!(story.event, Some(Event::Skipped | Event::Succeeded));
         if let Some(seat) = self.seats.get(name).filter(|_| promoted) {
-            log_difference(seat);
+            self.log_difference(seat);
         }
         // nobody listens
         let _no_listener = self.shared.events.send(Arc::clone(&told));
@@ -426,16 +427,21 @@ impl Court {
         }
         self.spread(name, &story, &told);
     }
-}
 
-/// After a promotion the file is behind the state: it should say the same before the state is lost.
-fn log_difference(seat: &Seat) {
-    let (proven, primary) = (&seat.published.proven, &seat.file.primary);
-    if proven != primary {
-        tracing::info!(
-            rollout = %seat.name,
-            "{proven} was promoted and serves, and the file says `primary: {primary}`: change it there"
-        );
+    /// After a promotion the file is behind the state: it should say the same before the state is lost.
+    fn log_difference(&self, seat: &Seat) {
+        let (proven, primary) = (&seat.published.proven, &seat.file.primary);
+        if proven != primary {
+            let text =
+                format!("{proven} was promoted and serves, and the file says `primary: {primary}`: change it there");
+            self.log(Line { rollout: Arc::clone(&seat.name), code: "file-behind", text, loud: false });
+        }
+    }
+
+    fn log(&self, line: Line) {
+        if let Some(chronicle) = &self.chronicle {
+            chronicle.write(line);
+        }
     }
 }
 
