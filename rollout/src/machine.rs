@@ -326,27 +326,6 @@ impl Rollout {
         }
     }
 
-    /// The file wins: another primary ends whatever runs, and is what serves from now on.
-    fn follow_origin(&mut self, origin: &Revision, told: &mut interval::Told) -> bool {
-        let known = self.state.origin.replace(origin.clone());
-        if self.state.phase == Phase::Initializing || known.is_none_or(|known| known == *origin) {
-            return false;
-        }
-        let primary = Some(origin.clone());
-        self.state = State {
-            phase: Phase::Initialized,
-            applied: primary.clone(),
-            promoted: primary.clone(),
-            serving: primary.clone(),
-            origin: primary,
-            dry: self.state.dry.map(|_| Ppm::ZERO),
-            ..State::default()
-        };
-        (self.ended, self.ceiling, self.check) = (None, None, None);
-        told.events.push(Event::PrimaryChanged);
-        true
-    }
-
     /// A run of the other pace begins again: its weight, its rounds and its counters mean something else there.
     pub(crate) fn fit_pace(&mut self, now: TimestampMs, told: &mut interval::Told) {
         if !std::mem::take(&mut self.refit) {

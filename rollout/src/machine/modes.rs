@@ -1,10 +1,10 @@
-//! Dry runs, and rollouts that somebody else judges.
+//! Dry runs, rollouts that somebody else judges, and what begins a run again.
 
 use crate::event::Event;
 use crate::guard::Traffic;
 use crate::interval;
 use crate::machine::{Decision, Rollout};
-use crate::state::Phase;
+use crate::state::{Phase, Revision, State};
 use crate::{Ppm, TimestampMs};
 
 impl Rollout {
@@ -67,6 +67,27 @@ impl Rollout {
                 self.state.applied.clone_from(&self.state.promoted);
             }
         }
+    }
+
+    /// The file wins: another primary ends whatever runs, and is what serves from now on.
+    pub(crate) fn follow_origin(&mut self, origin: &Revision, told: &mut interval::Told) -> bool {
+        let known = self.state.origin.replace(origin.clone());
+        if self.state.phase == Phase::Initializing || known.is_none_or(|known| known == *origin) {
+            return false;
+        }
+        let primary = Some(origin.clone());
+        self.state = State {
+            phase: Phase::Initialized,
+            applied: primary.clone(),
+            promoted: primary.clone(),
+            serving: primary.clone(),
+            origin: primary,
+            dry: self.state.dry.map(|_| Ppm::ZERO),
+            ..State::default()
+        };
+        (self.ended, self.ceiling, self.check) = (None, None, None);
+        told.events.push(Event::PrimaryChanged);
+        true
     }
 
     /// A run under way begins again from nothing: what was routed by its weight until now was other traffic, or was

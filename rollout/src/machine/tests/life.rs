@@ -389,3 +389,27 @@ fn what_is_shown_is_what_holds() {
     let finest = interval(|analysis| (analysis.step_weight, analysis.max_weight) = (Some(1), None), false);
     assert_eq!(Rig::paced(finest).rollout.steps().len(), 100);
 }
+
+#[test]
+fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
+    let mut rig = Rig::begun(Settings { steps: vec![percent(10)], ..Settings::default() });
+    let slow99 = |rig: &Rig| EventRecord {
+        arm: Arm::Canary,
+        share: percent(10),
+        routed_at: rig.now,
+        kind: Kind::Slow99,
+        key: None,
+        randomised: true,
+    };
+    let (early, share) = (slow99(&rig), |ppm| Ppm::clamped(ppm));
+    rig.rollout.observe(early, 20);
+    rig.look();
+    assert_eq!(rig.rollout.state().phase, Phase::Progressing, "nobody knows yet what is slow");
+    rig.slow = Some(SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000) });
+    rig.look();
+    rig.now = TimestampMs(rig.now.0 + 10);
+    let late = slow99(&rig);
+    rig.rollout.observe(late, 20);
+    rig.look();
+    assert_eq!(rig.rollout.state().phase, Phase::RolledBack);
+}
