@@ -19,7 +19,7 @@ mod validate;
 
 const EXAMPLES: &str = "\
 Examples:
-  serin demo                       see it work, in ten seconds
+  serin demo                       a good canary promoted, bad ones rolled back, in seconds
   serin run serin.yaml             serve a file, and follow its changes
   serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
   serin validate serin.yaml        every mistake, with line and caret
@@ -60,7 +60,7 @@ struct Cli {
 enum Command {
     /// Serve a configuration, and follow its changes. The default
     Run(RunArgs),
-    /// Two versions of a service, a proxy and real requests: see a split, an override and a reload
+    /// Some versions of a service, a proxy and real requests: a split, an override, a reload, and rollouts
     Demo(DemoArgs),
     /// Check files: every mistake with its line, a caret and advice
     #[command(

@@ -161,7 +161,9 @@ fn matches(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, pairs: &mut Vec<Pair>) {
         }
         fields.finish(cx);
     }
-    let kept = rules.iter().map(|rule| only(rule, &["headers", "queryParams"])).collect();
+    let kept = rules.iter().map(|rule| only(rule, &["headers", "queryParams"]));
+    // a rule of which nothing is left would match everybody
+    let kept = kept.filter(|rule| !matches!(rule, Out::Map(pairs) if pairs.is_empty())).collect();
     pairs.push(Pair::new("match", Out::List(kept)));
 }
 

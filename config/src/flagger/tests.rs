@@ -235,6 +235,15 @@ fn what_decides_about_verdict_or_traffic_is_an_error_at_its_place() {
 }
 
 #[test]
+fn a_rule_of_which_nothing_can_be_carried_over_is_left_out() {
+    let rules = "{threshold: 5, iterations: 2, match: [{headers: {a: {exact: b}}}, {sourceLabels: {app: x}}]}";
+    check_lost(&canary(rules), "6:80", "the labels of its sender");
+    let (imported, _) = import_text(&canary(rules));
+    assert!(imported.text.contains("a: {exact: b}"), "{}", imported.text);
+    assert!(!imported.text.contains("- {}"), "{}", imported.text);
+}
+
+#[test]
 fn metrics_without_limits_say_what_flagger_made_of_them() {
     let none = "{threshold: 5, stepWeight: 10, metrics: [{name: request-success-rate}, {name: request-duration}]}";
     check_whole(&canary(none), &["thresholdRange: {max: 0}"], &["passes always", "fails at any value above 0"]);

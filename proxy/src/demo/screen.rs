@@ -81,6 +81,7 @@ impl Screen {
             format!("curl -i -H 'Host: world' http://{proxy}/status/503"),
             format!("curl 'http://{admin}/readyz?verbose'"),
             format!("curl 'http://{admin}/api/v1/explain?host=world'"),
+            format!("serin rollout list --admin {admin}"),
             format!("serin explain {} -H 'Host: world'", file.display()),
             format!("$EDITOR {}     # another canary, save, watch", file.display()),
         ];
