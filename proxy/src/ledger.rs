@@ -118,6 +118,8 @@ struct Entry {
     passed: u8,
     /// Its head came, or what stands for it.
     head: bool,
+    /// It waits for a connection to be made: that is no answer time.
+    dialling: bool,
     /// Its outcome is told, and it counts as completed.
     told: bool,
     place: Place,
@@ -144,6 +146,13 @@ struct List {
     cursors: [Option<u32>; STAGES],
     /// The arm is out: draws that it cannot serve count as one event, by this key.
     outage: Option<u64>,
+}
+
+impl Entry {
+    /// Does it say nothing of its age now.
+    fn is_silent(&self) -> bool {
+        self.drawn.streams || self.dialling
+    }
 }
 
 impl Ledger {
@@ -176,6 +185,7 @@ impl Ledger {
             slow: self.slow.version,
             passed: 0,
             head: false,
+            dialling: false,
             told: false,
             place: Place::Apart,
             older: None,
@@ -224,6 +234,27 @@ impl Ledger {
             let us = now_us.saturating_sub(entry.routed_us);
             (0..KINDS.len()).filter(|&stage| us > ages_us[stage]).for_each(|stage| entry.passed |= 1 << stage);
         }
+    }
+
+    /// The request waits for a connection that is made for it. An arm that gets little traffic makes one for a larger part
+    /// of its requests, which says nothing of how fast it answers.
+    pub fn dialling(&mut self, ticket: &Ticket) {
+        self.slab[ticket.0 as usize].dialling = true;
+    }
+
+    /// The connection stands: the request is sent now, and its age and its place in the order count from here.
+    pub fn dialled(&mut self, ticket: &Ticket, now_us: u64) {
+        let at = ticket.0;
+        let entry = &mut self.slab[at as usize];
+        if !std::mem::replace(&mut entry.dialling, false) || entry.told || entry.head {
+            return;
+        }
+        self.leave(at);
+        let arm = self.slab[at as usize].drawn.arm;
+        let newest_us = self.list(arm).newest.map_or(0, |newest| self.slab[newest as usize].routed_us);
+        self.slab[at as usize].routed_us = now_us.max(newest_us);
+        self.link(at);
+        self.tally().set_oldest(arm, self.oldest_us(arm));
     }
 
     /// The response head of the request came.
@@ -328,7 +359,7 @@ impl Ledger {
             if now_us.saturating_sub(entry.routed_us) <= self.ages_us[stage] {
                 break;
             }
-            let (newer, answered) = (entry.newer, entry.head || entry.drawn.streams);
+            let (newer, answered) = (entry.newer, entry.head || entry.is_silent());
             self.list_mut(arm).cursors[stage] = newer;
             match stage {
                 SETTLED if answered => self.leave(at),
@@ -349,7 +380,7 @@ impl Ledger {
     /// The wait for a head is over: what it passed is told. `answered`: by the arm, not by a caller who went away.
     fn waited(&mut self, at: u32, answered: bool, now_us: u64) {
         let entry = &self.slab[at as usize];
-        if !entry.head && !entry.drawn.streams {
+        if !entry.head && !entry.is_silent() {
             let (arm, us) = (entry.drawn.arm, now_us.saturating_sub(entry.routed_us));
             if answered {
                 self.tally().head(arm, us);
@@ -370,8 +401,10 @@ impl Ledger {
         let version = self.slow.version;
         let entry = &mut self.slab[at as usize];
         let before = entry.passed;
-        entry.passed |= 1 << stage;
-        let counts = before & (1 << stage) == 0 && !entry.head && !entry.drawn.streams && entry.slow == version;
+        if !entry.dialling {
+            entry.passed |= 1 << stage;
+        }
+        let counts = before & (1 << stage) == 0 && !entry.head && !entry.is_silent() && entry.slow == version;
         let key = entry.drawn.session.map(Key::Session);
         counts.then(|| self.record(at, KINDS[stage], key))
     }
@@ -380,7 +413,7 @@ impl Ledger {
     fn overdue(&mut self, at: u32) {
         let entry = &self.slab[at as usize];
         let (arm, share, routed_us) = (entry.drawn.arm, entry.drawn.share, entry.routed_us);
-        debug_assert!(!entry.head && !entry.drawn.streams, "settled is not later than overdue");
+        debug_assert!(!entry.head && !entry.is_silent(), "settled is not later than overdue");
         if self.tally().add_overdue(arm, share, routed_us).is_ok() {
             self.leave(at);
             self.slab[at as usize].place = Place::Overdue;

@@ -67,12 +67,12 @@ fn check_rolled_back(canary: &str, keys: &str, failures_max: u64, codes: &[&str]
 #[test]
 fn a_canary_that_fails_half_of_its_requests_is_out_after_a_handful() {
     let bad = failing(2);
-    check_rolled_back(&bad.endpoint(), &steps("10, 50"), 12, &["rollback:evidence"]);
+    check_rolled_back(&bad.endpoint(), &steps("10, 50"), 40, &["rollback:evidence"]);
 }
 
 #[test]
 fn a_canary_that_refuses_is_out_at_the_first_ejection() {
-    check_rolled_back(&refusing(), &steps("10, 50"), 10, &["rollback:canary-down", "rollback:evidence"]);
+    check_rolled_back(&refusing(), &steps("10, 50"), 40, &["rollback:canary-down", "rollback:evidence"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
-use http::{Response, request};
+use http::{Response, StatusCode, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
 
@@ -80,9 +80,7 @@ pub fn forward(
         drop(leaf);
         copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
-            let mut response = Response::new(Body::default());
-            *response.status_mut() = status;
-            return Ok(response);
+            return Ok(answer(status));
         }
         let mut call = Call {
             parts: &exchange.parts,
@@ -116,12 +114,8 @@ pub fn forward(
                 Err(fault) => fault,
             };
             worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-            let attempt = Attempt {
-                method: &exchange.parts.method,
-                body_replayable: source.rewind(),
-                connection_reused: reused,
-                retries,
-            };
+            let (method, body_replayable) = (&exchange.parts.method, source.rewind());
+            let attempt = Attempt { method, body_replayable, connection_reused: reused, retries };
             let again = retry::may_replay(fault.replay, &attempt).is_ok()
                 && cluster.budget.borrow_mut().withdraw(clock::now_ms());
             // a connection that the upstream closed while it was idle says nothing of the upstream
@@ -134,8 +128,7 @@ pub fn forward(
             retries += 1;
             // a connection that died while idle says nothing against its endpoint
             avoid = (!reused).then_some(endpoint.address);
-            let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
-            worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+            count_retry(&worker, &exchange, &cluster);
             if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
                 call.attempt_timeout = attempt_timeout(&other.cluster.client, exchange.grpc);
                 route::count_under(&worker, handle, &other);
@@ -143,6 +136,18 @@ pub fn forward(
             }
         }
     }
+}
+
+/// What a name that nobody is called for answers.
+fn answer(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn count_retry(worker: &Worker, exchange: &Exchange, cluster: &LocalCluster) {
+    let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
+    worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
 }
 
 /// A session that was made for this request is its user's from now on. The origin's own cookies stay.
@@ -205,7 +210,12 @@ async fn attempt(
             *reused = true;
             conn
         }
-        None => Box::pin(endpoint.dial(worker, connect_timeout)).await?,
+        None => {
+            worker.in_flight.dialling(call.handle);
+            let conn = Box::pin(endpoint.dial(worker, connect_timeout)).await?;
+            worker.in_flight.dialled(call.handle);
+            conn
+        }
     };
     call.start_attempt(worker);
     up_h1::exchange(worker, endpoint, conn, call, source).await

@@ -30,7 +30,12 @@ pub(crate) async fn exchange(
     let request = head(call)?;
     let H2Lease { mut send, place } = match endpoint.free_h2() {
         Some(free) => free,
-        None => Box::pin(endpoint.open_h2(worker, connect_timeout)).await?,
+        None => {
+            worker.in_flight.dialling(call.handle);
+            let opened = Box::pin(endpoint.open_h2(worker, connect_timeout)).await?;
+            worker.in_flight.dialled(call.handle);
+            opened
+        }
     };
     poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
     call.start_attempt(worker);

@@ -49,6 +49,16 @@ impl InFlight {
         self.tell(handle, |ledger, ticket, now_us| ledger.sent(ticket, now_us));
     }
 
+    /// The request waits for a connection that is made for it.
+    pub fn dialling(&self, handle: Handle) {
+        self.tell(handle, |ledger, ticket, _| ledger.dialling(ticket));
+    }
+
+    /// The connection stands.
+    pub fn dialled(&self, handle: Handle) {
+        self.tell(handle, |ledger, ticket, now_us| ledger.dialled(ticket, now_us));
+    }
+
     /// An attempt failed; only the first one counts. `lost`: with the upstream connection of this id. `ejected`: for the
     /// endpoint it was the last straw.
     pub fn attempt_failed(&self, handle: Handle, lost: Option<u64>, ejected: bool) {

@@ -377,3 +377,29 @@ fn a_request_too_many_is_not_counted() {
     check_whole(&seen.ledger);
     assert!(seen.ledger.start(drawn(PRIMARY), SECOND).is_some());
 }
+
+#[test]
+fn time_to_connect_is_no_answer_time() {
+    let mut seen = Seen::slow();
+    let quick = seen.start(drawn(CANARY), SECOND);
+    let hung = seen.start(drawn(CANARY), SECOND);
+    for ticket in [&quick, &hung] {
+        seen.ledger.dialling(ticket);
+    }
+    seen.ledger.tick(SECOND + 60_000);
+    seen.check_told(&[]);
+    for ticket in [&quick, &hung] {
+        seen.ledger.dialled(ticket, SECOND + 70_000);
+    }
+    check_whole(&seen.ledger);
+    assert_eq!(seen.oldest(CANARY), Some(TimestampMs(clock::steady_ms_of(SECOND + 70_000))));
+    seen.ledger.head(&quick, SECOND + 72_000);
+    seen.check_told(&[]);
+    // whoever does not answer on its new connection is as late as on an old one
+    seen.ledger.tick(SECOND + 140_000);
+    seen.check_told(&[(CANARY, Kind::Slow50, 1), (CANARY, Kind::Slow90, 1), (CANARY, Kind::Slow99, 1)]);
+    seen.ledger.finish(quick, Class::Success, None, SECOND + 150_000);
+    seen.ledger.finish(hung, Class::Ignored, None, SECOND + 150_000);
+    seen.check_told(&[]);
+    check_whole(&seen.ledger);
+}
