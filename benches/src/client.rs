@@ -1,5 +1,6 @@
 //! Clients that ask one thing at a time and look at the answer.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -14,9 +15,10 @@ use crate::upstream::{self, MESSAGE};
 /// No answer takes longer; then the benchmark fails instead of hanging.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// One HTTP/1.1 connection.
+/// One HTTP/1.1 connection, and the next when the proxy says that it ends: it does after some thousand requests.
 #[derive(Debug)]
 pub struct Http1 {
+    address: SocketAddr,
     stream: TcpStream,
     read: Vec<u8>,
 }
@@ -38,10 +40,7 @@ pub fn post(host: &str, octets: usize, answered: usize) -> Vec<u8> {
 impl Http1 {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the proxy accepts");
-        stream.set_nodelay(true).expect("a socket option");
-        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a socket option");
-        Self { stream, read: Vec::new() }
+        Self { address, stream: open(address), read: Vec::new() }
     }
 
     /// Sends a request and reads the whole answer, which must be a 200. Returns the length of its body.
@@ -51,6 +50,7 @@ impl Http1 {
         let start = &self.read[..head];
         assert!(start.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(start));
         let octets = upstream::content_length(start);
+        let last = says_close(start);
         while self.read.len() < head + octets {
             let count = upstream::more(&mut self.stream, &mut self.read).expect("a body");
             assert_ne!(count, 0, "a whole body");
@@ -58,6 +58,9 @@ impl Http1 {
         // by the last answer nothing is left over; the buffer itself goes, so that thousands of clients stay small
         assert_eq!(self.read.len(), head + octets, "one answer a request");
         self.read.clear();
+        if last {
+            self.stream = open(self.address);
+        }
         octets
     }
 
@@ -67,28 +70,34 @@ impl Http1 {
     }
 }
 
-/// HTTP/2 connections without TLS, driven by the thread that asks.
+fn open(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the proxy accepts");
+    stream.set_nodelay(true).expect("a socket option");
+    stream.set_read_timeout(Some(ANSWER_MAX)).expect("a socket option");
+    stream
+}
+
+/// Whether this head says that its connection ends.
+pub(crate) fn says_close(head: &[u8]) -> bool {
+    const CLOSE: &[u8] = b"connection: close";
+    head.windows(CLOSE.len()).any(|part| part.eq_ignore_ascii_case(CLOSE))
+}
+
+/// HTTP/2 connections without TLS, driven by the thread that asks. One that the proxy ends, as it does after some thousand
+/// requests, is replaced.
 #[derive(Debug)]
 pub struct Http2 {
+    address: SocketAddr,
     runtime: Runtime,
-    connections: Vec<SendRequest<Bytes>>,
+    connections: RefCell<Vec<SendRequest<Bytes>>>,
 }
 
 impl Http2 {
     /// Opens so many connections.
     pub fn connect(address: SocketAddr, connections: usize) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let connections = (0..connections).map(|_| {
-            let (send, connection) = runtime.block_on(async {
-                let stream = tokio::net::TcpStream::connect(address).await.expect("the proxy accepts");
-                stream.set_nodelay(true).expect("a socket option");
-                h2::client::handshake(stream).await.expect("the proxy speaks HTTP/2")
-            });
-            runtime.spawn(connection);
-            send
-        });
-        let connections = connections.collect();
-        Self { runtime, connections }
+        let connections = (0..connections).map(|_| handshake(&runtime, address)).collect();
+        Self { address, runtime, connections: RefCell::new(connections) }
     }
 
     /// `GET` for so many octets on one of the connections. Returns the length of the body.
@@ -114,10 +123,27 @@ impl Http2 {
     }
 
     fn round_trip(&self, connection: usize, request: Request<()>, message: Option<&'static [u8]>) -> usize {
-        let send = self.connections[connection].clone();
-        let answer = async { tokio::time::timeout(ANSWER_MAX, round_trip(send, request, message)).await };
-        self.runtime.block_on(answer).expect("an answer in time").expect("a whole answer")
+        let ask = || {
+            let send = self.connections.borrow()[connection].clone();
+            let answer = async { tokio::time::timeout(ANSWER_MAX, round_trip(send, request.clone(), message)).await };
+            self.runtime.block_on(answer).expect("an answer in time")
+        };
+        if let Ok(octets) = ask() {
+            return octets;
+        }
+        self.connections.borrow_mut()[connection] = handshake(&self.runtime, self.address);
+        ask().expect("a whole answer")
     }
+}
+
+fn handshake(runtime: &Runtime, address: SocketAddr) -> SendRequest<Bytes> {
+    let (send, connection) = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("the proxy accepts");
+        stream.set_nodelay(true).expect("a socket option");
+        h2::client::handshake(stream).await.expect("the proxy speaks HTTP/2")
+    });
+    runtime.spawn(connection);
+    send
 }
 
 async fn round_trip(

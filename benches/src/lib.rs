@@ -6,10 +6,14 @@
     reason = "a benchmark that cannot go on stops loudly; the lints exempt only functions marked as tests"
 )]
 
+pub mod arms;
 pub mod children;
 pub mod client;
+pub mod crowd;
+pub mod disk;
 pub mod proxy;
 pub mod tables;
+pub mod threads;
 pub mod upstream;
 
 /// Whether this is a measurement (`cargo bench`) or only a check that the program still runs (`cargo test`).

@@ -8,12 +8,17 @@ use serin::control::{self, ConfigSource, Running, StartOptions};
 ///
 /// Routes `hello` and `other` to `http1`, `grpc` to `grpc`, and whatever `dtab` says. One worker.
 pub fn config(dtab: &str, http1: SocketAddr, grpc: SocketAddr) -> String {
+    config_of(dtab, http1, http1, grpc)
+}
+
+/// The same with a service of its own for `other`.
+pub fn config_of(dtab: &str, hello: SocketAddr, other: SocketAddr, grpc: SocketAddr) -> String {
     format!(
         "admin: {{ip: 127.0.0.1, port: 0}}\n\
          workers: 1\n\
          clusters:\n  \
-           hello: {{endpoints: [\"{http1}\"]}}\n  \
-           other: {{endpoints: [\"{http1}\"]}}\n  \
+           hello: {{endpoints: [\"{hello}\"]}}\n  \
+           other: {{endpoints: [\"{other}\"]}}\n  \
            grpc: {{endpoints: [\"{grpc}\"]}}\n\
          routers:\n\
          - label: gateway\n  \
@@ -44,7 +49,8 @@ pub fn with_rollout(config: &str) -> String {
 /// A proxy that serves, and where.
 #[derive(Debug)]
 pub struct Proxy {
-    running: Running,
+    /// Its judge and its snapshots.
+    pub running: Running,
     /// Its listener.
     pub address: SocketAddr,
 }
