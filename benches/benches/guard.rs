@@ -11,8 +11,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use serin::clock;
 use serin::control::{self, ConfigSource, Running, StartOptions};
 use serin_benches::crowd::{Fault, Origin, Users, Wire};
 
@@ -162,7 +163,7 @@ struct Stand {
     folder: PathBuf,
     running: Running,
     users: Users,
-    began: Instant,
+    began_us: u64,
     /// Primary and canary, until the end.
     _origins: [Origin; 2],
 }
@@ -185,7 +186,7 @@ impl Stand {
         users.stop();
         let users = Users::start(wire, proxy, rps);
         replace(&file, &text(false));
-        Self { folder, running, users, began: Instant::now(), _origins: origins }
+        Self { folder, running, users, began_us: clock::now_us(), _origins: origins }
     }
 
     /// Waits for the end of the rollout: how long it took, and the phase it ended in.
@@ -193,11 +194,15 @@ impl Stand {
         loop {
             let phase = self.running.judge.views().first().map(|view| view.phase.clone()).unwrap_or_default();
             if phase == "rolled-back" || phase == "promoted" {
-                return (self.began.elapsed(), phase);
+                return (self.took(), phase);
             }
-            assert!(self.began.elapsed() < RUN_MAX, "no end: {:?}", self.running.judge.views());
+            assert!(self.took() < RUN_MAX, "no end: {:?}", self.running.judge.views());
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn took(&self) -> Duration {
+        Duration::from_micros(clock::now_us().saturating_sub(self.began_us))
     }
 
     fn stop(self) {

@@ -76,8 +76,6 @@ fn verdicts(rollouts: usize, rollbacks: usize) -> bool {
     for _ in 0..rollbacks {
         let verdict = stand.roll_back();
         unwritten += usize::from(verdict.unwritten);
-            println!("{} {}", verdict.took_us, verdict.unwritten);
-        }
         took.push(verdict.took_us);
     }
     took.sort_unstable();
@@ -235,8 +233,6 @@ fn until(what: &str, done: impl Fn() -> bool) {
     let from_us = clock::now_us();
     while !done() {
         assert!(clock::now_us() - from_us < PATIENCE.as_micros() as u64, "never: {what}");
-            println!("waiting: {what}");
-        }
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use serin::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -150,7 +151,7 @@ async fn serve_grpc(stream: TcpStream, fault: Fault, who: &'static str) {
 /// Requests that arrive by chance, until they are stopped.
 #[derive(Debug)]
 pub struct Users {
-    began: Instant,
+    began_us: u64,
     /// Requests that are over.
     pub sent: Arc<AtomicU64>,
     /// Those of them that failed, but for those of which the primary said so.
@@ -184,7 +185,8 @@ impl End {
 impl Users {
     /// So many a second on average, to the service `world`.
     pub fn start(wire: Wire, proxy: SocketAddr, rps: f64) -> Self {
-        let began = Instant::now();
+        let began_us = clock::now_us();
+        let since_us = move || clock::now_us().saturating_sub(began_us);
         let (sent, failed, stop) =
             (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let first_bad_us = Arc::new(AtomicU64::new(u64::MAX));
@@ -194,10 +196,10 @@ impl Users {
             LocalSet::new().block_on(&runtime(), async move {
                 let line = Rc::new(Line::open(wire, proxy).await);
                 let open = Rc::new(Cell::new(0_u32));
-                let mut at = began;
+                let mut at = tokio::time::Instant::now();
                 while !stopped.load(Ordering::Relaxed) {
                     at += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / rps);
-                    tokio::time::sleep_until(at.into()).await;
+                    tokio::time::sleep_until(at).await;
                     if open.get() == OPEN_MAX {
                         continue;
                     }
@@ -205,13 +207,13 @@ impl Users {
                     let (sent, failed, first_bad_us) = seen.clone();
                     let (line, open) = (Rc::clone(&line), Rc::clone(&open));
                     tokio::task::spawn_local(async move {
-                        let sent_us = began.elapsed().as_micros() as u64;
+                        let sent_us = since_us();
                         let end = tokio::time::timeout(PATIENCE, line.ask()).await;
                         sent.fetch_add(1, Ordering::Relaxed);
                         if !matches!(end, Ok(End::Well | End::Primary)) {
                             failed.fetch_add(1, Ordering::Relaxed);
                             // one that hung was bad from the beginning
-                            let bad_us = if end.is_err() { sent_us } else { began.elapsed().as_micros() as u64 };
+                            let bad_us = if end.is_err() { sent_us } else { since_us() };
                             first_bad_us.fetch_min(bad_us, Ordering::Relaxed);
                         }
                         open.set(open.get() - 1);
@@ -219,12 +221,12 @@ impl Users {
                 }
             });
         });
-        Self { began, sent, failed, first_bad_us, stop, thread }
+        Self { began_us, sent, failed, first_bad_us, stop, thread }
     }
 
     /// On the clock of `first_bad_us`.
     pub fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        clock::now_us().saturating_sub(self.began_us)
     }
 
     /// No more requests.

@@ -66,6 +66,11 @@ impl Docket {
         }
     }
 
+    /// Has an event to wait for an older request.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Events that did not count because something was full.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped

@@ -286,6 +286,11 @@ impl Guard {
         self.dirty = true;
     }
 
+    /// Has an event of the canary been told that counts once an older request of the primary is over.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.canary_accused.is_waiting()
+    }
+
     fn release(&mut self, traffic: &Traffic) {
         let starts = self.starts;
         let mut docket = std::mem::replace(&mut self.canary_accused, Docket::new(Arm::Canary));

@@ -133,7 +133,7 @@ pub(crate) struct Seat {
     pub(crate) arms_up: [bool; 2],
     /// No journal was there, and nothing has begun.
     fresh: bool,
-    /// An event came since the last look.
+    /// An event came since the last look, or waits for its turn to count.
     pub(crate) dirty: bool,
     pub(crate) looked_at: u64,
     pub(crate) step_started_ms: u64,
@@ -196,6 +196,8 @@ impl Seat {
         let slow = self.slow(&evidence);
         let look = Look { traffic: &traffic, canary_up, primary_up, slow };
         let decision = self.rollout.look(&look, TimestampMs(now));
+        // nobody wakes the judge when the older request is over
+        self.dirty = self.rollout.is_waiting_for_older();
         self.settle(decision, None, now, acts);
     }
 

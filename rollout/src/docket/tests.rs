@@ -30,7 +30,9 @@ fn a_canary_failure_waits_for_older_open_requests_of_the_primary() {
     }
     check_released(&mut docket, Some(5), 1, &[]);
     check_released(&mut docket, Some(20), 1, &[(10, 0)]);
+    assert!(docket.is_waiting());
     check_released(&mut docket, None, 1, &[(20, 0), (30, 0)]);
+    assert!(!docket.is_waiting());
 }
 
 #[test]

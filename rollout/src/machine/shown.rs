@@ -1,7 +1,7 @@
 //! What a view, a log line or a metric asks of a rollout: nothing here changes anything.
 
 use crate::event::{Gate, Hold};
-use crate::guard::Standing;
+use crate::guard::{Guard, Standing};
 use crate::machine::{Pace, Rollout};
 use crate::plan::{Hook, Metric};
 use crate::state::{Phase, Revision, State};
@@ -18,6 +18,13 @@ impl Rollout {
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Has an event of the canary been told that no look has counted, as an older request of the primary is still open?
+    /// Then another look is worth it soon, though nothing new happens.
+    #[must_use]
+    pub fn is_waiting_for_older(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_waiting)
     }
 
     /// How it goes.

@@ -126,3 +126,28 @@ fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
     stage.until("all of the traffic", 600, |stage| stage.share() == Ppm::WHOLE);
     assert!(stage.evidence.slow().ages_us.is_some(), "one that hangs with all of the traffic is seen");
 }
+
+#[test]
+fn a_failure_behind_an_older_request_is_looked_at_again_soon() {
+    let mut stage = Stage::new(file(settings()));
+    stage.until("the first step", 60, |stage| stage.share() > Ppm::ZERO);
+    let now = stage.now;
+    let next_look = |stage: &mut Stage| {
+        stage.seat.read();
+        stage.seat.look(now, &mut Vec::new());
+        stage.seat.next_look()
+    };
+    assert_eq!(next_look(&mut stage), Some(now + LOOK_MS));
+    let older_us = crate::clock::now_us();
+    let routed_at = TimestampMs(crate::clock::steady_ms_of(older_us) + 1);
+    stage.evidence.tally(0).routed(Arm::Primary, older_us);
+    let share = stage.share();
+    let kind = Kind::Failure;
+    stage.seat.observe(EventRecord { arm: Arm::Canary, share, routed_at, kind, key: None, randomised: true }, 1);
+    // nobody wakes the judge when the request of the primary is over
+    assert_eq!(next_look(&mut stage), Some(now + EVENTS_LOOK_MS));
+    assert_eq!(next_look(&mut stage), Some(now + EVENTS_LOOK_MS));
+    stage.evidence.tally(0).completed(Arm::Primary);
+    stage.evidence.tally(0).set_oldest(Arm::Primary, u64::MAX);
+    assert_eq!(next_look(&mut stage), Some(now + LOOK_MS));
+}
