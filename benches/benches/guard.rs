@@ -8,6 +8,7 @@
 //! Requests arrive by chance, the primary fails one in a thousand. With words only the lines that have one of them are
 //! run. Every line prints its mean over the runs and the worst of them. All lines take half an hour for a run each; the
 //! simulator has the same with thousands of runs (`figures` of the crate `rollout`), and those that take hours here.
+#![allow(clippy::expect_used, reason = "a benchmark that cannot go on stops loudly")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

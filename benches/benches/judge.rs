@@ -11,6 +11,7 @@
 //!
 //! The canary fails once in [`FAILURES_APART`], which is longer than the judge may sleep: its last failure before the
 //! verdict is the one that decides. Times include two ways through the proxy and the wait for a request.
+#![allow(clippy::expect_used, reason = "a benchmark that cannot go on stops loudly")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
