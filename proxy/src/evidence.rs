@@ -139,6 +139,12 @@ impl SplitEvidence {
         &self.tallies[worker.min(self.tallies.len() - 1)]
     }
 
+    /// Requests of the arm that are over and say nothing of it: in no total but the routed ones.
+    #[must_use]
+    pub fn abandoned(&self, arm: Arm) -> u64 {
+        self.of(arm).map(ArmTally::abandoned).sum()
+    }
+
     fn of(&self, arm: Arm) -> impl Iterator<Item = &ArmTally> {
         self.tallies.iter().map(move |tally| tally.arm(arm))
     }

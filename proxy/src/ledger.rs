@@ -285,7 +285,7 @@ impl Ledger {
         if !std::mem::replace(&mut entry.told, true) {
             entry.head = true;
             let arm = entry.drawn.arm;
-            self.tally().completed(arm);
+            self.tally().abandoned(arm);
             self.leave(ticket.0);
         }
     }
@@ -313,7 +313,11 @@ impl Ledger {
             let entry = &mut self.slab[at as usize];
             entry.told = true;
             let arm = entry.drawn.arm;
-            self.tally().completed(arm);
+            // who went away before the end has not seen that it ends well
+            match class {
+                Class::Success => self.tally().completed(arm),
+                Class::Failure | Class::Ignored => self.tally().abandoned(arm),
+            }
         }
         self.leave(at);
         let free = self.free.replace(at);

@@ -103,7 +103,7 @@ pub struct EventRecord {
 pub struct ArmTotals {
     /// Sent to this arm.
     pub routed: u64,
-    /// Of those: over, in whatever way.
+    /// Of those: over, well or not. One whose caller went away before says nothing, and is never counted here.
     pub completed: u64,
     /// Of those: failed. Every failure, also the second of a session.
     pub failed: u64,

@@ -265,3 +265,21 @@ fn writes_need_the_token_from_loopback_too() {
     assert_eq!(client.read("POST").status, 401);
     assert_eq!(view(&serin)["phase"], "progressing");
 }
+
+#[test]
+fn a_dry_run_moves_nothing_not_even_over_a_kill() {
+    let (v1, v2) = (named("v1"), named("v2"));
+    let setup = rollout(&v1.endpoint(), &v2.endpoint(), &format!("dryRun: true\n{}", steps("50")));
+    let mut serin = setup.start();
+    for _ in 0..2 {
+        until(&serin, "it is there", |view| view["judge"] == "dry-run");
+        let users = Users::start(&serin, 2);
+        eventually("some traffic", || users.sent() > 1_500);
+        drop(users);
+        let dir = Arc::clone(&serin.dir);
+        serin.signal("KILL");
+        serin.wait();
+        serin = Serin::start_in(dir, &setup.text());
+    }
+    assert_eq!(v2.count(), 0, "the judge of a dry run moves nothing");
+}

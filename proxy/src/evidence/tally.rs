@@ -27,6 +27,7 @@ pub struct Unlisted;
 pub(super) struct ArmTally {
     routed: AtomicU64,
     completed: AtomicU64,
+    abandoned: AtomicU64,
     failed: AtomicU64,
     /// When the oldest open request was routed; `u64::MAX`: there is none.
     oldest_us: AtomicU64,
@@ -43,6 +44,7 @@ impl Default for ArmTally {
         Self {
             routed: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             oldest_us: AtomicU64::new(u64::MAX),
             oldest_overdue_us: AtomicU64::new(u64::MAX),
@@ -79,7 +81,12 @@ impl Tally {
         add(&self.arm(arm).failed);
     }
 
-    /// A request of the arm is over.
+    /// A request of the arm is over and says nothing of it: its caller went away, or it went on elsewhere.
+    pub fn abandoned(&self, arm: Arm) {
+        add(&self.arm(arm).abandoned);
+    }
+
+    /// A request of the arm is over, well or not.
     pub fn completed(&self, arm: Arm) {
         add(&self.arm(arm).completed);
     }
@@ -147,6 +154,10 @@ impl ArmTally {
         let completed = self.completed.load(Ordering::Acquire);
         let routed = self.routed.load(Ordering::Acquire);
         ArmTotals { routed, completed, failed }
+    }
+
+    pub(super) fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     pub(super) fn oldest_us(&self) -> u64 {

@@ -79,7 +79,11 @@ impl Counts {
     /// Takes what the workers say now.
     pub(crate) fn sample(&mut self, evidence: &SplitEvidence, traffic: &Traffic, now_ms: u64) {
         self.now = [traffic.canary, traffic.primary];
-        self.open = self.now.map(|totals| totals.routed.saturating_sub(totals.completed));
+        let open = |at: usize| {
+            let ArmTotals { routed, completed, .. } = self.now[at];
+            routed.saturating_sub(completed).saturating_sub(evidence.abandoned(ARMS[at]))
+        };
+        self.open = [open(0), open(1)];
         self.rates.push(now_ms, || self.now);
         if self.learned_at.is_none_or(|at| now_ms.saturating_sub(at) >= LEARN_MS) {
             self.learned_at = Some(now_ms);

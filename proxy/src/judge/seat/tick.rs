@@ -9,6 +9,9 @@ use crate::judge::rounds;
 use crate::judge::story;
 use crate::judge::wanted::revision_of;
 
+/// The next round where an arm's name was not resolved yet at this one.
+const UNKNOWN_MS: u64 = 250;
+
 impl Seat {
     /// When the interval has something to do; `None`: nobody judges here, or a raise is on its way.
     pub(crate) fn next_tick(&self) -> Option<u64> {
@@ -33,7 +36,10 @@ impl Seat {
         if self.round.is_complete(now) {
             self.tick(presence, now, acts);
             self.reconcile(now, acts);
-            self.round.end(story::interval_ms(&self.file.pace), now);
+            let interval_ms = story::interval_ms(&self.file.pace);
+            // who is only not known yet is asked again when that is over: after moments, not after an interval
+            let unknown = presence.contains(&Presence::Unknown);
+            self.round.end(if unknown { interval_ms.min(UNKNOWN_MS) } else { interval_ms }, now);
         }
     }
 

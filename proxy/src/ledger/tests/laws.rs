@@ -91,7 +91,7 @@ impl Model {
             place: if drawn.redistributed { Place::Apart } else { Place::Listed },
         });
         if drawn.redistributed {
-            self.outcome(self.requests.len() - 1, true);
+            self.outcome(self.requests.len() - 1, Some(true));
         }
     }
 
@@ -136,16 +136,17 @@ impl Model {
         }
     }
 
-    fn outcome(&mut self, at: usize, failed: bool) {
+    /// `None`: its caller went away, so it says nothing of how it would have ended.
+    fn outcome(&mut self, at: usize, failed: Option<bool>) {
         if self.requests[at].told {
             return;
         }
         self.waited(at);
         self.requests[at].told = true;
         let totals = self.totals.entry(self.requests[at].drawn.arm).or_default();
-        totals.1 += 1;
-        totals.2 += u64::from(failed);
-        if failed {
+        totals.1 += u64::from(failed.is_some());
+        totals.2 += u64::from(failed == Some(true));
+        if failed == Some(true) {
             self.event(at, Kind::Failure);
             self.requests[at].place = Place::Apart;
         }
@@ -197,7 +198,7 @@ fn run(seen: &mut Seen, model: &mut Model, step: Step) {
             match step {
                 Step::Finish(_, class) => {
                     seen.ledger.finish(ticket, class, None, now_us);
-                    model.outcome(at, class == Class::Failure);
+                    model.outcome(at, (class != Class::Ignored).then_some(class == Class::Failure));
                     model.requests[at].place = Place::Apart;
                     return;
                 }
@@ -211,7 +212,7 @@ fn run(seen: &mut Seen, model: &mut Model, step: Step) {
                 }
                 _ => {
                     seen.ledger.fail(&ticket, None, now_us);
-                    model.outcome(at, true);
+                    model.outcome(at, Some(true));
                 }
             }
             model.requests[at].ticket = Some(ticket);
