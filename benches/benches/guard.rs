@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serin::clock;
 use serin::control::{self, ConfigSource, Running, StartOptions};
-use serin_benches::crowd::{Fault, Origin, Users, Wire};
+use serin_benches::crowd::{Fault, Origin, PATIENCE, Users, Wire};
 
 /// Requests a second, where a line does not say.
 const RPS: f64 = 100.0;
@@ -24,6 +24,8 @@ const RPS: f64 = 100.0;
 const RUN_MAX: Duration = Duration::from_secs(1_200);
 /// Of the primary, so that its p99 is known.
 const WARM_UP: u64 = 1_500;
+/// For what ends at its patience to be counted.
+const SETTLED: Duration = Duration::from_millis(200);
 /// The primary fails so often.
 const BASE: f64 = 0.001;
 
@@ -145,8 +147,13 @@ fn roll_back(line: &Line) -> Seen {
     let stand = Stand::start(line.wire, line.fault, RPS, &format!("{}", line.percent), &guard);
     assert_eq!(stand.end().1, "rolled-back", "{:?} is in", line.fault);
     let ended_us = stand.users.now_us();
-    let first_us = stand.users.first_bad_us.load(Ordering::Relaxed).min(ended_us);
+    // those that hang are known when users lose their patience
+    std::thread::sleep(PATIENCE + SETTLED);
+    let first_us = stand.users.first_bad_us.load(Ordering::Relaxed);
     let failed = stand.users.failed.load(Ordering::Relaxed);
+    // only what is refused is tried elsewhere before users see it
+    assert!(failed > 0 || line.fault == Fault::Refuses, "users saw the reason of a rollback");
+    let first_us = if failed == 0 { ended_us } else { first_us.min(ended_us) };
     stand.stop();
     Seen { failed, seconds: (ended_us - first_us) as f64 / 1e6 }
 }

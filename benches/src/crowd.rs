@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use crate::upstream::{self, MESSAGE};
 
 /// A request that is open for longer hangs.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of one user crowd that are open together; those that come then are not sent, and counted as none.
 const OPEN_MAX: u32 = 1_000;
 /// Calls on one connection: fewer than the proxy ends one after.
