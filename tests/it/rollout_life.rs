@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use super::support::http1::{Client, request};
 use super::support::rollouts::{Users, act, failing, hanging, rollout, steps, until, until_phase, view, with_storage};
 use super::support::upstream::reply;
 use super::support::{Serin, Setup, Upstream, eventually};
@@ -282,4 +283,21 @@ fn a_dry_run_moves_nothing_not_even_over_a_kill() {
         serin = Serin::start_in(dir, &setup.text());
     }
     assert_eq!(v2.count(), 0, "the judge of a dry run moves nothing");
+}
+
+#[test]
+fn a_canary_that_hangs_is_out_although_the_primary_has_little_history() {
+    let (v1, v2) = (named("v1"), hanging());
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &steps("10, 50")).start();
+    until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
+    // users who do not wait for each other
+    let mut open = Vec::new();
+    while view(&serin)["phase"] != "rolled-back" {
+        assert!(open.len() < 3_000, "nobody takes it back: {:#}", view(&serin));
+        let mut client = Client::connect(serin.address());
+        client.send(request("GET", "/", "world", &[], ""));
+        open.push(client);
+    }
+    drop((v2, open));
+    check_all_from(&serin, "v1");
 }

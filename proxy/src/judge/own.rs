@@ -12,6 +12,11 @@ use crate::evidence::{HeadTimes, SplitEvidence};
 const SLOW_WINDOW_MS: u64 = 300_000;
 /// So many requests of it are needed for that.
 const SLOW_REQUESTS_MIN: u64 = 1_000;
+/// So many are enough to tell who hangs: a request that waits so many times as long as the longest of them, and at least
+/// so many microseconds.
+const HUNG_REQUESTS_MIN: u64 = 100;
+const HUNG_TIMES: u64 = 4;
+const HUNG_US_MIN: u64 = 500_000;
 /// Between two looks at how long answers take.
 const LEARN_MS: u64 = 1_000;
 /// Rates are shown over so long.
@@ -200,12 +205,24 @@ impl Counts {
 /// When an answer of this arm is slow, if it gave enough of them.
 fn slow_of(recent: &HeadTimes) -> Option<Slow> {
     if recent.count() < SLOW_REQUESTS_MIN {
-        return None;
+        return hung_of(recent);
     }
     let [p50, p90, p99] = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?];
     let share = |edge: u64| -> Ppm { recent.share_above(edge) };
     let shares = SlowShares { slow50: share(p50), slow90: share(p90), slow99: share(p99) };
     Some(Slow { ages_us: [p50, p90, p99], shares })
+}
+
+/// A short history says nothing of quantiles, but enough to tell a canary that hangs: it leaves requests waiting for
+/// several times as long as the primary ever took. Fewer than one in a hundred of the primary's are.
+fn hung_of(recent: &HeadTimes) -> Option<Slow> {
+    if recent.count() < HUNG_REQUESTS_MIN {
+        return None;
+    }
+    let age_us = recent.quantile(1.0)?.saturating_mul(HUNG_TIMES).max(HUNG_US_MIN);
+    let share = |percent| Ppm::from_percent(percent).unwrap_or(Ppm::ZERO);
+    let shares = SlowShares { slow50: share(50), slow90: share(10), slow99: share(1) };
+    Some(Slow { ages_us: [age_us; 3], shares })
 }
 
 /// What the canary answered, and how fast: users and copies. It gets copies only while it gets no users.
