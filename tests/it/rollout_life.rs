@@ -254,9 +254,9 @@ fn writes_need_the_token_from_loopback_too() {
     let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
     until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
     let address = serin.admin_address();
-    let mut client = super::support::Client::connect(address);
+    let mut client = Client::connect(address);
     let body = json!({"who": "x", "why": "y"}).to_string();
-    client.send(super::support::http1::request(
+    client.send(request(
         "POST",
         "/api/v1/rollouts/world/abort",
         &address.to_string(),
