@@ -49,8 +49,10 @@ fn the_version_is_printed_for_people_and_programs() {
 #[test]
 fn what_is_not_understood_ends_with_2() {
     check(&["--colour"], "", 2, "unexpected argument");
-    check(&["rollout"], "", 2, "no command and no file");
-    check(&["rollout", "list"], "", 2, "cannot be used");
+    check(&["rollouts"], "", 2, "no command and no file");
+    check(&["rollouts", "list"], "", 2, "cannot be used");
+    check(&["rollout"], "", 2, "Usage: serin rollout");
+    check(&["rollout", "rollback"], "", 2, "unrecognized");
     check(&["validate"], "", 2, "required");
     check(&["run", "--listen", "127.0.0.1:1"], "", 2, "--to");
     check(&["run", "--to", "v1=https://h"], "", 2, "cannot be a target");

@@ -181,15 +181,22 @@ fn check_example(name: &str, router: &str, asked: &[(&str, &[&str])]) {
 }
 
 #[test]
-fn every_example_is_valid_and_has_a_test_that_runs_it() {
+fn every_example_is_valid() {
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(project().join("examples")).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // the dashboard, which has a test of its own
+        }
         check_valid(&path);
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    assert_eq!(names, ["dogfood-cookie.yaml", "hello.yaml", "http-proxy.yaml", "ingress.yaml"]);
+    let rollouts = ["ab.yaml", "bluegreen.yaml", "mirror.yaml", "rollout-flagger.yaml", "rollout.yaml"];
+    let mut known = ["dogfood-cookie.yaml", "hello.yaml", "http-proxy.yaml", "ingress.yaml"].to_vec();
+    known.extend(rollouts);
+    known.sort_unstable();
+    assert_eq!(names, known);
 }
 
 #[test]

@@ -87,7 +87,9 @@ impl Users {
                     let sent = connection.wire.send(request("GET", "/", "world", &[], ""));
                     let answer = sent.and_then(|()| connection.try_read("GET"));
                     let well = answer.as_ref().is_ok_and(|answer| answer.status < 500);
-                    if answer.is_err() {
+                    // a connection is ended politely after some thousands of requests
+                    let last = answer.as_ref().is_ok_and(|answer| answer.field("connection").is_some());
+                    if last || answer.is_err() {
                         client = None;
                     }
                     // stopped in mid-request: that says nothing

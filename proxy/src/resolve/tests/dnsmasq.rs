@@ -1,7 +1,7 @@
 //! Against a real DNS server.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path as FilePath;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -23,7 +23,7 @@ impl Server {
             eprintln!("skipped: needs dnsmasq");
             return None;
         }
-        let port = port.unwrap_or_else(|| UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let port = port.unwrap_or_else(free_port);
         let mut command = Command::new(DNSMASQ);
         command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--local=/test/"]);
         command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file="]);
@@ -52,6 +52,12 @@ impl Server {
     fn fixture(&self) -> Fixture {
         Fixture::with_dns(&format!("127.0.0.1:{}", self.port))
     }
+}
+
+/// Free for both of the protocols that it speaks.
+fn free_port() -> u16 {
+    let udp = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    std::iter::repeat_with(udp).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Drop for Server {
