@@ -2,7 +2,7 @@
 //!
 //! A copy is sent beside its request and never in its way: by a task of its own, over connections of its own, after
 //! everything about the request has been decided. Nothing waits for a copy, not even the end of the process; what
-//! becomes of it is counted and nothing else. It carries [`MIRRORED`](crate::layers::route::MIRRORED), and what carries
+//! becomes of it is counted and nothing else. It carries [`MIRRORED`], and what carries
 //! that is never copied. Endpoints are not ejected for what copies saw of them.
 //!
 //! | bound | what happens beyond it |
