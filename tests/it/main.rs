@@ -15,6 +15,7 @@ mod life_reload;
 mod peer_grpc;
 mod peer_nginx;
 mod peer_tools;
+mod raw;
 mod readme_runs;
 mod regression;
 mod rollout_cli;

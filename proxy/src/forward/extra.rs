@@ -43,7 +43,12 @@ impl<'a> Extra<'a> {
             len += 1;
         };
         if let Some(version) = self.via {
-            push(("via", if version == Version::HTTP_2 { b"2 serin" } else { b"1.1 serin" }));
+            let entry: &[u8] = match version {
+                Version::HTTP_2 => b"2 serin",
+                Version::HTTP_10 => b"1.0 serin",
+                _ => b"1.1 serin",
+            };
+            push(("via", entry));
         }
         if let Some((link, host)) = self.forwarded {
             push(("x-forwarded-for", link.peer_text.as_bytes()));

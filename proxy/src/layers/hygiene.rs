@@ -314,7 +314,11 @@ fn append_via(headers: &mut HeaderMap, version: Version) {
 
 /// Our pseudonym behind the version that the message came in (RFC 9110 section 7.6.3).
 pub fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(if version == Version::HTTP_2 { "2 serin" } else { "1.1 serin" })
+    HeaderValue::from_static(match version {
+        Version::HTTP_2 => "2 serin",
+        Version::HTTP_10 => "1.0 serin",
+        _ => "1.1 serin",
+    })
 }
 
 /// Takes out what `Connection` names, then the fields that are hop-by-hop by themselves. `te: trailers` stays: gRPC needs
