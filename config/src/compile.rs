@@ -4,6 +4,7 @@
 
 mod client;
 mod dtabs;
+mod limits;
 mod names;
 mod rollouts;
 mod router;

@@ -9,8 +9,10 @@ use ipnet::IpNet;
 
 use crate::dtab::{Dtab, Path};
 
+mod limits;
 mod rollout;
 
+pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
@@ -226,6 +228,8 @@ pub struct Server {
     pub requests_max: Option<NonZeroU32>,
     /// `Via` entries a request may carry. Default 100.
     pub call_depth_max: u32,
+    /// What is borne of its peers. Defaults by exposure.
+    pub limits: Limits,
 }
 
 /// `exposure`.
@@ -260,6 +264,8 @@ pub struct Client {
     pub attempt_timeout: Option<Duration>,
     /// `None`: endpoints are never ejected for failed answers.
     pub accrual: Option<Accrual>,
+    /// What is borne of upstreams.
+    pub limits: ClientLimits,
 }
 
 /// `client.protocol`.

@@ -49,6 +49,24 @@ pub(crate) fn whole(text: &str, range: RangeInclusive<u64>, example: &'static st
     text.parse().ok().filter(|number| range.contains(number)).ok_or_else(wrong)
 }
 
+/// A number of octets. A unit behind it is a common slip, worth an exact hint.
+pub(crate) fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
+    whole(text, range.clone(), "65536").map_err(|wrong| {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text.get(digits.len()..).map(str::to_ascii_lowercase).as_deref() {
+            Some("k" | "kb" | "kib") => 10,
+            Some("m" | "mb" | "mib") => 20,
+            Some("g" | "gb" | "gib") => 30,
+            _ => return wrong,
+        };
+        let meant = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+        match meant.filter(|meant| range.contains(meant)) {
+            Some(meant) => wrong.help(format!("write `{meant}`: the key's name already says bytes")),
+            None => wrong,
+        }
+    })
+}
+
 /// A port to listen on; 0 lets the kernel choose.
 pub(crate) fn listen_port(text: &str) -> Result<u16, Wrong> {
     let number = whole(text, 0..=u64::from(u16::MAX), "4140")?;

@@ -75,6 +75,11 @@ fn whom_rollouts_ask_and_tell_is_checked() {
 }
 
 #[test]
+fn limits_say_their_range_and_what_contradicts() {
+    check_golden("limits");
+}
+
+#[test]
 fn a_very_long_line_is_cut_around_the_mistake() {
     let source = Source::new("long.yaml", format!("{{\"a\": \"{}\", \"routers\": 5}}", "x".repeat(1_000_000)));
     let rendered = diagnostic::render(&Config::parse(&source).unwrap_err(), &source, false);

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Accrual, Binding, Client, Protocol, Service};
+use crate::model::{Accrual, Binding, Client, ClientLimits, Protocol, Service};
 use crate::raw::{Cx, Fields};
 use crate::units::{self, Wrong};
 
@@ -28,15 +28,21 @@ const CLIENT_NOT_BUILT: &[(&str, &str)] = &[
     ("requestAuthorizers", ""),
     ("configs", "write the fields directly under `client`: they hold for every upstream"),
     ("windowUpdateRatio", ""),
-    ("headerTableBytes", ""),
-    ("initialStreamWindowBytes", ""),
-    ("maxFrameBytes", ""),
-    ("maxHeaderListBytes", ""),
+    ("headerTableBytes", "write `limits: {headerTableBytes: 4096}`"),
+    ("initialStreamWindowBytes", "write `limits: {streamWindowBytes: 1048576}`"),
+    ("maxFrameBytes", "write `limits: {frameBytes: 16384}`"),
+    ("maxHeaderListBytes", "write `limits: {headBytes: 65536}`"),
 ];
 
 pub(super) fn client(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, protocol: Protocol) -> Client {
     let accrual = Accrual { failures: ACCRUAL_FAILURES, backoff: ACCRUAL_BACKOFF };
-    let mut result = Client { protocol, connect_timeout: None, attempt_timeout: None, accrual: Some(accrual) };
+    let mut result = Client {
+        protocol,
+        connect_timeout: None,
+        attempt_timeout: None,
+        accrual: Some(accrual),
+        limits: ClientLimits::new(),
+    };
     let example = "{loadBalancer: {kind: p2c}, requestAttemptTimeoutMs: 2000}";
     let Some(mut client) = fields.map(cx, "client", example) else { return result };
     if !global(cx, &mut client, "client") {
@@ -50,6 +56,7 @@ pub(super) fn client(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, protocol: Protoco
     result.attempt_timeout = client.scalar(cx, "requestAttemptTimeoutMs", |text| units::millis(text, 1));
     load_balancer(cx, &mut client);
     result.accrual = failure_accrual(cx, &mut client, accrual);
+    result.limits = super::limits::client(cx, &mut client, result.limits);
     super::server::socket_options(cx, &mut client);
     if client.scalar(cx, "failFast", units::boolean) == Some(true) {
         client.not_built(cx, &[("failFast", "`failureAccrual` ejects endpoints that cannot be connected to")]);

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Exposure, Server, Trust};
+use crate::model::{Exposure, Limits, Server, Trust};
 use crate::raw::{Cx, Fields};
 use crate::source::Span;
 use crate::units;
@@ -25,11 +25,11 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("addForwardedHeader", "forwarding headers follow `exposure`"),
     ("timestampHeader", ""),
     ("windowUpdateRatio", ""),
-    ("headerTableBytes", ""),
-    ("initialStreamWindowBytes", ""),
-    ("maxConcurrentStreamsPerConnection", ""),
-    ("maxFrameBytes", ""),
-    ("maxHeaderListBytes", ""),
+    ("headerTableBytes", "write `limits: {headerTableBytes: 4096}`"),
+    ("initialStreamWindowBytes", "write `limits: {streamWindowBytes: 65536}`"),
+    ("maxConcurrentStreamsPerConnection", "write `limits: {concurrentStreams: 100}`"),
+    ("maxFrameBytes", "write `limits: {frameBytes: 16384}`"),
+    ("maxHeaderListBytes", "write `limits: {headBytes: 32768}`"),
 ];
 
 /// One server and the place of its address.
@@ -50,6 +50,7 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
     let requests_max =
         fields.scalar(cx, "maxConcurrentRequests", |text| units::whole(text, 1..=u64::from(u32::MAX), "10000"));
     let call_depth = fields.scalar(cx, "maxCallDepth", |text| units::whole(text, 1..=CALL_DEPTH_MAX, "100"));
+    let limits = super::limits::server(cx, &mut fields, Limits::of(exposure));
     socket_options(cx, &mut fields);
     fields.not_built(cx, NOT_BUILT);
     fields.finish(cx);
@@ -59,6 +60,7 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
         trust,
         requests_max: requests_max.and_then(|max| NonZeroU32::new(u32::try_from(max).ok()?)),
         call_depth_max: call_depth.and_then(|depth| u32::try_from(depth).ok()).unwrap_or(CALL_DEPTH),
+        limits,
     };
     Some((server, span))
 }

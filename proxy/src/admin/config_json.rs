@@ -137,6 +137,7 @@ struct Server {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_concurrent_requests: Option<u32>,
     max_call_depth: u32,
+    limits: Limits,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,7 +150,11 @@ struct Client {
     connect_timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_attempt_timeout_ms: Option<u64>,
+    limits: Limits,
 }
+
+/// The keys of a `limits` block.
+type Limits = BTreeMap<&'static str, u64>;
 
 #[derive(Debug, Serialize)]
 struct Kind {
@@ -277,7 +282,13 @@ fn server(server: &model::Server) -> Server {
         trusted_sources,
         max_concurrent_requests: server.requests_max.map(std::num::NonZero::get),
         max_call_depth: server.call_depth_max,
+        limits: limits(model::SERVER_KEYS, &server.limits),
     }
+}
+
+/// What is unlimited is not there.
+fn limits<T>(keys: &[model::LimitKey<T>], limits: &T) -> Limits {
+    keys.iter().filter_map(|key| Some((key.key, (key.get)(limits)?))).collect()
 }
 
 fn client(client: &model::Client) -> Client {
@@ -296,6 +307,7 @@ fn client(client: &model::Client) -> Client {
         failure_accrual: client.accrual.as_ref().map_or(Accrual::None(Kind { kind: "none" }), accrual),
         connect_timeout_ms: client.connect_timeout.map(ms),
         request_attempt_timeout_ms: client.attempt_timeout.map(ms),
+        limits: limits(model::CLIENT_KEYS, &client.limits),
     }
 }
 
