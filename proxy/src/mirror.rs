@@ -337,7 +337,13 @@ mod tests {
     #[test]
     fn names_beyond_the_bound_begin_anew() {
         let table = EndpointTable::default();
-        let client = Client { protocol: Protocol::Auto, connect_timeout: None, attempt_timeout: None, accrual: None };
+        let client = Client {
+            protocol: Protocol::Auto,
+            connect_timeout: None,
+            attempt_timeout: None,
+            accrual: None,
+            limits: serin_config::model::ClientLimits::new(),
+        };
         let mut clusters = Vec::new();
         let mut take = |name: usize| {
             let id = Path::parse(&format!("/#/clusters/v{name}")).unwrap();
