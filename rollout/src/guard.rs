@@ -37,6 +37,8 @@ pub struct SlowShares {
     pub slow90: Ppm,
     /// Beyond the p99.
     pub slow99: Ppm,
+    /// The history is short: all three are of requests that hang. A longer one takes its place, also within a step.
+    pub rough: bool,
 }
 
 /// How sure the guard is. Scores start at 1.
@@ -46,6 +48,8 @@ pub struct Standing {
     pub score: f64,
     /// The part of each kind, in the order of [`Kind::ALL`], before its stake.
     pub by_kind: [f64; KINDS],
+    /// The kind that the score is made of, for the most part.
+    pub blamed: Option<Kind>,
     /// The canary is over its budget in this block, whoever is to blame.
     pub canary_over: f64,
     /// So is the primary.
@@ -150,7 +154,8 @@ impl Guard {
     /// long enough (1000 requests in five minutes), how many of its requests were slow; kept for the block.
     ///
     /// With all traffic on the canary nothing says whether everything is slower now or the canary is: then only an arm
-    /// that leaves at least a quarter of its requests waiting past the primary's p99 is to blame, as one that hangs does.
+    /// that leaves more than a fifth of its requests waiting is to blame. The caller asks for an age there that only a
+    /// request reaches that hangs, not for the primary's p99.
     pub fn step(&mut self, share: Ppm, slow: Option<SlowShares>, now: TimestampMs) {
         for kind in Kind::ALL {
             self.kinds[kind.index()].next_block(now, share, self.routed);
@@ -227,10 +232,15 @@ impl Guard {
         let mut standing = Standing::default();
         // What no start has bet yet is still there.
         let unspent = 1.0 / (f64::from(self.starts) + 1.0);
+        let mut most = 0.0;
         for kind in Kind::ALL {
             let score = if self.on[kind.index()] { self.scores[kind.index()].blamed + unspent } else { 1.0 };
             standing.by_kind[kind.index()] = score;
-            standing.score += self.policy.stake(kind) * score;
+            let part = self.policy.stake(kind) * score;
+            standing.score += part;
+            if part > most {
+                (most, standing.blamed) = (part, Some(kind));
+            }
         }
         let failure = &self.scores[Kind::Failure.index()];
         standing.canary_over = failure.canary_over;
@@ -284,6 +294,12 @@ impl Guard {
         self.starts = self.starts.saturating_add(1);
         self.start_at = now;
         self.dirty = true;
+    }
+
+    /// Starts so far.
+    #[cfg(test)]
+    pub(crate) fn starts(&self) -> u32 {
+        self.starts
     }
 
     /// Has an event of the canary been told that counts once an older request of the primary is over.
@@ -345,7 +361,7 @@ const UNPAIRED_MARGIN: f64 = 2.0;
 /// Failures the primary is given for nothing, as few requests say little.
 const UNPAIRED_FAILURES_EXTRA: u64 = 3;
 const UNPAIRED_RATE_MAX: f64 = 0.5;
-/// Without a primary beside it, so many requests of a canary may be slower than the primary's p99 was.
+/// Without a primary beside it, so many requests of a canary may wait too long.
 const UNPAIRED_SLOW99: Ppm = Ppm::clamped(200_000);
 const SLOW_MIN: f64 = 0.000_1;
 const SLOW_MAX: f64 = 0.9;

@@ -104,7 +104,8 @@
 //!   twice as often. Their alternatives are multiples of the odds, from 1.15 for the p50 to 60 for the p99.
 //! * **With all traffic on the canary nothing is slow but what hangs.** Nobody can say then whether the canary is slower
 //!   or everything is: a machine that got busy in that minute had a good canary rolled back. There only an arm that
-//!   leaves at least a fifth of its requests waiting past the primary's p99 is to blame.
+//!   leaves more than a fifth of its requests waiting is to blame, and the proxy counts there only who waits several
+//!   times as long as the primary ever took: past the primary's p99 is the median of a machine with twice the load.
 //! * **Who went away is no proof.** A request whose caller gave up is neither a failure nor an answer: otherwise a canary
 //!   that hangs would pass its step by the patience of its users.
 //! * **Overdue requests must stay few.** Each one open past the primary's p99 counts as a failure of the primary until

@@ -132,7 +132,7 @@ pub struct Rollout {
     pub(crate) traffic: Traffic,
     pub(crate) slow: Option<SlowShares>,
     /// Whether the guard has them in this step.
-    pub(crate) slow_taken: bool,
+    pub(crate) slow_taken: Option<SlowShares>,
     pub(crate) standing: Standing,
     /// What should run, as the last tick said.
     pub(crate) desired: Option<Revision>,
@@ -170,7 +170,7 @@ impl Rollout {
             ceiling: None,
             traffic: Traffic::default(),
             slow: None,
-            slow_taken: false,
+            slow_taken: None,
             standing: Standing::default(),
             desired: None,
             ended: None,
@@ -339,14 +339,16 @@ impl Rollout {
         }
     }
 
-    /// The primary's history became long enough in mid-step: the slow kinds begin with a block of their own.
+    /// The primary's history became long enough in mid-step, or longer: the slow kinds begin with a block of their own.
     fn take_slow(&mut self, now: TimestampMs) {
         let share = self.state.canary_share();
-        if self.slow.is_none() || self.slow_taken || share == Ppm::ZERO {
-            return;
-        }
-        if let Some(guard) = &mut self.guard {
-            self.slow_taken = true;
+        let is_news = match (self.slow_taken, self.slow) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(taken), Some(slow)) => taken.rough && !slow.rough,
+        };
+        if let Some(guard) = self.guard.as_mut().filter(|_| is_news && share > Ppm::ZERO) {
+            self.slow_taken = self.slow;
             guard.step(share, self.slow, now);
         }
     }
@@ -356,7 +358,7 @@ impl Rollout {
         let runs = self.state.phase.is_active();
         let new_run = self.state.applied != before.applied || (runs && !before.phase.is_active());
         if new_run && runs {
-            self.slow_taken = false;
+            self.slow_taken = None;
             let check = self.check; // of the tick that began the run: what is not ready gets nothing
             self.arm_guard(now);
             self.check = check;
@@ -374,7 +376,7 @@ impl Rollout {
         if (share != was || new_run)
             && let Some(guard) = self.guard.as_mut().filter(|_| share > Ppm::ZERO)
         {
-            self.slow_taken = self.slow.is_some();
+            self.slow_taken = self.slow;
             guard.step(share, self.slow, now);
         }
     }

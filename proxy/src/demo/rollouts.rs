@@ -16,7 +16,7 @@ const END_MS_MAX: u64 = 45_000;
 /// After a rollback so many requests must go well.
 const QUIET_REQUESTS: u64 = 500;
 /// Not before this time, and within that.
-const QUIET_MS_MIN: u64 = 600;
+const QUIET_MS_MIN: u64 = 1_300;
 const QUIET_MS_MAX: u64 = 10_000;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);

@@ -35,8 +35,8 @@ pub(crate) struct Counts {
     rates: Samples<[ArmTotals; 2]>,
     heads: Samples<[HeadTimes; 2]>,
     windows: Vec<Window>,
-    /// What the answers of each arm say of slowness. The primary's is in force.
-    slow: [Option<Slow>; 2],
+    /// What the answers of each arm say of slowness, and when they said so. The primary's is in force.
+    slow: [Option<(u64, Slow)>; 2],
     learned_at: Option<u64>,
     /// What the last five minutes' answers took, as last worked out: canary and primary, p50 and p99.
     quantiles_ms: [[Option<f64>; 2]; 2],
@@ -54,6 +54,8 @@ struct Window {
 struct Slow {
     ages_us: [u64; 3],
     shares: SlowShares,
+    /// Nothing that works takes so long.
+    hung_us: u64,
 }
 
 /// Canary, primary.
@@ -123,12 +125,15 @@ impl Counts {
 
     /// What a look is told of slow requests.
     pub(crate) fn slow_shares(&self) -> Option<SlowShares> {
-        self.slow[1].map(|slow| slow.shares)
+        self.slow[1].map(|(_, slow)| slow.shares)
     }
 
-    /// The ages that go with what the last look was told.
-    pub(crate) fn slow_ages(&self) -> Option<[u64; 3]> {
-        self.slow[1].map(|slow| slow.ages_us)
+    /// The ages that go with what the last look was told, for a step of this weight.
+    ///
+    /// With all of the traffic on the canary nobody learns whether everything is slower now, as on a machine that got
+    /// busy. There only a request that hangs is slow.
+    pub(crate) fn slow_ages(&self, weight: Ppm) -> Option<[u64; 3]> {
+        self.slow[1].map(|(_, slow)| if weight < Ppm::WHOLE { slow.ages_us } else { [slow.hung_us; 3] })
     }
 
     /// A metric of ours over its window, or over the run where that is shorter.
@@ -195,34 +200,36 @@ impl Counts {
         let recent = [heads[0].since(&then[0]), heads[1].since(&then[1])];
         let ms = |us: Option<u64>| us.map(|us| us as f64 / 1000.0);
         self.quantiles_ms = [0, 1].map(|at| [ms(recent[at].quantile(0.5)), ms(recent[at].quantile(0.99))]);
-        for (slow, recent) in self.slow.iter_mut().zip(&recent) {
-            // what was known before is better than nothing
-            *slow = slow_of(recent).or(*slow);
+        for (known, recent) in self.slow.iter_mut().zip(&recent) {
+            let Some(slow) = slow_of(recent) else { continue };
+            // what was known before is better than nothing, and a long history better than a short one, while it is fresh
+            let is_worse = |(at, old): (u64, Slow)| {
+                slow.shares.rough && !old.shares.rough && now_ms.saturating_sub(at) <= SLOW_WINDOW_MS
+            };
+            if !known.is_some_and(is_worse) {
+                *known = Some((now_ms, slow));
+            }
         }
     }
 }
 
 /// When an answer of this arm is slow, if it gave enough of them.
-fn slow_of(recent: &HeadTimes) -> Option<Slow> {
-    if recent.count() < SLOW_REQUESTS_MIN {
-        return hung_of(recent);
-    }
-    let [p50, p90, p99] = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?];
-    let share = |edge: u64| -> Ppm { recent.share_above(edge) };
-    let shares = SlowShares { slow50: share(p50), slow90: share(p90), slow99: share(p99) };
-    Some(Slow { ages_us: [p50, p90, p99], shares })
-}
-
+///
 /// A short history says nothing of quantiles, but enough to tell a canary that hangs: it leaves requests waiting for
 /// several times as long as the primary ever took. Fewer than one in a hundred of the primary's are.
-fn hung_of(recent: &HeadTimes) -> Option<Slow> {
+fn slow_of(recent: &HeadTimes) -> Option<Slow> {
     if recent.count() < HUNG_REQUESTS_MIN {
         return None;
     }
-    let age_us = recent.quantile(1.0)?.saturating_mul(HUNG_TIMES).max(HUNG_US_MIN);
-    let share = |percent| Ppm::from_percent(percent).unwrap_or(Ppm::ZERO);
-    let shares = SlowShares { slow50: share(50), slow90: share(10), slow99: share(1) };
-    Some(Slow { ages_us: [age_us; 3], shares })
+    let hung_us = recent.quantile(1.0)?.saturating_mul(HUNG_TIMES).max(HUNG_US_MIN);
+    if recent.count() < SLOW_REQUESTS_MIN {
+        let share = |percent| Ppm::from_percent(percent).unwrap_or(Ppm::ZERO);
+        let shares = SlowShares { slow50: share(50), slow90: share(10), slow99: share(1), rough: true };
+        return Some(Slow { ages_us: [hung_us; 3], shares, hung_us });
+    }
+    let ages_us = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?];
+    let [slow50, slow90, slow99] = ages_us.map(|edge| recent.share_above(edge));
+    Some(Slow { ages_us, shares: SlowShares { slow50, slow90, slow99, rough: false }, hung_us })
 }
 
 /// What the canary answered, and how fast: users and copies. It gets copies only while it gets no users.
@@ -247,6 +254,20 @@ mod tests {
     use serin_metrics::Class;
 
     use super::*;
+
+    #[test]
+    fn with_all_of_the_traffic_on_the_canary_only_what_hangs_is_slow() {
+        let evidence = SplitEvidence::new(1);
+        let mut counts = Counts::new(std::iter::empty());
+        counts.sample(&evidence, &evidence.traffic(), 1_000);
+        for at in 0..SLOW_REQUESTS_MIN {
+            evidence.tally(0).head(Arm::Primary, 1_000 + at);
+        }
+        counts.sample(&evidence, &evidence.traffic(), 3_000);
+        let [p50, _, p99] = counts.slow_ages(Ppm::clamped(500_000)).unwrap();
+        assert!((1_400..1_700).contains(&p50) && (1_900..2_200).contains(&p99), "{p50} {p99}");
+        assert_eq!(counts.slow_ages(Ppm::WHOLE), Some([HUNG_US_MIN; 3]), "a busy machine is slower than before");
+    }
 
     #[test]
     fn while_copies_go_to_the_canary_its_metrics_are_theirs() {

@@ -136,6 +136,8 @@ pub(crate) struct Seat {
     /// An event came since the last look, or waits for its turn to count.
     pub(crate) dirty: bool,
     pub(crate) looked_at: u64,
+    /// What the ages in force were worked out from.
+    slow_told: Option<SlowShares>,
     pub(crate) step_started_ms: u64,
     pub(crate) run_started_ms: Option<u64>,
     /// Since when a gate is closed.
@@ -203,12 +205,15 @@ impl Seat {
 
     /// What this look knows of slow requests. Ages are frozen for a step; where the history of the primary became long
     /// enough in the middle of one, they begin there.
-    fn slow(&self, evidence: &SplitEvidence) -> Option<SlowShares> {
+    fn slow(&mut self, evidence: &SplitEvidence) -> Option<SlowShares> {
         let weight = self.state.weight;
-        if self.is_active() && weight > Ppm::ZERO && evidence.slow().ages_us.is_none() {
-            evidence.set_slow(self.counts.slow_ages());
+        let shares = self.counts.slow_shares();
+        let is_better = shares.is_some_and(|new| self.slow_told.is_none_or(|told| told.rough && !new.rough));
+        if self.is_active() && weight > Ppm::ZERO && is_better {
+            evidence.set_slow(self.counts.slow_ages(weight));
+            self.slow_told = shares;
         }
-        self.counts.slow_shares()
+        shares
     }
 
     /// Turns a decision into things to do: what falls is published first, what rises is durable first.
@@ -320,11 +325,12 @@ impl Seat {
         }
         if let Some(evidence) = &self.evidence {
             let moved = active && state.weight != before.weight;
-            if moved && state.weight > Ppm::ZERO && state.weight < Ppm::WHOLE {
-                evidence.set_slow(self.counts.slow_ages());
+            if moved && state.weight > Ppm::ZERO {
+                evidence.set_slow(self.counts.slow_ages(state.weight));
+                self.slow_told = self.counts.slow_shares();
             } else if !active || state.weight == Ppm::ZERO {
-                // with all of the traffic the ages of the last step hold: the primary learns no more
                 evidence.set_slow(None);
+                self.slow_told = None;
             }
         }
     }
@@ -362,6 +368,7 @@ impl Seat {
         };
         if self.evidence.as_ref().is_none_or(|before| before.id() != evidence.id()) {
             self.evidence = Some(Arc::clone(evidence));
+            self.slow_told = None;
             let known = self.linked.as_ref().and_then(|before| match &arms.primary {
                 primary if *primary == before.primary => Some(Arm::Primary),
                 primary if *primary == before.canary => Some(Arm::Canary),

@@ -2,7 +2,7 @@
 
 use crate::event::{Cause, Event, Gate, Halt, Hold};
 use crate::guard::Standing;
-use crate::{Decision, Ppm, Rollout};
+use crate::{Decision, Kind, Ppm, Rollout};
 
 /// What exactly failed a check.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,7 +164,9 @@ fn measured(detail: Option<&HaltDetail>, unit: &str) -> String {
 fn held(hold: Hold, facts: &Facts<'_>) -> String {
     match hold {
         Hold::BothFailing => "both arms are failing".into(),
-        Hold::Evidence => format!("evidence {} against the canary", score(facts.standing.score)),
+        Hold::Evidence => {
+            format!("evidence {} against the canary{}", score(facts.standing.score), blame(facts.standing.blamed))
+        }
         Hold::FailedCheck => "a check failed".into(),
         Hold::Insufficient => "the time of this step is over and the evidence is not there".into(),
         Hold::NoData => "a check has no data".into(),
@@ -179,14 +181,27 @@ fn rolled_back(cause: Cause, facts: &Facts<'_>) -> String {
         Cause::CanaryDown => ": canary has no endpoint left, primary has".into(),
         Cause::Deadline => " progress deadline exceeded, canary is not ready".into(),
         Cause::Evidence => format!(
-            ": evidence {} >= {} after {failures} failures of {requests} requests",
+            ": evidence {} >= {}{} after {failures} failures of {requests} requests",
             score(facts.standing.score),
-            score(facts.sure)
+            score(facts.sure),
+            blame(facts.standing.blamed),
         ),
         Cause::Hook => " manual webhook invoked".into(),
         Cause::Insufficient => ": the time of a step is over and the evidence is not there".into(),
         Cause::Primary => " progress deadline exceeded, primary is not ready".into(),
         Cause::Threshold => format!(" failed checks threshold reached {}", facts.failed_checks_max),
+    }
+}
+
+/// What the evidence is about, where it is not failures.
+fn blame(kind: Option<Kind>) -> &'static str {
+    match kind {
+        None | Some(Kind::Failure) => "",
+        Some(Kind::ClientError) => " of answers 4xx",
+        Some(Kind::Custom) => " of the counter of your own",
+        Some(Kind::Slow50) => " of answers slower than the primary's p50",
+        Some(Kind::Slow90) => " of answers slower than the primary's p90",
+        Some(Kind::Slow99) => " of answers slower than the primary's p99",
     }
 }
 

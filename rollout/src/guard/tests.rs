@@ -84,8 +84,12 @@ fn slow_kinds_are_off_until_the_primary_has_a_history() {
     };
     assert!(slow(&mut begun(10)) < 2.0);
     let mut guard = Guard::new(GuardPolicy::default(), Traffic::default(), TimestampMs(0));
-    let shares =
-        SlowShares { slow50: Ppm::clamped(500_000), slow90: Ppm::clamped(100_000), slow99: Ppm::clamped(10_000) };
+    let shares = SlowShares {
+        slow50: Ppm::clamped(500_000),
+        slow90: Ppm::clamped(100_000),
+        slow99: Ppm::clamped(10_000),
+        rough: false,
+    };
     guard.step(Ppm::clamped(100_000), Some(shares), TimestampMs(0));
     assert!(slow(&mut guard) >= 100.0);
 }
@@ -121,8 +125,12 @@ fn capital_goes_on_after_a_stop() {
     assert!((resumed - score).abs() < 0.5, "{score} {resumed}");
 }
 
-const SLOW: SlowShares =
-    SlowShares { slow50: Ppm::clamped(500_000), slow90: Ppm::clamped(100_000), slow99: Ppm::clamped(10_000) };
+const SLOW: SlowShares = SlowShares {
+    slow50: Ppm::clamped(500_000),
+    slow90: Ppm::clamped(100_000),
+    slow99: Ppm::clamped(10_000),
+    rough: false,
+};
 
 /// The score after so many canary requests at this share, of which so many were slower than the primary's p50, p90, p99.
 fn slow_score(share: u32, requests: u64, slow: [u64; 3]) -> f64 {

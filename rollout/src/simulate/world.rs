@@ -332,7 +332,7 @@ impl<'a> World<'a> {
             traffic: &self.traffic.clone(),
             canary_up: !refused,
             primary_up: true,
-            slow: slow.then_some(SlowShares { slow50: shares[0], slow90: shares[1], slow99: shares[2] }),
+            slow: slow.then_some(SlowShares { slow50: shares[0], slow90: shares[1], slow99: shares[2], rough: false }),
         };
         let _decision = self.rollout.look(&look, self.now);
         self.score_most = self.score_most.max(self.rollout.standing().score);

@@ -113,6 +113,7 @@ impl Seat {
             fresh,
             dirty: false,
             looked_at: 0,
+            slow_told: None,
             step_started_ms: now,
             last: None,
             stale: true,

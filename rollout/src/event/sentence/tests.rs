@@ -39,6 +39,12 @@ fn the_figures_are_told() {
 }
 
 #[test]
+fn evidence_says_what_it_is_about_unless_that_is_failures() {
+    assert_eq!([blame(None), blame(Some(Kind::Failure))], [""; 2]);
+    assert_eq!(blame(Some(Kind::Slow99)), " of answers slower than the primary's p99");
+}
+
+#[test]
 fn every_event_has_its_sentence() {
     let detail = metric(7.5, Limit::Max(7.0));
     let standing = Standing { score: 123.6, requests: 250, failures: 9, ..Standing::default() };

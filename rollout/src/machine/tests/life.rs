@@ -405,11 +405,30 @@ fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
     rig.rollout.observe(early, 20);
     rig.look();
     assert_eq!(rig.rollout.state().phase, Phase::Progressing, "nobody knows yet what is slow");
-    rig.slow = Some(SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000) });
+    rig.slow = Some(SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000), rough: false });
     rig.look();
     rig.now = TimestampMs(rig.now.0 + 10);
     let late = slow99(&rig);
     rig.rollout.observe(late, 20);
     rig.look();
     assert_eq!(rig.rollout.state().phase, Phase::RolledBack);
+}
+
+#[test]
+fn a_long_history_of_the_primary_takes_the_place_of_a_short_one_within_a_step() {
+    let mut rig = Rig::begun(Settings { steps: vec![percent(10)], ..Settings::default() });
+    let share = |ppm| Ppm::clamped(ppm);
+    let slow = SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000), rough: true };
+    let begun = |rig: &Rig| rig.rollout.guard.as_ref().map(|guard| guard.starts());
+    rig.slow = Some(slow);
+    rig.look();
+    let rough = begun(&rig);
+    rig.look();
+    assert_eq!(begun(&rig), rough, "the same history begins nothing");
+    rig.slow = Some(SlowShares { rough: false, ..slow });
+    rig.look();
+    assert_eq!(begun(&rig), rough.map(|starts| starts + 1), "a block and a start of its own");
+    rig.slow = Some(slow);
+    rig.look();
+    assert_eq!(begun(&rig), rough.map(|starts| starts + 1), "what is known is not forgotten within a step");
 }
