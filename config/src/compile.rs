@@ -10,6 +10,7 @@ mod rollouts;
 mod router;
 mod rules;
 mod server;
+mod teams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -30,6 +31,8 @@ pub use rollouts::{
 };
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
+pub(crate) use teams::{Claims, claims_of};
+pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX};
 
 /// Worker threads that can be asked for.
 pub const WORKERS_MAX: u64 = 1024;
@@ -49,14 +52,15 @@ pub(crate) fn compile(
     exists: &dyn Fn(&Path) -> bool,
 ) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
     let mut sink = Sink::default();
-    let Some(root) = yaml::read(source, &mut sink) else { return sink.finish(None) };
+    let Some(mut root) = yaml::read(source, &mut sink) else { return sink.finish(None) };
     let cx = Cx::new(source, exists, sink);
+    let teams = teams::merge(&cx, source, &mut root);
     let config = Fields::open(&cx, "the file", &root, "routers: [{protocol: http, servers: [{port: 4140}]}]")
-        .map(|fields| config(&cx, fields));
+        .map(|fields| config(&cx, fields, &teams));
     cx.into_sink().finish(config)
 }
 
-fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
+fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>, teams: &teams::Additions<'_>) -> Config {
     let (admin, admin_span) = admin(cx, &mut fields);
     let workers = fields.scalar(cx, "workers", |text| units::whole(text, 1..=WORKERS_MAX, "4"));
     let clusters = names::clusters(cx, &mut fields);
@@ -68,7 +72,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>) -> Config {
     fields.unneeded(cx, &[("usage", why)]);
     fields.not_built(cx, NOT_BUILT);
     let known = dtabs::Known::new(&clusters, &namers, all_namers);
-    let routers = router::routers(cx, &mut fields, &known);
+    let routers = router::routers(cx, &mut fields, &known, teams);
     let parts = rollouts::parts(cx, &mut fields, &rollouts::World { known: &known, routers: &routers });
     check_addresses(cx, &routers.listeners, admin.address, admin_span);
     fields.finish(cx);

@@ -227,7 +227,7 @@ fn render_one(diagnostic: &Diagnostic, source: &Source, renderer: &Renderer) -> 
     for excerpt in std::iter::once(&primary).chain(related.iter().map(|(excerpt, _)| excerpt)) {
         // The renderer counts columns from a cut; put the right one in its place.
         if let Some(counted) = excerpt.counted_column {
-            let name = source.name();
+            let name = source.name_at(excerpt.start);
             let Position { line, column } = excerpt.position;
             text = text.replacen(&format!("{name}:{line}:{counted}"), &format!("{name}:{line}:{column}"), 1);
         }
@@ -238,6 +238,8 @@ fn render_one(diagnostic: &Diagnostic, source: &Source, renderer: &Renderer) -> 
 /// The line of a mark. Only that line is handed to the renderer, and of a very long one only the part around the mark:
 /// so the cost of a diagnostic does not depend on the size of the file.
 struct Excerpt<'a> {
+    /// Where the mark begins in the source.
+    start: usize,
     text: &'a str,
     marked: std::ops::Range<usize>,
     position: Position,
@@ -250,8 +252,8 @@ impl<'a> Excerpt<'a> {
         let text = source.text();
         let start = floor_char(text, span.start);
         let position = source.position(start);
-        let line = source.line_range(position.line);
-        let start = start.min(line.end);
+        let line = source.line_range(start);
+        let start = start.clamp(line.start, line.end);
         let end = floor_char(text, span.end).clamp(start, line.end);
         let is_cut = start - line.start > WINDOW_BYTES;
         let from = if is_cut { floor_char(text, start - WINDOW_BYTES) } else { line.start };
@@ -259,6 +261,7 @@ impl<'a> Excerpt<'a> {
         let shown = text.get(from..to).unwrap_or_default();
         let before = text.get(from..start).unwrap_or_default();
         Excerpt {
+            start,
             text: shown,
             marked: before.len()..(end - from).min(shown.len()),
             position,
@@ -268,7 +271,10 @@ impl<'a> Excerpt<'a> {
 
     fn snippet(&self, source: &'a Source, label: &'a str, kind: AnnotationKind) -> Snippet<'a, Annotation<'a>> {
         let annotation = kind.span(self.marked.clone()).label((!label.is_empty()).then_some(label));
-        Snippet::source(self.text).path(source.name()).line_start(self.position.line).annotation(annotation)
+        Snippet::source(self.text)
+            .path(source.name_at(self.start))
+            .line_start(self.position.line)
+            .annotation(annotation)
     }
 }
 

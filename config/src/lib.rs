@@ -123,6 +123,7 @@ pub mod dtab;
 pub mod flagger;
 pub mod model;
 pub mod source;
+pub mod teams;
 pub mod template;
 pub mod watch;
 
@@ -135,12 +136,14 @@ mod yaml;
 pub mod limits {
     pub use crate::compile::{
         ACCRUAL_FAILURES_MAX, ALERT_PROVIDERS_MAX, BINDING_NAMES_MAX, CALL_DEPTH_MAX, LABEL_BYTES_MAX, MATCH_RULES_MAX,
-        METRIC_TEMPLATES_MAX, OVERRIDES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX, ROLLOUT_NAME_BYTES_MAX,
-        ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX, VALUE_BYTES_MAX, WORKERS_MAX,
+        METRIC_TEMPLATES_MAX, OVERRIDES_MAX, OWNED_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX,
+        ROLLOUT_NAME_BYTES_MAX, ROLLOUTS_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
+        VALUE_BYTES_MAX, WORKERS_MAX,
     };
     pub use crate::diagnostic::DIAGNOSTICS_MAX;
     pub use crate::diff::CHANGES_MAX;
     pub use crate::source::SOURCE_BYTES_MAX;
+    pub use crate::teams::{TEAM_NAME_BYTES_MAX, TEAMS_MAX};
     pub use crate::units::DURATION_MS_MAX;
     pub use crate::watch::{FOLDER_DEPTH_MAX, FOLDERS_MAX, SYMLINKS_MAX};
     pub use crate::yaml::{DEPTH_MAX, NODES_MAX};

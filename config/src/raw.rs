@@ -29,6 +29,11 @@ impl<'a> Cx<'a> {
         self.sink.borrow_mut().push(diagnostic);
     }
 
+    /// For who collects into a sink of its own accord.
+    pub(crate) fn with_sink<T>(&self, collect: impl FnOnce(&mut Sink) -> T) -> T {
+        collect(&mut self.sink.borrow_mut())
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.sink.borrow().is_full()
     }
@@ -227,6 +232,11 @@ impl<'n, 's> Fields<'n, 's> {
             };
             cx.push(Diagnostic::error("config/unknown-key", entry.key_span, message).help(help));
         }
+    }
+
+    /// Whatever nobody took, for who says of it something else than [`Self::finish`].
+    pub(crate) fn unseen(self) -> impl Iterator<Item = &'n Entry<'s>> {
+        self.entries.into_iter().filter(|(_, seen)| !seen).map(|(entry, _)| entry)
     }
 
     /// Whether a key is written.

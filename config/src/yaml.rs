@@ -62,27 +62,41 @@ impl Node<'_> {
 
 /// Reads the one document of a source; `None` after an error, which then is in the sink.
 pub(crate) fn read<'s>(source: &'s Source, sink: &mut Sink) -> Option<Node<'s>> {
-    if let Some(at) = source.not_utf8_at() {
+    read_file(source, 0, SOURCE_BYTES_MAX, NODES_MAX, sink)
+}
+
+/// The same for one of several joined files (0 is the main one), which may have so many bytes and values.
+pub(crate) fn read_file<'s>(
+    source: &'s Source,
+    file: usize,
+    bytes_max: usize,
+    nodes_max: usize,
+    sink: &mut Sink,
+) -> Option<Node<'s>> {
+    let range = source.file_range(file);
+    let from = range.start;
+    let text = source.text().get(range.clone()).unwrap_or_default();
+    if let Some(at) = source.not_utf8_at().filter(|at| range.contains(at)) {
         sink.push(Diagnostic::error("yaml/not-utf8", Span::at(at), "the file is not UTF-8 text from here on"));
         return None;
     }
-    if source.text().len() > SOURCE_BYTES_MAX {
+    if text.len() > bytes_max {
         let message = format!(
-            "the file has {} bytes, {} MiB ({SOURCE_BYTES_MAX} bytes) are allowed",
-            source.text().len(),
-            SOURCE_BYTES_MAX / (1024 * 1024)
+            "the file has {} bytes, {} MiB ({bytes_max} bytes) are allowed",
+            text.len(),
+            bytes_max / (1024 * 1024)
         );
-        sink.push(Diagnostic::error("yaml/too-long", Span::at(0), message));
+        sink.push(Diagnostic::error("yaml/too-long", Span::at(from), message));
         return None;
     }
-    let mut builder = Builder { sink, nodes: 0, open: Vec::new(), done: None, failed: false };
+    let mut builder = Builder { sink, nodes: 0, nodes_max, open: Vec::new(), done: None, failed: false };
     let mut options = Options::default();
     options.set_emit_comments(false);
     // Keys longer than YAML's 1024 characters are an error of the library; its nesting limits stay behind ours.
-    for event in Parser::new_from_str_with_options(source.text(), options) {
+    for event in Parser::new_from_str_with_options(text, options) {
         match event {
-            Ok((event, span)) => builder.take(event, span_of(&span)),
-            Err(error) => builder.syntax_error(error.marker().byte_offset().unwrap_or(0), &error.info()),
+            Ok((event, span)) => builder.take(event, span_of(&span, from)),
+            Err(error) => builder.syntax_error(from + error.marker().byte_offset().unwrap_or(0), &error.info()),
         }
         if builder.failed {
             return None;
@@ -91,19 +105,20 @@ pub(crate) fn read<'s>(source: &'s Source, sink: &mut Sink) -> Option<Node<'s>> 
     let done = builder.done;
     if done.is_none() {
         let help = "the smallest configuration is `routers: [{protocol: http, servers: [{port: 4140}]}]`";
-        sink.push(Diagnostic::error("yaml/empty", Span::at(0), "the file has nothing in it").help(help));
+        sink.push(Diagnostic::error("yaml/empty", Span::at(from), "the file has nothing in it").help(help));
     }
     done
 }
 
-fn span_of(span: &ParserSpan) -> Span {
-    span.byte_range().map_or(Span::at(0), |range| Span::new(range.start, range.end))
+fn span_of(span: &ParserSpan, from: usize) -> Span {
+    span.byte_range().map_or(Span::at(from), |range| Span::new(from + range.start, from + range.end))
 }
 
 /// Folds events into a tree with a stack of its own, so depth costs no call stack.
 struct Builder<'s, 'k> {
     sink: &'k mut Sink,
     nodes: usize,
+    nodes_max: usize,
     open: Vec<Open<'s>>,
     done: Option<Node<'s>>,
     failed: bool,
@@ -169,8 +184,8 @@ impl<'s> Builder<'s, '_> {
 
     fn count(&mut self, span: Span) {
         self.nodes += 1;
-        if self.nodes > NODES_MAX {
-            self.fail("yaml/too-many-nodes", span, format!("the file has more than {NODES_MAX} values"));
+        if self.nodes > self.nodes_max {
+            self.fail("yaml/too-many-nodes", span, format!("the file has more than {} values", self.nodes_max));
         }
     }
 

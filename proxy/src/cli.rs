@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::{demo, logging};
 
@@ -78,6 +79,14 @@ enum Command {
     Rollout {
         #[command(subcommand)]
         command: Box<rollout::RolloutCommand>,
+    },
+    /// Print what a shell needs to complete commands, options and files
+    #[command(
+        after_help = "Examples:\n  serin completions bash > ~/.local/share/bash-completion/completions/serin\n  serin completions zsh > ~/.zfunc/_serin\n  serin completions fish > ~/.config/fish/completions/serin.fish"
+    )]
+    Completions {
+        /// For which shell
+        shell: CompletedShell,
     },
     /// Print the version
     Version {
@@ -164,6 +173,14 @@ enum DtabCommand {
     },
 }
 
+/// The shells that commands are completed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CompletedShell {
+    Bash,
+    Fish,
+    Zsh,
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -188,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Dtab { command: DtabCommand::Fmt { file } } => dtab::format(file.as_deref()),
         Command::Rollout { command } => rollout::rollout(*command),
+        Command::Completions { shell } => completions(shell),
         Command::Version { output } => version(output),
     }
 }
@@ -198,6 +216,17 @@ fn version(output: Output) -> ExitCode {
         Output::Text => format!("serin {version}\n"),
         Output::Json => format!("{}\n", serde_json::json!({"name": "serin", "version": version})),
     })
+}
+
+fn completions(shell: CompletedShell) -> ExitCode {
+    let shell = match shell {
+        CompletedShell::Bash => Shell::Bash,
+        CompletedShell::Fish => Shell::Fish,
+        CompletedShell::Zsh => Shell::Zsh,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "serin", &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
 /// Results go to standard output. A reader that has gone away is no failure of ours.
@@ -221,7 +250,6 @@ fn usage(error: &dyn Display) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -11,6 +11,7 @@ use crate::units::{self, Wrong};
 use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
+use super::teams::Additions;
 use super::{LABEL_BYTES_MAX, Listener, client, rules, server};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
@@ -63,7 +64,7 @@ pub(super) struct Routers {
     pub(super) unread: HashSet<String>,
 }
 
-pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>) -> Routers {
+pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>, teams: &Additions<'_>) -> Routers {
     let mut routers = Routers { list: Vec::new(), listeners: Vec::new(), unread: HashSet::new() };
     let help = format!("write `routers: [{EXAMPLE}]`");
     let Some(entry) = fields.require(cx, "routers", "the file", &help) else { return routers };
@@ -74,7 +75,7 @@ pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_
     }
     let mut labels: HashMap<String, Span> = HashMap::new();
     for item in items {
-        let Some((router, span)) = router(cx, item, known, &mut routers) else { continue };
+        let Some((router, span)) = router(cx, item, known, teams, &mut routers) else { continue };
         if let Some(earlier) = labels.get(&router.label) {
             let message = format!("two routers are labelled `{}`", crate::raw::shown(&router.label));
             let twice = Diagnostic::error("config/duplicate-label", span, message);
@@ -88,17 +89,20 @@ pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_
 }
 
 /// A router and the place of its label.
-fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, routers: &mut Routers) -> Option<(Router, Span)> {
+fn router(
+    cx: &Cx<'_>,
+    item: &Node<'_>,
+    known: &Known<'_>,
+    teams: &Additions<'_>,
+    routers: &mut Routers,
+) -> Option<(Router, Span)> {
     let mut fields = Fields::open(cx, "routers", item, EXAMPLE)?;
     let (name, protocol, port) = protocol(cx, &mut fields);
     let span = fields.get("label").map_or(fields.span, |entry| entry.value.span);
     let label = |text: &str| units::visible(text, LABEL_BYTES_MAX, "a label", "outgoing");
     let label = fields.scalar(cx, "label", label).unwrap_or_else(|| name.to_owned());
     let dst_prefix = fields.scalar(cx, "dstPrefix", path).or_else(|| path("/svc").ok())?;
-    let base = match fields.take(cx, "dtab") {
-        Some(entry) => dtabs::dtab(cx, &entry.value, known, None),
-        None => Some(Dtab(Vec::new())),
-    };
+    let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label), teams);
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
@@ -125,6 +129,32 @@ fn router(cx: &Cx<'_>, item: &Node<'_>, known: &Known<'_>, routers: &mut Routers
     others(cx, &mut fields);
     fields.finish(cx);
     Some((router, span))
+}
+
+/// The dtab of the main file, and behind it those of the teams, which are all more specific.
+fn base_dtab(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'_, '_>,
+    known: &Known<'_>,
+    added: &[Node<'_>],
+    teams: &Additions<'_>,
+) -> Option<Dtab> {
+    let mut base = match fields.take(cx, "dtab") {
+        Some(entry) => {
+            let main = dtabs::dtab(cx, &entry.value, known, None)?;
+            teams.check_main(cx, &entry.value, &main);
+            main
+        }
+        None => Dtab(Vec::new()),
+    };
+    let mut whole = true;
+    for node in added {
+        match dtabs::dtab(cx, node, known, Some(&base)) {
+            Some(more) => base.0.extend(more.0),
+            None => whole = false,
+        }
+    }
+    whole.then_some(base)
 }
 
 /// The protocol's name (the default label), what upstreams speak by default, and the default port: both of Linkerd.

@@ -95,7 +95,8 @@ fn length_ends_at_its_limit() {
 #[test]
 fn nodes_end_at_their_limit() {
     let mut sink = Sink::default();
-    let mut builder = Builder { sink: &mut sink, nodes: NODES_MAX - 1, open: Vec::new(), done: None, failed: false };
+    let (nodes, nodes_max) = (NODES_MAX - 1, NODES_MAX);
+    let mut builder = Builder { sink: &mut sink, nodes, nodes_max, open: Vec::new(), done: None, failed: false };
     builder.count(Span::at(0));
     assert!(!builder.failed);
     builder.count(Span::at(0));
