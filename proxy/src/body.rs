@@ -15,12 +15,11 @@ use crate::conn::{Active, Link};
 use crate::error::ProxyError;
 use crate::forward::{UpH1, UpH2};
 use crate::grpc;
-use crate::h1;
 use crate::inflight::Ticket;
 use crate::layers::hygiene;
 
 /// A request or response body.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Body {
     kind: Kind,
     watch: Option<Watch>,
@@ -28,6 +27,8 @@ pub struct Body {
     /// status and the part that there was, and then the cut.
     cut: Option<BodyError>,
     active: Option<Active>,
+    /// Octets that may still come; no limit is the largest number.
+    room: u64,
 }
 
 /// Where the octets come from.
@@ -57,6 +58,12 @@ pub enum Piece {
     Trailers(HeaderMap),
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self::new(Kind::Empty)
+    }
+}
+
 /// A body that ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -66,6 +73,9 @@ pub enum BodyError {
     /// The origin's side; the code is that of its HTTP/2 reset.
     #[error("the upstream body ended early")]
     Upstream(Option<u32>),
+    /// The caller's body is larger than it may be.
+    #[error("the downstream body is too large")]
+    TooLarge,
 }
 
 /// Ends the request in the books when the body ends.
@@ -80,7 +90,7 @@ struct Watch {
 impl Body {
     /// A body of this kind.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, watch: None, cut: None, active: None }
+        Self { kind, watch: None, cut: None, active: None, room: u64::MAX }
     }
 
     /// A whole body; nothing if it is empty.
@@ -105,6 +115,11 @@ impl Body {
     pub fn holding(mut self, active: Option<Active>) -> Self {
         self.active = active;
         self
+    }
+
+    /// More octets than this are [`BodyError::TooLarge`].
+    pub fn limit(&mut self, octets_max: u64) {
+        self.room = octets_max;
     }
 
     /// Nothing more comes, not even trailers.
@@ -136,7 +151,13 @@ impl Body {
         if let Some(error) = self.cut {
             return Poll::Ready(Some(Err(error)));
         }
-        let Poll::Ready(piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };
+        let Poll::Ready(mut piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };
+        if let Some(Ok(Piece::Data(data))) = &piece {
+            match self.room.checked_sub(data.len() as u64) {
+                Some(room) => self.room = room,
+                None => piece = Some(Err(BodyError::TooLarge)),
+            }
+        }
         match &piece {
             None => self.finish(None),
             Some(Err(error)) => {
@@ -204,7 +225,7 @@ impl Body {
         if let Some(watch) = self.watch.take() {
             let lost = if let Kind::UpH2(body) = &self.kind { body.lost() } else { None };
             match error {
-                BodyError::Downstream(_) => watch.ticket.finish(Class::Ignored),
+                BodyError::Downstream(_) | BodyError::TooLarge => watch.ticket.finish(Class::Ignored),
                 BodyError::Upstream(_) => watch.ticket.fail(lost),
             }
         }
@@ -274,7 +295,7 @@ fn poll_hyper(body: &mut HyperBody, cx: &mut Context<'_>) -> Poll<Option<Result<
             Err(frame) => {
                 if let Ok(mut fields) = frame.into_trailers() {
                     body.done = true;
-                    if fields.len() > h1::TRAILER_FIELDS_MAX {
+                    if fields.len() > body.link.limit(|limits| limits.trailer_fields_max) as usize {
                         return Poll::Ready(Some(Err(BodyError::Downstream(None))));
                     }
                     hygiene::clean_trailers(&mut fields);
@@ -296,6 +317,7 @@ pub struct H2Body {
     ended: bool,
     /// It was cut because its connection was lost.
     lost: bool,
+    trailer_fields_max: u32,
 }
 
 /// Did the whole connection go, not this stream alone. The polite GOAWAY of an origin that is going is no loss.
@@ -304,10 +326,10 @@ pub fn is_lost(error: &h2::Error) -> bool {
 }
 
 impl H2Body {
-    /// Reads this stream.
-    pub fn new(recv: RecvStream) -> Self {
+    /// Reads this stream. More trailer fields than so many are an error.
+    pub fn new(recv: RecvStream, trailer_fields_max: u32) -> Self {
         let ended = recv.is_end_stream();
-        Self { recv, unreleased: 0, data_done: false, ended, lost: false }
+        Self { recv, unreleased: 0, data_done: false, ended, lost: false, trailer_fields_max }
     }
 
     /// Nothing more comes.
@@ -341,6 +363,7 @@ impl H2Body {
             }
         }
         match ready!(self.recv.poll_trailers(cx)) {
+            Ok(Some(fields)) if fields.len() > self.trailer_fields_max as usize => Poll::Ready(Some(Err(None))),
             Ok(Some(mut fields)) => {
                 self.ended = true;
                 hygiene::clean_trailers(&mut fields);

@@ -14,6 +14,8 @@ pub enum ProxyError {
     AttemptTimeout,
     /// `l5d-dtab` or `l5d-ctx-dtab` of a trusted peer does not parse.
     BadContext(String),
+    /// The request body is larger than the listener allows, as announced or as counted.
+    BodyTooLarge,
     /// The request is malformed or can be read in two ways.
     BadRequest(&'static str),
     /// Binding ended in an error: too deep, too wide, an unknown or failing namer.
@@ -30,6 +32,8 @@ pub enum ProxyError {
     ConnectTimeout,
     /// The request body ended early or was malformed.
     DownstreamBody,
+    /// The caller owes octets of its body and sends none.
+    DownstreamStalled,
     /// The headers are larger than the listener allows.
     HeadersTooLarge,
     /// The name would lead back to one of our own listeners.
@@ -54,6 +58,8 @@ pub enum ProxyError {
     UpstreamProtocol(String),
     /// The origin reset the HTTP/2 stream with this code before a response head.
     UpstreamReset(u32),
+    /// The origin takes nothing of the request any more.
+    UpstreamStalled,
 }
 
 impl ProxyError {
@@ -63,6 +69,8 @@ impl ProxyError {
             Self::BadContext(_) | Self::BadRequest(_) | Self::DownstreamBody => StatusCode::BAD_REQUEST,
             Self::NoRoute(_) => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::DownstreamStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BindingFailed(_) | Self::UpstreamClosed | Self::UpstreamProtocol(_) | Self::UpstreamReset(_) => {
@@ -71,9 +79,11 @@ impl ProxyError {
             Self::Cancelled | Self::ConnectRefused | Self::NoEndpoint(_) | Self::Overloaded | Self::TooManyNames => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::AttemptTimeout | Self::BindingTimeout | Self::ConnectTimeout | Self::Timeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::AttemptTimeout
+            | Self::BindingTimeout
+            | Self::ConnectTimeout
+            | Self::Timeout
+            | Self::UpstreamStalled => StatusCode::GATEWAY_TIMEOUT,
             Self::CallDepth | Self::Loop => StatusCode::LOOP_DETECTED,
         }
     }
@@ -83,8 +93,8 @@ impl ProxyError {
         match self {
             Self::Cancelled => 1,
             Self::BadContext(_) => 3,
-            Self::AttemptTimeout | Self::Timeout => 4,
-            Self::HeadersTooLarge | Self::UriTooLong => 8,
+            Self::AttemptTimeout | Self::DownstreamStalled | Self::Timeout => 4,
+            Self::BodyTooLarge | Self::HeadersTooLarge | Self::UriTooLong => 8,
             Self::MethodRefused | Self::NoRoute(_) => 12,
             Self::BadRequest(_) | Self::DownstreamBody | Self::UpstreamProtocol(_) => 13,
             Self::UpstreamReset(code) => match code {
@@ -102,7 +112,8 @@ impl ProxyError {
             | Self::NoEndpoint(_)
             | Self::Overloaded
             | Self::TooManyNames
-            | Self::UpstreamClosed => 14,
+            | Self::UpstreamClosed
+            | Self::UpstreamStalled => 14,
         }
     }
 
@@ -114,11 +125,13 @@ impl ProxyError {
             Self::BadRequest(_) => "bad-request",
             Self::BindingFailed(_) => "binding-failed",
             Self::BindingTimeout => "binding-timeout",
+            Self::BodyTooLarge => "body-too-large",
             Self::CallDepth => "call-depth",
             Self::Cancelled => "cancelled",
             Self::ConnectRefused => "connect-refused",
             Self::ConnectTimeout => "connect-timeout",
             Self::DownstreamBody => "downstream-body",
+            Self::DownstreamStalled => "downstream-stalled",
             Self::HeadersTooLarge => "headers-too-large",
             Self::Loop => "loop",
             Self::MethodRefused => "method-refused",
@@ -131,6 +144,7 @@ impl ProxyError {
             Self::UpstreamClosed => "upstream-closed",
             Self::UpstreamProtocol(_) => "upstream-protocol",
             Self::UpstreamReset(_) => "upstream-reset",
+            Self::UpstreamStalled => "upstream-stalled",
         }
     }
 
@@ -140,8 +154,10 @@ impl ProxyError {
             self,
             Self::BadContext(_)
                 | Self::BadRequest(_)
+                | Self::BodyTooLarge
                 | Self::Cancelled
                 | Self::DownstreamBody
+                | Self::DownstreamStalled
                 | Self::HeadersTooLarge
                 | Self::MethodRefused
                 | Self::UriTooLong
@@ -150,7 +166,15 @@ impl ProxyError {
 
     /// Does it put in doubt where the next request on the same connection begins.
     pub fn is_framing(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::DownstreamBody | Self::HeadersTooLarge | Self::UriTooLong)
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::BodyTooLarge
+                | Self::DownstreamBody
+                | Self::DownstreamStalled
+                | Self::HeadersTooLarge
+                | Self::UriTooLong
+        )
     }
 
     /// One sentence without names, addresses or upstream details: fit for anybody.
@@ -159,6 +183,7 @@ impl ProxyError {
             Self::AttemptTimeout | Self::Timeout => "the service did not answer in time",
             Self::BadContext(_) => "the routing override does not parse",
             Self::BadRequest(what) => what,
+            Self::BodyTooLarge => "the request body is too large",
             Self::BindingFailed(_) => "the name of the service could not be resolved",
             Self::BindingTimeout => "the name of the service was not resolved in time",
             Self::CallDepth => "too many proxies on the way: is there a loop?",
@@ -166,6 +191,7 @@ impl ProxyError {
             Self::ConnectRefused => "the service refused the connection",
             Self::ConnectTimeout => "the service did not accept the connection in time",
             Self::DownstreamBody => "the request body ended early",
+            Self::DownstreamStalled => "the request body did not go on",
             Self::HeadersTooLarge => "the request headers are too large",
             Self::Loop => "the name leads back to this proxy",
             Self::MethodRefused => "this method is not proxied",
@@ -177,6 +203,7 @@ impl ProxyError {
             Self::UpstreamClosed => "the service closed the connection before it answered",
             Self::UpstreamProtocol(_) => "the service sent an answer that cannot be read",
             Self::UpstreamReset(_) => "the service reset the stream before it answered",
+            Self::UpstreamStalled => "the service took nothing of the request any more",
         }
     }
 }
@@ -261,6 +288,9 @@ mod tests {
         check(ProxyError::UpstreamProtocol(String::new()), 502, 13);
         check(ProxyError::Timeout, 504, 4);
         check(ProxyError::HeadersTooLarge, 431, 8);
+        check(ProxyError::BodyTooLarge, 413, 8);
+        check(ProxyError::DownstreamStalled, 408, 4);
+        check(ProxyError::UpstreamStalled, 504, 14);
         check(ProxyError::Overloaded, 503, 14);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serin_config::dtab::{LeafState, Path};
-use serin_config::model::{Accrual, Client};
+use serin_config::model::{Accrual, Client, ClientLimits};
 use serin_metrics::Class;
 use tokio::net::TcpStream;
 
@@ -31,17 +31,6 @@ mod h2conn;
 pub use conn::Conn;
 use h2conn::H2;
 pub use h2conn::{H2Lease, H2Place};
-
-/// Idle HTTP/1.1 connections kept for one endpoint by one worker.
-const IDLE_MAX: usize = 1024;
-/// An idle connection older than this is closed: shorter than the keep-alive of usual origins.
-const IDLE_US_MAX: u64 = 30_000_000;
-/// HTTP/2 connections to one endpoint from one worker.
-const H2_CONNECTIONS_MAX: usize = 8;
-/// Bytes an origin may send on one stream, and on one connection, before we take them.
-const H2_WINDOW: u32 = 1 << 20;
-/// Decoded header list of a response.
-const H2_HEADER_LIST_MAX: u32 = 64 << 10;
 
 /// A bound name as this worker sees it: its endpoints with their connections.
 #[derive(Debug)]
@@ -194,6 +183,7 @@ impl LocalCluster {
             dialling: tokio::sync::Mutex::new(()),
             outlier: RefCell::new(Outlier::default()),
             accrual: self.client.accrual,
+            limits: self.client.limits,
             ejected: Rc::clone(&self.ejected),
             counted: Cell::new(false),
         })
@@ -217,6 +207,8 @@ pub struct Endpoint {
     dialling: tokio::sync::Mutex<()>,
     outlier: RefCell<Outlier>,
     accrual: Option<Accrual>,
+    /// What is borne of it.
+    pub limits: ClientLimits,
     ejected: Rc<Cell<u32>>,
     /// Is it part of `ejected`.
     counted: Cell<bool>,
@@ -254,7 +246,7 @@ impl Endpoint {
     /// Keeps a connection whose exchange is complete in both directions.
     pub fn give_back(&self, mut conn: Conn, now_us: u64) {
         let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && !self.own.get() && idle.len() < IDLE_MAX {
+        if !self.retired.get() && !self.own.get() && idle.len() < self.limits.idle_connections_max as usize {
             conn.set_idle(true);
             idle.push(Idle { conn, since_us: now_us });
         }
@@ -289,7 +281,7 @@ impl Endpoint {
             if let Some(free) = self.free_h2() {
                 return Ok(free);
             }
-            if self.h2.borrow().len() >= H2_CONNECTIONS_MAX {
+            if self.h2.borrow().len() >= self.limits.h2_connections_max as usize {
                 return self.least_h2();
             }
             let conn = self.dial(worker, timeout).await?;
@@ -352,12 +344,13 @@ impl Endpoint {
     }
 
     fn sweep(&self, now_us: u64) {
+        let idle_us_max = u64::try_from(self.limits.idle_timeout.as_micros()).unwrap_or(u64::MAX);
         // the oldest are at the bottom of the stack
         let mut idle = self.idle.borrow_mut();
-        let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > IDLE_US_MAX).count();
+        let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > idle_us_max).count();
         idle.drain(..old);
         // without a handle to it the connection says GOAWAY and ends
-        self.h2.borrow_mut().retain(|h2| !h2.is_stale(now_us, IDLE_US_MAX));
+        self.h2.borrow_mut().retain(|h2| !h2.is_stale(now_us, idle_us_max));
     }
 
     fn close(&self) {
@@ -377,11 +370,16 @@ impl Endpoint {
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
 /// are opened than it allows.
 async fn handshake(endpoint: Rc<Endpoint>, conn: Conn) -> Result<H2, h2::Error> {
+    let limits = &endpoint.limits;
     let mut builder = h2::client::Builder::new();
     builder
-        .initial_window_size(H2_WINDOW)
-        .initial_connection_window_size(H2_WINDOW)
-        .max_header_list_size(H2_HEADER_LIST_MAX)
+        .initial_window_size(limits.h2.stream_window_bytes)
+        .initial_connection_window_size(limits.h2.connection_window_bytes)
+        .max_frame_size(limits.h2.frame_bytes_max)
+        .header_table_size(limits.h2.header_table_bytes)
+        .max_header_list_size(limits.head_bytes_max)
+        .max_send_buffer_size(limits.h2.send_buffer_bytes_max as usize)
+        .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize))
         .enable_push(false);
     let shard = Arc::clone(conn.shard());
     let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;

@@ -55,9 +55,9 @@ pub struct ClientLimits {
     pub head_bytes_max: u32,
     /// Fields of a response head. More is 502.
     pub head_fields_max: u32,
-    /// Of a trailer section in HTTP/1.1. More cuts the response.
+    /// Of a trailer section of HTTP/1.1. More cuts the response.
     pub trailer_bytes_max: u32,
-    /// Trailer fields in HTTP/1.1. More cuts the response.
+    /// Trailer fields of a response. More cuts the response.
     pub trailer_fields_max: u32,
     /// Of a chunk-size line, its end not counted. More cuts the response.
     pub chunk_line_bytes_max: u32,

@@ -24,9 +24,11 @@ use super::{Stack, exchange};
 use crate::body::{Body, HyperBody, Kind};
 use crate::worker::Worker;
 
-/// hyper's read buffer. Larger than any head we accept: so it is we who say 414 or 431 for a head that is only a little
-/// too large.
-const BUFFER_MAX: usize = 80 << 10;
+/// Room in hyper's read buffer beyond the largest head that is accepted: so it is we who say 414 or 431 for a head that is
+/// only a little too large.
+const BUFFER_SPARE: usize = 48 << 10;
+/// Fields for which hyper has room without being told.
+const FIELDS: usize = 100;
 
 /// How long, and for how much, an upload that nobody wants any more is read away after the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -67,7 +69,12 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
         service_fn(move |request| answer(request, &link, &worker, stack.clone()))
     };
     let mut builder = http1::Builder::new();
-    builder.auto_date_header(false).max_buf_size(BUFFER_MAX).half_close(false);
+    let (head_bytes, head_fields) = link.limit(|limits| (limits.head_bytes_max, limits.head_fields_max));
+    builder.auto_date_header(false).max_buf_size(head_bytes as usize + BUFFER_SPARE).half_close(false);
+    if head_fields as usize > FIELDS {
+        // costs an allocation for each request
+        builder.max_headers(head_fields as usize);
+    }
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
     let served = link.served();
     let mut ending = false;
@@ -77,6 +84,7 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
             // before its first request hyper takes a shutdown as leave to close unread: that request is waited for
             let begun = link.served() > served;
             match link.poll_ask(cx) {
+                Ask::Abort => return Poll::Ready(Ok(())),
                 Ask::Timeout if link.is_idle() => return Poll::Ready(Ok(())),
                 Ask::Timeout | Ask::Close if begun && !ending => {
                     ending = true;
@@ -97,8 +105,12 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
         }
     })
     .await;
-    let timed_out = ended.is_ok() && matches!(poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await, Ask::Timeout);
     ended.ok()?;
+    let asked = poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await;
+    if asked == Ask::Abort {
+        return None;
+    }
+    let timed_out = asked == Ask::Timeout;
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
     if parked && !ending && !timed_out {

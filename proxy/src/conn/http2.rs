@@ -10,46 +10,33 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use http::Response;
-use serin_config::model::Exposure;
 
 use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
 use crate::body::{Body, BodyError, H2Body, Kind};
 use crate::forward::{Pump, Stopped};
-use crate::layers::hygiene::HEAD_MAX;
 use crate::worker::Worker;
 
-/// Streams a client may have open, and octets it may send on one before we take them.
-const STREAMS_EDGE: u32 = 100;
-const STREAMS_MESH: u32 = 250;
-const WINDOW_EDGE: u32 = 64 << 10;
-const WINDOW_MESH: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Octets of a response that wait in h2 for the client's window.
-const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client reset before we took them, and that we reset for its errors (rapid reset, CVE-2023-44487).
-const RESETS_PENDING_MAX: usize = 100;
-const RESETS_LOCAL_MAX: usize = 100;
 
 /// Serves until the connection closes.
 pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
-    let edge = {
-        let (local, server) = link.fix_snapshot(&worker);
-        local.shape.structure.servers[server].server.exposure == Exposure::Edge
-    };
+    let limits = link.limit(|limits| *limits);
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(if edge { STREAMS_EDGE } else { STREAMS_MESH })
-        .initial_window_size(if edge { WINDOW_EDGE } else { WINDOW_MESH })
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEAD_MAX as u32)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
-        .max_local_error_reset_streams(Some(RESETS_LOCAL_MAX));
+        .max_concurrent_streams(limits.streams_max)
+        .initial_window_size(limits.h2.stream_window_bytes)
+        .initial_connection_window_size(limits.h2.connection_window_bytes)
+        .max_frame_size(limits.h2.frame_bytes_max)
+        .header_table_size(limits.h2.header_table_bytes)
+        .max_header_list_size(limits.head_bytes_max)
+        .max_send_buffer_size(limits.h2.send_buffer_bytes_max as usize)
+        // streams that a client reset before we took them, and that we reset for its errors (rapid reset, CVE-2023-44487)
+        .max_pending_accept_reset_streams(limits.h2.resets_max as usize)
+        .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize));
     let mut handshake = pin!(builder.handshake::<_, Bytes>(socket));
     let shaken = poll_fn(|cx| {
-        if link.poll_ask(cx) == Ask::Timeout {
+        if matches!(link.poll_ask(cx), Ask::Timeout | Ask::Abort) {
             return Poll::Ready(None);
         }
         handshake.as_mut().poll(cx).map(Result::ok)
@@ -60,6 +47,7 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
     loop {
         let accepted = poll_fn(|cx| {
             let close = match link.poll_ask(cx) {
+                Ask::Abort => return Poll::Ready(None),
                 Ask::Timeout | Ask::Close => true,
                 Ask::Nothing | Ask::Park => link.is_spent(),
             };
@@ -72,8 +60,10 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         });
         let Some(Ok((request, respond))) = accepted.await else { return };
         let active = link.begin(&worker);
-        let request = request
-            .map(|body| if body.is_end_stream() { Body::default() } else { Body::new(Kind::H2(H2Body::new(body))) });
+        let request = request.map(|body| match body.is_end_stream() {
+            true => Body::default(),
+            false => Body::new(Kind::H2(H2Body::new(body, limits.trailer_fields_max))),
+        });
         // nothing is sent before the stream's own task polls this
         let answer = stack.call(exchange(&worker, &link, request));
         tokio::task::spawn_local(stream(answer, respond, active));
@@ -111,6 +101,6 @@ where
 fn reason(error: BodyError) -> Reason {
     match error {
         BodyError::Upstream(Some(code)) => Reason::from(code),
-        BodyError::Upstream(None) | BodyError::Downstream(_) => Reason::INTERNAL_ERROR,
+        BodyError::Upstream(None) | BodyError::Downstream(_) | BodyError::TooLarge => Reason::INTERNAL_ERROR,
     }
 }

@@ -5,24 +5,20 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use http::HeaderValue;
+use serin_config::model::Limits;
 
 use crate::clock;
 use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::worker::Worker;
 
-/// To complete a head, counted from accept or from its first octet.
-const HEAD_US_MAX: u64 = 10_000_000;
-/// Without a request, after the last one.
-const IDLE_US_MAX: u64 = 60_000_000;
 /// Without a request before the connection gives up its buffers.
 const PARK_US: u64 = 5_000_000;
 /// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
 const DRAIN_FRESH_US: u64 = 1_000_000;
-/// Requests on one connection.
-const REQUESTS_MAX: u32 = 10_000;
 /// Peers whose stripped fields are remembered, so that each is logged once a minute.
 const STRIPPED_PEERS_MAX: usize = 256;
 const STRIPPED_LOG_US: u64 = 60_000_000;
@@ -48,6 +44,8 @@ pub struct Link {
     octets_used: Cell<u64>,
     /// When a sweep first saw an unfinished head; 0: none.
     head_since_us: Cell<u64>,
+    /// Since when its socket takes nothing; 0: no sweep has seen it yet.
+    blocked_since_us: Cell<Option<u64>>,
     unread: Cell<bool>,
     http2: Cell<bool>,
     spent: Cell<bool>,
@@ -67,6 +65,8 @@ pub enum Ask {
     Close,
     /// End: the head took too long.
     Timeout,
+    /// End at once: the peer takes none of what it asked for.
+    Abort,
 }
 
 impl Link {
@@ -86,6 +86,7 @@ impl Link {
             octets: Cell::new(0),
             octets_used: Cell::new(0),
             head_since_us: Cell::new(0),
+            blocked_since_us: Cell::new(None),
             unread: Cell::new(false),
             http2: Cell::new(false),
             spent: Cell::new(false),
@@ -105,6 +106,12 @@ impl Link {
             *seen = (current, server);
         }
         (Rc::clone(&seen.0), seen.1)
+    }
+
+    /// One of the limits of its listener.
+    pub fn limit<R>(&self, read: impl FnOnce(&Limits) -> R) -> R {
+        let seen = self.seen.borrow();
+        read(&seen.0.shape.structure.servers[seen.1].server.limits)
     }
 
     /// This host as a field value. A connection mostly asks for one host: that value is kept and shared.
@@ -150,7 +157,7 @@ impl Link {
 
     /// Has it carried as many requests as it may.
     pub fn is_spent(&self) -> bool {
-        self.spent.get() || self.served.get() >= REQUESTS_MAX
+        self.spent.get() || self.served.get() >= self.limit(|limits| limits.requests_per_connection_max)
     }
 
     /// Requests that have begun on it.
@@ -199,7 +206,7 @@ impl Link {
         match self.poll_ask(cx) {
             Ask::Nothing | Ask::Park => false,
             Ask::Close => self.has_served(),
-            Ask::Timeout => true,
+            Ask::Timeout | Ask::Abort => true,
         }
     }
 
@@ -213,33 +220,67 @@ impl Link {
     }
 
     fn sweep(&self, now_us: u64, draining: bool) {
+        if self.ask.get() == Ask::Abort {
+            return;
+        }
+        let (head_us, idle_us_max, stall_us) =
+            self.limit(|limits| (limits.head_timeout, limits.idle_timeout, limits.stall_timeout));
+        if self.is_stalled(now_us, micros(stall_us)) {
+            return self.ask(Ask::Abort);
+        }
         if !self.is_idle() || self.ask.get() == Ask::Timeout {
             return;
         }
+        let (head_us, idle_us_max) = (micros(head_us), micros(idle_us_max));
         let idle_us = now_us.saturating_sub(self.idle_since_us.get());
         if self.http2.get() {
-            if idle_us > IDLE_US_MAX {
+            if idle_us > idle_us_max {
                 self.ask(Ask::Close);
             }
         } else if self.octets.get() > self.octets_used.get() {
             let since_us = self.head_since_us.get();
             if since_us == 0 {
                 self.head_since_us.set(now_us.max(1));
-            } else if now_us.saturating_sub(since_us) > HEAD_US_MAX {
+            } else if now_us.saturating_sub(since_us) > head_us {
                 self.ask(Ask::Timeout);
             }
         } else if !self.has_served() {
             // even when it is to close: its first request may be on the way, and it will be answered
             let closing = draining || self.ask.get() == Ask::Close;
-            if idle_us > if closing { DRAIN_FRESH_US } else { HEAD_US_MAX } {
+            if idle_us > if closing { DRAIN_FRESH_US } else { head_us } {
                 self.ask(Ask::Timeout);
             }
-        } else if idle_us > IDLE_US_MAX {
+        } else if idle_us > idle_us_max {
             self.ask(Ask::Close);
         } else if idle_us > PARK_US && self.ask.get() == Ask::Nothing {
             self.ask(Ask::Park);
         }
     }
+
+    /// The socket took octets, or none although there were some.
+    pub fn note_written(&self, blocked: bool) {
+        match (blocked, self.blocked_since_us.get()) {
+            (true, None) => self.blocked_since_us.set(Some(0)),
+            (false, Some(_)) => self.blocked_since_us.set(None),
+            _ => {}
+        }
+    }
+
+    /// Has the socket taken nothing for so long, as far as sweeps have seen.
+    fn is_stalled(&self, now_us: u64, stall_us: u64) -> bool {
+        match self.blocked_since_us.get() {
+            None => false,
+            Some(0) => {
+                self.blocked_since_us.set(Some(now_us.max(1)));
+                false
+            }
+            Some(since_us) => now_us.saturating_sub(since_us) > stall_us,
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A request on a connection, from its head to the last octet of its answer.

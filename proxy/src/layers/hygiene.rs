@@ -13,7 +13,7 @@ use http::header::{
 };
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, request};
-use serin_config::model::{Exposure, Trust};
+use serin_config::model::{Exposure, Limits, Trust};
 use tower::Service;
 
 use super::Early;
@@ -22,12 +22,10 @@ use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::worker::Worker;
 
-/// Octets of a request target.
-pub const TARGET_MAX: usize = 16 << 10;
-/// Octets of a head, counted as names, values and four for each field.
-pub const HEAD_MAX: usize = 32 << 10;
-/// Fields of a head.
-pub const FIELDS_MAX: usize = 100;
+/// Beside its name and its value a field has a colon, a blank and the end of its line.
+const FIELD_EXTRA: usize = 4;
+/// Names in the `Connection` fields of a request.
+const NOMINATIONS_MAX: usize = 100;
 
 /// Cleans a request on its way in.
 #[derive(Clone, Debug)]
@@ -76,7 +74,15 @@ pub fn decide_trust(exchange: &Exchange, worker: &Worker) {
 }
 
 fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
-    let found = look(&exchange.parts.headers, exchange.parts.uri.path_and_query().map_or(0, |t| t.as_str().len()))?;
+    let limits = exchange.server().server.limits;
+    let target = exchange.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let found = look(&exchange.parts.headers, target, &limits)?;
+    if let Some(max) = limits.body_bytes_max {
+        if found.length.is_some_and(|length| length > max) {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        exchange.body.limit(max);
+    }
     if found.coded {
         check_coding(&exchange.parts)?;
     }
@@ -131,25 +137,33 @@ struct Found {
     expect: bool,
     max_forwards: bool,
     hosts: u32,
+    /// `Content-Length`.
+    length: Option<u64>,
     /// Entries over all `Via` fields.
     via: u32,
 }
 
-fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
-    if target > TARGET_MAX {
+fn look(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<Found, ProxyError> {
+    if target > limits.target_bytes_max as usize {
         return Err(ProxyError::UriTooLong);
     }
-    if headers.len() > FIELDS_MAX {
+    if headers.len() > limits.head_fields_max as usize {
         return Err(ProxyError::HeadersTooLarge);
     }
     let (mut found, mut size) = (Found::default(), target);
     for (name, value) in headers {
-        size += name.as_str().len() + value.len() + 4;
+        let field = name.as_str().len() + value.len() + FIELD_EXTRA;
+        if field > limits.field_bytes_max as usize {
+            return Err(ProxyError::HeadersTooLarge);
+        }
+        size += field;
         match *name {
             HOST => found.hosts += 1,
             // beyond 63 bits not everybody reads the same number
-            CONTENT_LENGTH if !fits_63_bits(value) => {
-                return Err(ProxyError::BadRequest("content-length is not a number below 2^63"));
+            CONTENT_LENGTH => {
+                let length = number_of_63_bits(value);
+                found.length =
+                    Some(length.ok_or(ProxyError::BadRequest("content-length is not a number below 2^63"))?);
             }
             VIA => found.via += value.as_bytes().split(|&byte| byte == b',').count() as u32,
             EXPECT => found.expect = true,
@@ -166,7 +180,7 @@ fn look(headers: &HeaderMap, target: usize) -> Result<Found, ProxyError> {
             }
         }
     }
-    if size > HEAD_MAX { Err(ProxyError::HeadersTooLarge) } else { Ok(found) }
+    if size > limits.head_bytes_max as usize { Err(ProxyError::HeadersTooLarge) } else { Ok(found) }
 }
 
 /// `chunked`, once: any other coding would have to be undone by somebody, and not everybody agrees by whom (RFC 9112
@@ -192,9 +206,9 @@ fn check_target(parts: &request::Parts) -> Result<(), ProxyError> {
     }
 }
 
-fn fits_63_bits(length: &HeaderValue) -> bool {
-    let digits = length.as_bytes().iter().all(u8::is_ascii_digit);
-    digits && length.to_str().is_ok_and(|digits| digits.parse::<i64>().is_ok())
+fn number_of_63_bits(length: &HeaderValue) -> Option<u64> {
+    let digits = length.to_str().ok().filter(|length| length.bytes().all(|octet| octet.is_ascii_digit()))?;
+    u64::try_from(digits.parse::<i64>().ok()?).ok()
 }
 
 fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
@@ -295,7 +309,7 @@ fn is_trusted(trust: &Trust, peer: SocketAddr, fronted: bool) -> bool {
 
 /// Would the context fields of a request with these fields be obeyed: for explanations.
 pub fn obeys(trust: &Trust, peer: SocketAddr, headers: &HeaderMap) -> bool {
-    look(headers, 0).is_ok_and(|found| is_trusted(trust, peer, found.front || found.via > 0))
+    look(headers, 0, &Limits::mesh()).is_ok_and(|found| is_trusted(trust, peer, found.front || found.via > 0))
 }
 
 /// Our entry at the end of the list that came, in one field: a field for each hop would meet the limit of fields before a
@@ -328,7 +342,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             match HeaderName::from_bytes(token) {
-                Ok(name) if !is_protected(&name) && nominated.len() < FIELDS_MAX => nominated.push(name),
+                Ok(name) if !is_protected(&name) && nominated.len() < NOMINATIONS_MAX => nominated.push(name),
                 _ => {}
             }
         }

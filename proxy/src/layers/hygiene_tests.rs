@@ -68,16 +68,40 @@ fn trust_needs_a_source_and_nobody_in_front() {
 
 #[test]
 fn limits_hold_at_the_limit_and_one_beyond() {
+    let limits = Limits::edge();
     let mut map = HeaderMap::new();
-    for n in 0..FIELDS_MAX {
+    for n in 0..limits.head_fields_max {
         map.append(HeaderName::try_from(format!("a{n}")).unwrap(), HeaderValue::from_static("1"));
     }
-    assert!(look(&map, 0).is_ok());
+    assert!(look(&map, 0, &limits).is_ok());
     map.append("one-more", HeaderValue::from_static("1"));
-    assert_eq!(look(&map, 0), Err(ProxyError::HeadersTooLarge));
-    let empty = HeaderMap::new();
-    assert!(look(&empty, TARGET_MAX).is_ok());
-    assert_eq!(look(&empty, TARGET_MAX + 1), Err(ProxyError::UriTooLong));
+    assert_eq!(look(&map, 0, &limits), Err(ProxyError::HeadersTooLarge));
+    let (empty, target_max) = (HeaderMap::new(), limits.target_bytes_max as usize);
+    assert!(look(&empty, target_max, &limits).is_ok());
+    assert_eq!(look(&empty, target_max + 1, &limits), Err(ProxyError::UriTooLong));
+    let one = |octets: usize| HeaderMap::from_iter([(HeaderName::from_static("a"), value(octets - 1 - FIELD_EXTRA))]);
+    let field_max = limits.field_bytes_max as usize;
+    assert!(look(&one(field_max), 0, &limits).is_ok());
+    assert_eq!(look(&one(field_max + 1), 0, &limits), Err(ProxyError::HeadersTooLarge));
+    // two of the largest fields fill the head: the target has no room beside them
+    let mut two = one(field_max);
+    two.append("b", value(field_max - 1 - FIELD_EXTRA));
+    assert!(look(&two, 0, &limits).is_ok());
+    assert_eq!(look(&two, 1, &limits), Err(ProxyError::HeadersTooLarge));
+}
+
+fn value(octets: usize) -> HeaderValue {
+    HeaderValue::try_from("x".repeat(octets)).unwrap()
+}
+
+#[test]
+fn a_content_length_is_digits_below_2_to_the_63() {
+    let length = |text: &'static str| number_of_63_bits(&HeaderValue::from_static(text));
+    assert_eq!(length("9223372036854775807"), Some(u64::MAX >> 1));
+    assert_eq!(length("007"), Some(7));
+    for text in ["9223372036854775808", "", "-1", "+1", "1,1", " 1"] {
+        assert_eq!(length(text), None, "{text:?}");
+    }
 }
 
 #[test]
