@@ -18,7 +18,6 @@ use crate::body::{Body, BodyError, H2Body, Kind};
 use crate::forward::{Pump, Stopped};
 use crate::worker::Worker;
 
-
 /// Serves until the connection closes.
 pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
     let limits = link.limit(|limits| *limits);

@@ -72,7 +72,8 @@ pub(crate) async fn exchange(
     .await?;
     let (parts, body) = response.into_parts();
     let upload = pump.map(|pump| Box::new((pump, std::mem::replace(source, Source::new(Body::default())))));
-    let body = Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body, endpoint.limits.trailer_fields_max), upload, place }));
+    let body =
+        Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body, endpoint.limits.trailer_fields_max), upload, place }));
     Ok(Response::from_parts(parts, body))
 }
 

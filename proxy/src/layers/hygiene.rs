@@ -162,8 +162,7 @@ fn look(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<Found, Pr
             // beyond 63 bits not everybody reads the same number
             CONTENT_LENGTH => {
                 let length = number_of_63_bits(value);
-                found.length =
-                    Some(length.ok_or(ProxyError::BadRequest("content-length is not a number below 2^63"))?);
+                found.length = Some(length.ok_or(ProxyError::BadRequest("content-length is not a number below 2^63"))?);
             }
             VIA => found.via += value.as_bytes().split(|&byte| byte == b',').count() as u32,
             EXPECT => found.expect = true,
