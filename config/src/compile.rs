@@ -10,6 +10,7 @@ mod rollouts;
 mod router;
 mod rules;
 mod server;
+mod stores;
 mod teams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,6 +32,7 @@ pub use rollouts::{
 };
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
+pub use stores::INTERFACES_MAX;
 pub(crate) use teams::{Claims, claims_of};
 pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX};
 
@@ -72,7 +74,11 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>, teams: &teams::Additions<'_>)
     fields.unneeded(cx, &[("usage", why)]);
     fields.not_built(cx, NOT_BUILT);
     let known = dtabs::Known::new(&clusters, &namers, all_namers);
-    let routers = router::routers(cx, &mut fields, &known, teams);
+    let mut routers = router::routers(cx, &mut fields, &known, teams);
+    let mut doors = Vec::new();
+    let interfaces = stores::interfaces(cx, &mut fields, &mut doors);
+    stores::check_storage(cx, fields.has("storage"), &routers.stored, &doors);
+    routers.listeners.append(&mut doors);
     let parts = rollouts::parts(cx, &mut fields, &rollouts::World { known: &known, routers: &routers });
     check_addresses(cx, &routers.listeners, admin.address, admin_span);
     fields.finish(cx);
@@ -88,6 +94,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>, teams: &teams::Additions<'_>)
         metric_templates: parts.metric_templates,
         alert_providers: parts.alert_providers,
         storage: parts.storage,
+        interfaces,
     }
 }
 

@@ -111,6 +111,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     changes.named("alertProviders", &old.alert_providers, &new.alert_providers, |provider| provider.name.clone());
     diff_rollouts(&mut changes, old, new);
     changes.value("storage", &old.storage, &new.storage);
+    changes.value("interfaces", &old.interfaces, &new.interfaces);
     changes
 }
 
@@ -190,6 +191,7 @@ fn diff_router(changes: &mut Changes, old: &Router, new: &Router) {
     changes.value(&at("client"), &old.client, &new.client);
     changes.value(&at("service"), &old.service, &new.service);
     changes.value(&at("binding"), &old.binding, &new.binding);
+    changes.value(&at("interpreter"), &old.interpreter, &new.interpreter);
 }
 
 /// Dentries by their text, as often as they stand there; a mere change of order is one change.

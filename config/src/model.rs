@@ -11,12 +11,14 @@ use crate::dtab::{Dtab, Path};
 
 mod limits;
 mod rollout;
+mod stores;
 
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
 };
+pub use stores::{Interface, Interpreter, NAMESPACE_BYTES_MAX, is_namespace};
 
 /// The whole file, compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +43,10 @@ pub struct Config {
     pub metric_templates: Vec<MetricTemplate>,
     /// Names unique.
     pub alert_providers: Vec<AlertProvider>,
-    /// Where state lives. `None`: nowhere, which a file with rollouts may not have.
+    /// Where state lives. `None`: nowhere, which a file with rollouts or stored dtabs may not have.
     pub storage: Option<Storage>,
+    /// Listeners for those who keep dtabs in `storage`; addresses unique over the file.
+    pub interfaces: Vec<Interface>,
 }
 
 /// The admin listener.
@@ -125,6 +129,8 @@ pub struct Router {
     pub service: Service,
     /// Binding of names.
     pub binding: Binding,
+    /// What names are bound with besides the dtab.
+    pub interpreter: Interpreter,
 }
 
 /// How a request gets its logical name.

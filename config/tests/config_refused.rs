@@ -331,3 +331,29 @@ fn one_mistake_is_said_once() {
     let text = "routers:\n- servers: [{port: 1}]\n  dtab: /a = /b\n  splits: [{path: /a}]\n";
     check_refused(text, &[("dtab/syntax", "3:13")]);
 }
+
+#[test]
+fn stored_dtabs_need_a_storage_and_a_name_that_can_be_a_file() {
+    check_router("interpreter: {kind: default, namespace: web}", "config/no-storage", 32);
+    check_top("interfaces: [{kind: io.l5d.httpController}]", "config/no-storage", 15);
+    let with = |keys: &str| format!("storage: {{kind: memory}}\nrouters: [{{servers: [{{port: 4140}}], {keys}}}]\n");
+    check_line(&with("interpreter: {kind: default, namespace: web}"), "", 2, 1);
+    check_line(&with("interpreter: {kind: default, namespace: a/b}"), "config/wrong-value", 2, 77);
+    check_line(&with("interpreter: {kind: io.l5d.fs}"), "config/not-built", 2, 57);
+    check_line(&with("interpreter: {kind: default, namespaces: web}"), "config/unknown-key", 2, 66);
+}
+
+#[test]
+fn interfaces_are_those_of_namerd_that_there_are() {
+    let with = |list: &str| {
+        format!("storage: {{kind: memory}}\ninterfaces: {list}\nrouters: [{{servers: [{{port: 4140}}]}}]\n")
+    };
+    check_line(&with("[{kind: io.l5d.httpController}]"), "", 2, 1);
+    check_line(&with("[{kind: io.l5d.mesh}]"), "config/not-built", 2, 21);
+    check_line(&with("[{kind: io.l5d.httpController, tls: {}}]"), "config/not-built", 2, 44);
+    check_line(&with("[{kind: io.l5d.httpController, port: 9990}]"), "config/address-in-use", 2, 50);
+    check_line(&with("[{kind: io.l5d.httpController, port: 4140}]"), "config/address-in-use", 2, 50);
+    let many = |count: usize| with(&format!("[{}]", vec!["{kind: io.l5d.httpController, port: 0}"; count].join(", ")));
+    check_line(&many(INTERFACES_MAX), "", 2, 1);
+    check_line(&many(INTERFACES_MAX + 1), "config/too-many", 2, 1);
+}

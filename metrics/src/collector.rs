@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit as EncoderUnit;
 
-use crate::control::{Control, Reload};
+use crate::control::{Control, DtabWrite, Reload};
 use crate::histogram::{BUCKET_BOUNDS_US, BUCKETS};
 use crate::names::{self, Family, Kind, Unit};
 use crate::process::Process;
@@ -198,6 +198,10 @@ impl Collector for ControlCollector {
         let mut reloads = describe(&mut encoder, &names::RELOADS)?;
         for (outcome, count) in Reload::ALL.into_iter().zip(&self.0.reloads) {
             write_counter(&mut reloads, &[("outcome", outcome.as_str())], count.get())?;
+        }
+        let mut writes = describe(&mut encoder, &names::DTAB_WRITES)?;
+        for (outcome, count) in DtabWrite::ALL.into_iter().zip(&self.0.dtab_writes) {
+            write_counter(&mut writes, &[("outcome", outcome.as_str())], count.get())?;
         }
         let mut weights = describe(&mut encoder, &names::SPLIT_WEIGHT)?;
         for ((router, split), branches) in &*self.0.split_shares() {

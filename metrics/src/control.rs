@@ -35,6 +35,37 @@ impl Reload {
     }
 }
 
+/// How a write to a stored dtab ended; the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtabWrite {
+    /// A namespace is new.
+    Created,
+    /// A namespace is gone.
+    Deleted,
+    /// The storage could not be written; nothing changed.
+    Failed,
+    /// It is there already, not there, of another version, or over a limit.
+    Refused,
+    /// A namespace has another dtab.
+    Updated,
+}
+
+impl DtabWrite {
+    /// Every outcome, in declaration order.
+    pub const ALL: [Self; 5] = [Self::Created, Self::Deleted, Self::Failed, Self::Refused, Self::Updated];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Deleted => "deleted",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Updated => "updated",
+        }
+    }
+}
+
 /// The weights of one split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitWeights {
@@ -55,6 +86,9 @@ pub struct Control {
     /// In the order of [`Reload::ALL`].
     pub(crate) reloads: [Counter; Reload::ALL.len()],
     pub(crate) snapshot_version: Gauge<u64, AtomicU64>,
+    pub(crate) dtab_namespaces: Gauge<u64, AtomicU64>,
+    /// In the order of [`DtabWrite::ALL`].
+    pub(crate) dtab_writes: [Counter; DtabWrite::ALL.len()],
     // Shared pointers, so that a scrape copies a pointer under the lock and prints outside it.
     splits: Mutex<Arc<SplitShares>>,
     endpoints: Mutex<Arc<BTreeMap<String, u64>>>,
@@ -73,6 +107,8 @@ impl Control {
             reload_timestamp: Gauge::default(),
             reloads: Default::default(),
             snapshot_version: Gauge::default(),
+            dtab_namespaces: Gauge::default(),
+            dtab_writes: Default::default(),
             splits: Mutex::default(),
             endpoints: Mutex::default(),
             series_max,
@@ -94,6 +130,16 @@ impl Control {
     /// Reports the version of the snapshot that was published last.
     pub fn set_snapshot_version(&self, version: u64) {
         self.snapshot_version.set(version);
+    }
+
+    /// Reports how many stored dtab namespaces there are.
+    pub fn set_dtab_namespaces(&self, count: usize) {
+        self.dtab_namespaces.set(count as u64);
+    }
+
+    /// Reports a write to a stored dtab.
+    pub fn dtab_write(&self, outcome: DtabWrite) {
+        self.dtab_writes[outcome as usize].inc();
     }
 
     /// Reports the weights of one split, in place of those it had; no shares remove the split.

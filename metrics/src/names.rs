@@ -277,6 +277,12 @@ pub(crate) const RELOAD_TIMESTAMP: Family = gauge(
     &[],
 )
 .with_unit(Unit::Seconds);
+pub(crate) const DTAB_NAMESPACES: Family = gauge("serin_dtab_namespaces", "Stored dtab namespaces that there are", &[]);
+pub(crate) const DTAB_WRITES: Family = counter(
+    "serin_dtab_writes_total",
+    "Writes to stored dtabs, by outcome (created, updated, deleted, refused, failed)",
+    &["outcome"],
+);
 pub(crate) const SNAPSHOT_VERSION: Family =
     gauge("serin_snapshot_version", "Version of the snapshot that was published last", &[]);
 pub(crate) const BUILD_INFO: Family =
@@ -345,6 +351,8 @@ pub const FAMILIES: &[Family] = &[
     RELOAD_SUCCESSFUL,
     RELOAD_TIMESTAMP,
     SNAPSHOT_VERSION,
+    DTAB_NAMESPACES,
+    DTAB_WRITES,
     BUILD_INFO,
     DROPPED_SERIES,
     PROCESS_RESIDENT_MEMORY,

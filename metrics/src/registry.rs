@@ -115,6 +115,7 @@ fn register_control(registry: &mut Registry, control: &Control) {
     register(registry, &names::RELOAD_SUCCESSFUL, control.reload_successful.clone());
     register(registry, &names::RELOAD_TIMESTAMP, control.reload_timestamp.clone());
     register(registry, &names::SNAPSHOT_VERSION, control.snapshot_version.clone());
+    register(registry, &names::DTAB_NAMESPACES, control.dtab_namespaces.clone());
     register(registry, &names::BUILD_INFO, build);
 }
 

@@ -31,6 +31,8 @@ fn populated() -> Arc<Metrics> {
     control.reload(Reload::Applied, 1_700_000_000.5);
     control.reload(Reload::Rejected, 1_700_000_060.0);
     control.set_snapshot_version(7);
+    control.set_dtab_namespaces(3);
+    control.dtab_write(serin_metrics::DtabWrite::Updated);
     control.set_split_weights("outgoing", "/host/world", &[("v1", 0.999_999), ("v2", 0.000_001)]);
     control.replace_endpoints([("/#/clusters/world-v1", 1), ("/#/clusters/world-v2", 2)]);
     judge(metrics.rollouts());
@@ -230,6 +232,13 @@ fn what_the_control_thread_reports_is_printed() {
     assert_eq!(page.values("serin_config_last_reload_successful", &[])[&vec![]], 0.0);
     assert_eq!(page.values("serin_config_last_reload_timestamp_seconds", &[])[&vec![]], 1_700_000_000.5);
     assert_eq!(page.values("serin_snapshot_version", &[])[&vec![]], 7.0);
+    assert_eq!(page.values("serin_dtab_namespaces", &[])[&vec![]], 3.0);
+    check_value(
+        &page,
+        "serin_dtab_writes_total",
+        "outcome",
+        &[("created", 0.0), ("deleted", 0.0), ("failed", 0.0), ("refused", 0.0), ("updated", 1.0)],
+    );
     check_value(&page, "serin_endpoints", "client", &[("/#/clusters/world-v1", 1.0), ("/#/clusters/world-v2", 2.0)]);
 }
 

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use serin_config::dtab::{SplitId, SplitShape, Table, Weight};
 use serin_config::model::{Config, Router, SplitRule};
 
+use crate::dtabs::Namespaces;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
-use crate::snapshot::{RouterStructure, Routings, ServerStructure, Snapshot, SplitInfo, SplitWeights, Structure};
+use crate::snapshot::{
+    RouterStructure, Routings, ServerStructure, Snapshot, SplitInfo, SplitWeights, StoredPart, Structure,
+};
 
 mod rollouts;
 
@@ -33,12 +36,14 @@ pub struct Parts<'a> {
     pub previous: Option<&'a Snapshot>,
     /// What the judge wants of its rollouts: it decides which name is the primary.
     pub routings: &'a Routings,
+    /// The stored dtabs.
+    pub stored: &'a Namespaces,
 }
 
 /// Builds what [`crate::snapshot::World::publish`] wants.
 ///
 /// Weights that were set while the process runs live as long as the configuration they were set on: another set of
-/// names keeps them, another file starts with its own.
+/// names keeps them, another file or another stored dtab starts with its own.
 pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
     let mut splits = Vec::new();
     let mut written = Vec::new();
@@ -50,9 +55,9 @@ pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
     debug_assert_eq!(splits.len(), written.len(), "every split has weights");
     let servers = servers(parts);
     let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]).collect();
-    let weights = weights(parts, written);
     let names = Arc::clone(parts.names);
     let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, rollouts, own };
+    let weights = weights(parts, &structure, written);
     (Arc::new(structure), weights)
 }
 
@@ -68,8 +73,14 @@ fn router_structure(
     splits: &mut Vec<SplitInfo>,
     written: &mut Vec<Arc<[Weight]>>,
 ) -> RouterStructure {
+    let stored = stored_part(parts, router);
     let mut dtab = router.dtab.clone();
     let mut owned = rollouts::place(parts, router, &mut dtab);
+    // in front of all that the file says, so that it is tried last
+    if let Some(first) = stored.as_ref().and_then(|part| part.dtab.as_ref()) {
+        dtab.0.splice(0..0, first.0.iter().cloned());
+        owned.move_by(first.0.len());
+    }
     let mut naming = Naming::new(router);
     let first = u32::try_from(splits.len()).unwrap_or(u32::MAX);
     for shape in dtab.assign_splits(first) {
@@ -79,7 +90,13 @@ fn router_structure(
         splits.push(naming.info(shape, rollout));
     }
     let table = Table::new(Arc::new(dtab));
-    RouterStructure { label: naming.label, table, overrides: router.overrides.clone() }
+    RouterStructure { label: naming.label, table, stored, overrides: router.overrides.clone() }
+}
+
+/// The same pointers as long as the stored dtab is the same.
+fn stored_part(parts: &Parts<'_>, router: &Router) -> Option<StoredPart> {
+    let namespace = router.interpreter.namespace()?;
+    Some(StoredPart { namespace: namespace.into(), dtab: parts.stored.dtab(namespace).cloned() })
 }
 
 /// Gives the splits of one router their names and rules.
@@ -136,9 +153,9 @@ fn requests_max(total: Option<NonZeroU32>, workers: usize) -> u32 {
     total.map_or(REQUESTS_MAX.div_ceil(workers), NonZeroU32::get)
 }
 
-fn weights(parts: &Parts<'_>, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {
+fn weights(parts: &Parts<'_>, structure: &Structure, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {
     match parts.previous {
-        Some(previous) if Arc::ptr_eq(&previous.structure.config, parts.config) => Arc::clone(&previous.weights),
+        Some(previous) if previous.structure.is_of(structure) => Arc::clone(&previous.weights),
         Some(previous) => {
             Arc::new(SplitWeights { epoch: previous.weights.epoch + 1, weights: written, mirrored: Vec::new() })
         }

@@ -23,6 +23,7 @@ pub mod clock;
 pub mod conn;
 pub mod control;
 pub mod demo;
+pub mod dtabs;
 pub mod egress;
 pub mod endpoints;
 pub mod error;

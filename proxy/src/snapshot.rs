@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use serin_config::dtab::{Path, SplitId, Weight, Weights};
+use serin_config::dtab::{Dtab, Path, SplitId, Weight, Weights};
 use serin_config::model::{Affinity, Config, OnUnhealthy, OverrideRule, Server, StickyKey, Strategy};
 use serin_rollout::Ppm;
 use tokio::sync::watch;
@@ -55,8 +55,31 @@ pub struct RouterStructure {
     pub label: Arc<str>,
     /// The base dtab with its index; split ids are assigned.
     pub table: serin_config::dtab::Table,
+    /// The stored dtab at its beginning.
+    pub stored: Option<StoredPart>,
     /// Override rules in file order.
     pub overrides: Vec<OverrideRule>,
+}
+
+/// The part of a router's dtab that comes from a stored namespace: its first dentries.
+#[derive(Clone, Debug)]
+pub struct StoredPart {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// What it holds; `None` if there is nothing, or nothing that can be read.
+    pub dtab: Option<Arc<Dtab>>,
+}
+
+impl StoredPart {
+    /// How many dentries these are.
+    pub fn len(&self) -> usize {
+        self.dtab.as_ref().map_or(0, |dtab| dtab.0.len())
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// One listener with the configuration in force for it.
@@ -219,7 +242,7 @@ impl World {
     /// the judge wants goes over them. Control thread only.
     pub fn publish(&self, structure: &Arc<Structure>, weights: &Arc<SplitWeights>) -> u64 {
         self.swap(|now| {
-            let kept = if Arc::ptr_eq(&now.structure.config, &structure.config) { &now.weights } else { weights };
+            let kept = if now.structure.is_of(structure) { &now.weights } else { weights };
             // a split may have come or gone with the judge's word for it: the place in the list tells
             let base = if kept.weights.len() == weights.weights.len() { kept } else { weights };
             let weights = SplitWeights { epoch: now.weights.epoch + 1, ..SplitWeights::clone(base) };
@@ -291,6 +314,16 @@ impl World {
 }
 
 impl Structure {
+    /// Was it made from the same file and the same stored dtabs? Then its splits are the same.
+    pub fn is_of(&self, other: &Structure) -> bool {
+        let dtabs = |structure: &Structure| -> Vec<_> {
+            let part =
+                |router: &RouterStructure| router.stored.as_ref().and_then(|part| part.dtab.as_ref()).map(Arc::as_ptr);
+            structure.routers.iter().map(part).collect()
+        };
+        Arc::ptr_eq(&self.config, &other.config) && dtabs(self) == dtabs(other)
+    }
+
     /// The split of a rollout, and its place.
     pub fn rollout(&self, name: &str) -> Option<(SplitId, &Arc<RolloutSplit>)> {
         let rollouts = self.rollouts.get(name)?;

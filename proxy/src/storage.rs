@@ -1,21 +1,28 @@
-//! What outlives the process: a journal for each rollout, the token, and whether the last end was a clean one.
+//! What outlives the process: a journal for each rollout, stored dtabs, the token, and whether the last end was a clean
+//! one.
 //!
 //! ```text
 //! <dir>/lock                      held by the one process that uses the folder
 //! <dir>/clean                     the number of each rollout's last entry; written at a clean end, taken away at every start
 //! <dir>/token                     the secret of the administration
 //! <dir>/rollouts/<name>.journal   one line for each decision, newest last
+//! <dir>/dtabs/<name>.dtab         one stored dtab with its version
+//! <dir>/dtabs/retired             no version up to this one is used again
 //! ```
 //!
 //! A line is on the disk before its writer says so. Files are only appended to, or replaced whole: whenever the process or
 //! the machine stops, the last line that can be read is one that was acknowledged, or a newer one.
 
 mod disk;
+mod dtabs;
 mod error;
 mod folder;
 mod journal;
 mod scribe;
 mod shelf;
+
+#[cfg(test)]
+pub(crate) use disk::sim as disk_sim;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +30,8 @@ use std::sync::Arc;
 use serin_config::model::Storage;
 use serin_rollout::Entry;
 
+pub use dtabs::DTAB_FILES_MAX;
+pub(crate) use dtabs::DtabFiles;
 pub use error::{StorageError, TOKEN_BYTES_MAX};
 pub use scribe::{ROLLOUTS_MAX, STOP_WAIT, Scribe, TICKETS_MAX, Written};
 pub use shelf::{RING_MAX, Recovered};
@@ -73,6 +82,15 @@ impl Store {
         HistoryReader(Arc::clone(&self.0.shelf))
     }
 
+    /// The files of stored dtabs; `None` in memory.
+    ///
+    /// # Errors
+    /// Their folder cannot be made or used.
+    pub(crate) fn dtabs(&self) -> Result<Option<DtabFiles>, StorageError> {
+        let dir = self.0.folder.as_ref().map(Folder::dir);
+        dir.map(|dir| DtabFiles::open(dir).map_err(StorageError::of("used for dtabs", dir))).transpose()
+    }
+
     /// The secret of the administration; `None` without a folder.
     pub fn token(&self) -> Option<&str> {
         self.0.folder.as_ref().map(Folder::token)
@@ -95,6 +113,14 @@ impl Store {
         let (clean, are_all) = self.0.shelf.clean();
         self.0.folder.as_ref().is_none_or(|folder| folder.end(&clean).is_ok()) && are_all
     }
+}
+
+/// The stored dtabs of a folder that may be in use: nothing is locked, made or changed.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn stored_dtabs(dir: &Path) -> std::io::Result<crate::dtabs::Namespaces> {
+    DtabFiles::of_folder(dir).load()
 }
 
 /// Reads the history of rollouts, for threads that answer people: it waits for the disk.

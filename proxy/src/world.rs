@@ -73,6 +73,8 @@ pub enum Event {
         /// See [`Status::revision`].
         revision: Arc<str>,
     },
+    /// A stored dtab changed.
+    DtabsChanged,
     /// The set of names that namers know changed.
     NamesChanged(Arc<NameTable>),
     /// The file, or what it needs of the system, cannot be used; the text says where and why.
@@ -125,6 +127,8 @@ pub enum Timer {
 pub enum Effect {
     /// Make the structure again from what it was made from.
     Assemble,
+    /// The same, if a router uses a stored dtab that changed.
+    AssembleDtabs,
     /// Bind what is new, assemble, publish; then report [`Event::Applied`] or [`Event::Rejected`].
     Apply {
         /// It.
@@ -213,6 +217,7 @@ impl Control {
             (Stage::Over, _) => Vec::new(),
             (_, Event::WorkerDied) => self.enter(Stage::Over, [Effect::Exit(1)]),
             (_, Event::ArmsWanted) => vec![Effect::Assemble],
+            (_, Event::DtabsChanged) => vec![Effect::AssembleDtabs],
             (_, Event::NamesChanged(names)) => vec![Effect::PublishNames(names)],
             (_, Event::Weights { split, weights }) => vec![Effect::PublishWeights { split, weights }],
 

@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::teams::Additions;
-use super::{LABEL_BYTES_MAX, Listener, client, rules, server};
+use super::{LABEL_BYTES_MAX, Listener, client, rules, server, stores};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
@@ -46,26 +46,18 @@ const IDENTIFIERS_NOT_BUILT: &[&str] = &[
     "io.l5d.static",
 ];
 
-const INTERPRETERS_NOT_BUILT: &[&str] = &[
-    "io.l5d.consul.interpreter",
-    "io.l5d.fs",
-    "io.l5d.istio.interpreter",
-    "io.l5d.k8s.configMap",
-    "io.l5d.mesh",
-    "io.l5d.namerd",
-    "io.l5d.namerd.http",
-];
-
 /// All routers, and all places where they listen.
 pub(super) struct Routers {
     pub(super) list: Vec<Router>,
     pub(super) listeners: Vec<Listener>,
     /// Labels of those whose dtab could not be read: nothing can be said of what it leads to.
     pub(super) unread: HashSet<String>,
+    /// Where they name stored dtabs.
+    pub(super) stored: Vec<Span>,
 }
 
 pub(super) fn routers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>, teams: &Additions<'_>) -> Routers {
-    let mut routers = Routers { list: Vec::new(), listeners: Vec::new(), unread: HashSet::new() };
+    let mut routers = Routers { list: Vec::new(), listeners: Vec::new(), unread: HashSet::new(), stored: Vec::new() };
     let help = format!("write `routers: [{EXAMPLE}]`");
     let Some(entry) = fields.require(cx, "routers", "the file", &help) else { return routers };
     let items = cx.list("routers", &entry.value, "[{protocol: http, servers: [{port: 4140}]}]");
@@ -106,8 +98,11 @@ fn router(
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
+    let interpreter = stores::interpreter(cx, &mut fields, &mut routers.stored);
     let overrides = rules::overrides(cx, &mut fields, known, base.as_ref());
-    let splits = rules::splits(cx, &mut fields, base.as_ref());
+    // A stored dtab may have the dentry that is meant.
+    let in_file = base.as_ref().filter(|_| interpreter.namespace().is_none());
+    let splits = rules::splits(cx, &mut fields, in_file);
     let on_unhealthy = rules::on_unhealthy(cx, &mut fields).unwrap_or(OnUnhealthy::Redistribute);
     let failovers = [("health", Failover::Health), ("names", Failover::Names)];
     let failover = fields.scalar(cx, "failover", |text| units::choice(text, &failovers)).unwrap_or_default();
@@ -125,6 +120,7 @@ fn router(
         client: client::client(cx, &mut fields, protocol),
         service: client::service(cx, &mut fields),
         binding: client::binding(cx, &mut fields),
+        interpreter,
     };
     others(cx, &mut fields);
     fields.finish(cx);
@@ -246,16 +242,6 @@ fn identifier_header(text: &str) -> Result<Option<String>, Wrong> {
 
 /// Keys that change nothing, or nothing yet.
 fn others(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {
-    if let Some(mut interpreter) = fields.map(cx, "interpreter", "{kind: default}") {
-        let instead = "write the dtab in this file: it is reloaded at once";
-        match super::kind(cx, &mut interpreter, "interpreter", &["default"], INTERPRETERS_NOT_BUILT, instead) {
-            Some(_) => {
-                interpreter.not_built(cx, &[("transformers", "")]);
-                interpreter.finish(cx);
-            }
-            None => interpreter.abandon(),
-        }
-    }
     fields.scalar(cx, "experimental", units::boolean);
     if fields.scalar(cx, "originator", units::boolean) == Some(true) {
         fields.not_built(cx, &[("originator", "remove the line")]);

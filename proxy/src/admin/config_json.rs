@@ -1,6 +1,7 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
 mod rollouts;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(super) struct Config {
     egress: Egress,
     drain: Drain,
     routers: Vec<Router>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    interfaces: Vec<stores::Interface>,
     #[serde(flatten)]
     rollouts: serde_json::Map<String, serde_json::Value>,
 }
@@ -75,6 +78,7 @@ struct Router {
     service: Service,
     binding_timeout_ms: u64,
     binding_cache: BindingCache,
+    interpreter: stores::Interpreter,
 }
 
 #[derive(Debug, Serialize)]
@@ -204,6 +208,7 @@ impl From<&model::Config> for Config {
             egress: Egress { allow: texts(&config.egress.allow) },
             drain: Drain { delay_ms: ms(config.drain.delay), deadline_ms: ms(config.drain.deadline) },
             routers: config.routers.iter().map(router).collect(),
+            interfaces: config.interfaces.iter().map(stores::Interface::from).collect(),
             rollouts: rollouts::keys(config),
         }
     }
@@ -233,6 +238,7 @@ fn router(router: &model::Router) -> Router {
             paths: router.binding.names_max.get(),
             idle_ttl_secs: router.binding.idle.as_secs(),
         },
+        interpreter: (&router.interpreter).into(),
     }
 }
 
@@ -371,6 +377,9 @@ routers:
   service: {totalTimeoutMs: 11}
   bindingTimeoutMs: 12
   bindingCache: {paths: 13, idleTtlSecs: 14}
+  interpreter: {kind: default, namespace: web}
+storage: {kind: memory}
+interfaces: [{kind: io.l5d.httpController, ip: '::1', port: 15}]
 ";
 
     /// What is shown, read again, means the same.

@@ -9,7 +9,7 @@ use http::header::{COOKIE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 use serin_config::dtab::{
-    self, Bound, Dtab, Layer, Layers, LeafState, Limits, NameTree, Outcome, Path, Rules, SplitId, Step,
+    self, Bound, Dtab, Layer, Layers, LeafState, Limits, NameTree, Outcome, Path, Rules, SplitId, Step, UsedDentry,
 };
 use serin_config::model::Router;
 
@@ -17,7 +17,7 @@ use crate::endpoints::{Addresses, Cluster};
 use crate::layers::hygiene;
 use crate::layers::route::{CTX_DTAB, USER_DTAB};
 use crate::router::{self, Parts, PeerKey};
-use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, Structure};
+use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, StoredPart, Structure};
 use crate::sticky;
 
 /// What is asked about.
@@ -228,7 +228,7 @@ pub struct ExplainedStep {
 /// The dentry of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExplainedDentry {
-    /// `dtab`, `overrides[n]` or `request`.
+    /// `dtab`, `namespace <name>`, `overrides[n]` or `request`.
     pub from: String,
     /// Its prefix.
     pub prefix: String,
@@ -278,7 +278,7 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
         path: path.to_string(),
         rules: rules(router, &matched),
         sent: sent.as_ref().map(ToString::to_string),
-        steps: trace.steps.into_iter().map(|step| explained(step, &matched)).collect(),
+        steps: trace.steps.into_iter().map(|step| explained(step, router.stored.as_ref(), &matched)).collect(),
         truncated: trace.truncated,
         tree: tree.map(&mut shown).to_string(),
         goes_to: ends.certain(&tree, &traffic),
@@ -314,14 +314,17 @@ fn rules(router: &RouterStructure, matched: &[usize]) -> Vec<MatchedRule> {
     matched.iter().map(rule).collect()
 }
 
-fn explained(step: Step, matched: &[usize]) -> ExplainedStep {
-    let from = |layer| match layer {
-        Layer::Base => "dtab".to_owned(),
+fn explained(step: Step, stored: Option<&StoredPart>, matched: &[usize]) -> ExplainedStep {
+    let from = |used: &UsedDentry| match used.layer {
+        Layer::Base => match stored.filter(|part| used.position < part.len()) {
+            Some(part) => format!("namespace {}", part.namespace),
+            None => "dtab".to_owned(),
+        },
         Layer::Sent(_) => "request".to_owned(),
         Layer::Written(nth) => format!("overrides[{}]", matched.get(nth).map_or(0, |index| index + 1)),
     };
     let dentry =
-        step.dentry.map(|used| ExplainedDentry { from: from(used.layer), prefix: used.prefix, dst: used.destination });
+        step.dentry.map(|used| ExplainedDentry { from: from(&used), prefix: used.prefix, dst: used.destination });
     ExplainedStep { depth: step.depth, path: step.path, dentry, result: step.outcome }
 }
 

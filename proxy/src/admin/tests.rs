@@ -49,6 +49,7 @@ fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
         workers: 1,
         previous: None,
         routings: &Default::default(),
+        stored: &Default::default(),
     };
     let (structure, weights) = assemble(&parts);
     let control = Control::new(config, "abc".into());

@@ -20,6 +20,11 @@ pub(super) struct Owned<'a> {
 }
 
 impl<'a> Placed<'a> {
+    /// So many dentries were put in front of all.
+    pub(super) fn move_by(&mut self, dentries: usize) {
+        self.0.iter_mut().for_each(|(at, _)| *at += dentries);
+    }
+
     /// The rollout whose own union this is. To be asked in the order of the splits.
     pub(super) fn take(&mut self, shape: &SplitShape) -> Option<Owned<'a>> {
         let mine = self.0.front().is_some_and(|(dentry, _)| *dentry == shape.dentry && shape.ordinal == 0);
@@ -28,7 +33,7 @@ impl<'a> Placed<'a> {
 }
 
 /// Adds the dentry of each rollout of this router: `path => 0 * canary & primary | fallback`, directly behind the last
-/// dentry of exactly that prefix, or at the end where there is none. So more specific dentries behind it keep winning,
+/// dentry of exactly that prefix in the file, or at the end where there is none. So more specific dentries behind it keep winning,
 /// and what stood there before is reached only through the fallback.
 pub(super) fn place<'a>(parts: &Parts<'a>, router: &Router, dtab: &mut Dtab) -> Placed<'a> {
     let mut placed: Vec<(usize, Owned<'a>)> = Vec::new();

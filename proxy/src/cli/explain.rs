@@ -12,6 +12,7 @@ use super::{ExplainArgs, Output, failed, print, state, usage};
 use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, World};
 use crate::assemble::{self, Parts};
 use crate::control;
+use crate::dtabs::Namespaces;
 use crate::endpoints::EndpointTable;
 use crate::resolve::{DnsConfig, Resolver};
 use crate::snapshot::{self, Routings, Snapshot};
@@ -37,7 +38,11 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         Ok(journals) => journals.map(|journals| state::routings(&loaded.config, &journals)).unwrap_or_default(),
         Err(error) => return failed(&error),
     };
-    match answer(&loaded, &ask, &routings) {
+    let stored = match args.state.as_deref().map(state::dtabs).transpose() {
+        Ok(stored) => stored.unwrap_or_default(),
+        Err(error) => return failed(&error),
+    };
+    match answer(&loaded, &ask, &routings, &stored) {
         Ok(explanation) => print(&match args.output {
             Output::Text => story(&explanation),
             // plain data: it always has a JSON form
@@ -58,7 +63,12 @@ fn ask(args: &ExplainArgs) -> Result<Ask, AskError> {
 }
 
 /// Addresses are not looked at: every bound name counts as able to serve.
-fn answer(loaded: &control::Loaded, ask: &Ask, routings: &Routings) -> Result<Explanation, String> {
+fn answer(
+    loaded: &control::Loaded,
+    ask: &Ask,
+    routings: &Routings,
+    stored: &Namespaces,
+) -> Result<Explanation, String> {
     let config = &loaded.config;
     let labels: Vec<&str> = config.routers.iter().map(|router| router.label.as_str()).collect();
     let known = labels.join(", ");
@@ -73,7 +83,8 @@ fn answer(loaded: &control::Loaded, ask: &Ask, routings: &Routings) -> Result<Ex
     let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let parts = Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None, routings };
+    let parts =
+        Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None, routings, stored };
     let (structure, weights) = assemble::assemble(&parts);
     // puts the shares of the rollouts in their places
     let snapshot = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone()).load();

@@ -7,15 +7,26 @@ use serin_config::model::Rollout;
 use serin_rollout::{Revision, TimestampMs};
 
 use crate::clock;
+use crate::dtabs::Namespaces;
 use crate::judge::Opening;
 use crate::snapshot::Routings;
-use crate::storage::{HistoryReader, Recovered};
+use crate::storage::{HistoryReader, Recovered, stored_dtabs};
 
 /// The journals of a folder that must be there.
 pub(super) fn journals(dir: &Path) -> Result<HistoryReader, String> {
     let shown = dir.display();
     let metadata = std::fs::metadata(dir).map_err(|error| format!("cannot read {shown}: {error}"))?;
     if metadata.is_dir() { Ok(HistoryReader::of_folder(dir)) } else { Err(format!("{shown} is no folder")) }
+}
+
+/// The dtabs of a folder that must be there; what cannot be read counts as empty, and is said.
+pub(super) fn dtabs(dir: &Path) -> Result<Namespaces, String> {
+    journals(dir)?;
+    let found = stored_dtabs(dir).map_err(|error| format!("cannot read the dtabs in {}: {error}", dir.display()))?;
+    for (namespace, why) in found.unreadable() {
+        eprintln!("warning: the stored dtab `{namespace}` cannot be read and counts as empty: {why}");
+    }
+    Ok(found)
 }
 
 /// Between which names each rollout moves, and the share of its canary, as its process last wrote them down.

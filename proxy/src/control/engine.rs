@@ -155,6 +155,7 @@ impl Engine {
                 () = self.resolver.next() => None,
                 timer = next_timer(&mut self.timer) => Some(Event::Timer(timer)),
                 () = self.rearm.notified() => Some(Event::ArmsWanted),
+                () = self.journals.dtabs_changed() => Some(Event::DtabsChanged),
                 _ = looks.tick() => self.look_at_workers(),
             };
             if let Some(event) = event {
@@ -181,6 +182,7 @@ impl Engine {
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Assemble => self.assemble(),
+            Effect::AssembleDtabs => self.assemble_dtabs(),
             Effect::Apply { config, revision } => return Some(self.apply(config, revision)),
             Effect::Enter(phase) => self.facts.world.enter(phase),
             Effect::Exit(code) => self.exit = Some(code),

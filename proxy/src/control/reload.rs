@@ -21,7 +21,7 @@ use crate::assemble::{self, Parts};
 use crate::clock;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
-use crate::snapshot::{Snapshot, SplitWeights, World};
+use crate::snapshot::{Snapshot, SplitWeights, StoredPart, World};
 use crate::world::{Event, Note, Stage};
 
 /// The sockets in force.
@@ -169,6 +169,21 @@ impl Engine {
         self.publish(&structure.config, &structure.names);
     }
 
+    /// The structure again, if a stored dtab is another than the one in it.
+    pub(super) fn assemble_dtabs(&mut self) {
+        let view = self.journals.dtabs();
+        let structure = Arc::clone(&self.facts.world.load().structure);
+        let differs = |part: &StoredPart| {
+            let now = view.namespaces.dtab(&part.namespace).map(Arc::as_ptr);
+            part.dtab.as_ref().map(Arc::as_ptr) != now
+        };
+        if structure.routers.iter().filter_map(|router| router.stored.as_ref()).any(differs) {
+            self.publish(&structure.config, &structure.names);
+        } else {
+            self.journals.dtabs_in_force(view.generation);
+        }
+    }
+
     /// The structure again, over other names.
     pub(super) fn publish_names(&mut self, names: &Arc<NameTable>) {
         let config = Arc::clone(&self.facts.world.load().structure.config);
@@ -263,6 +278,7 @@ impl Engine {
 
     fn publish(&self, config: &Arc<Config>, names: &Arc<NameTable>) {
         let previous = self.facts.world.load();
+        let stored = self.journals.dtabs();
         let (structure, weights) = assemble::assemble(&Parts {
             config,
             listeners: &self.sockets.listeners,
@@ -271,8 +287,10 @@ impl Engine {
             workers: self.workers.len(),
             previous: Some(&previous),
             routings: &self.facts.world.routings(),
+            stored: &stored.namespaces,
         });
         self.facts.world.publish(&structure, &weights);
+        self.journals.dtabs_in_force(stored.generation);
         report_snapshot(&self.facts.metrics, &self.facts.world);
     }
 }

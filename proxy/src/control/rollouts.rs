@@ -1,22 +1,25 @@
-//! What rollouts need of the system: the storage with their journals, the way outside, and a judge that hears of each
-//! configuration.
+//! What rollouts and stored dtabs need of the system: the storage with journals and dtabs, the way outside, and a judge
+//! that hears of each configuration.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serin_config::model::{Config, Storage};
+use serin_metrics::Metrics;
 use serin_rollout::{Ppm, TimestampMs};
+use tokio::sync::Notify;
 
 use crate::admin::Tokens;
 use crate::clock;
+use crate::dtabs::{Dtabs, View};
 use crate::judge::{Adoption, Judge, Opening, is_other_traffic};
 use crate::outside::Outside;
 use crate::snapshot::{Routing, Routings, World};
 use crate::storage::{HistoryReader, Scribe, StorageError, Store};
 
-/// The storage in use, from the first configuration on that has rollouts until the end of the process.
-#[derive(Debug, Default)]
+/// The storage in use, from the first configuration on that needs it until the end of the process.
+#[derive(Debug)]
 pub(super) struct Journals {
     open: Option<(Storage, Store)>,
     /// The judge has the journals' writer and the way outside.
@@ -26,22 +29,43 @@ pub(super) struct Journals {
 }
 
 /// What the admin server sees of the storage, which may come with a later configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Front {
     pub(super) tokens: Arc<ArcSwap<Tokens>>,
     pub(super) journals: Arc<ArcSwapOption<HistoryReader>>,
+    pub(super) dtabs: Arc<ArcSwapOption<Dtabs>>,
+    metrics: Arc<Metrics>,
+    dtabs_changed: Arc<Notify>,
+}
+
+impl Front {
+    pub(super) fn new(given: Tokens, metrics: Arc<Metrics>) -> Self {
+        Self {
+            tokens: Arc::new(ArcSwap::from_pointee(given)),
+            journals: Arc::default(),
+            dtabs: Arc::default(),
+            metrics,
+            dtabs_changed: Arc::default(),
+        }
+    }
+}
+
+/// Without a storage such a file could not do what it says.
+fn needs_storage(config: &Config) -> bool {
+    let stored = config.routers.iter().any(|router| router.interpreter.namespace().is_some());
+    stored || !config.rollouts.is_empty() || !config.interfaces.is_empty()
 }
 
 /// Rollouts that come with a configuration, as their journals left them.
 pub(super) type Openings = HashMap<Arc<str>, Opening>;
 
 impl Journals {
-    /// Opens the storage of a configuration at the start. Without rollouts it is no reason not to start.
+    /// Opens the storage of a configuration at the start. Where nothing needs it, it is no reason not to start.
     pub(super) fn at_start(config: &Config, front: Front) -> Result<Self, StorageError> {
-        let mut journals = Self { front, ..Self::default() };
+        let mut journals = Self { open: None, handed: false, front };
         match journals.open(config) {
             Ok(()) => Ok(journals),
-            Err(error) if config.rollouts.is_empty() => {
+            Err(error) if !needs_storage(config) => {
                 tracing::warn!(%error, "the storage cannot be used; nothing needs it yet");
                 Ok(journals)
             }
@@ -56,10 +80,10 @@ impl Journals {
     pub(super) fn at_reload(&mut self, config: &Config) -> Result<(), String> {
         match (&self.open, &config.storage) {
             (Some((used, _)), wanted) => {
-                let same = wanted.as_ref().map_or(config.rollouts.is_empty(), |wanted| wanted == used);
+                let same = wanted.as_ref().map_or(!needs_storage(config), |wanted| wanted == used);
                 if same { Ok(()) } else { Err("`storage` changes with the next start of the process".into()) }
             }
-            (None, _) if config.rollouts.is_empty() => Ok(()),
+            (None, _) if !needs_storage(config) => Ok(()),
             (None, _) => self.open(config).map_err(|error| error.to_string()),
         }
     }
@@ -95,6 +119,23 @@ impl Journals {
         Ok(())
     }
 
+    /// The stored dtabs as they are now.
+    pub(super) fn dtabs(&self) -> Arc<View> {
+        self.front.dtabs.load().as_ref().map(|dtabs| dtabs.view()).unwrap_or_default()
+    }
+
+    /// Completes when a stored dtab changed since the last time. Cancel safe.
+    pub(super) async fn dtabs_changed(&self) {
+        self.front.dtabs_changed.notified().await;
+    }
+
+    /// Routing has the stored dtabs of this generation.
+    pub(super) fn dtabs_in_force(&self, generation: u64) {
+        if let Some(dtabs) = &*self.front.dtabs.load() {
+            dtabs.set_in_force(generation);
+        }
+    }
+
     fn open(&mut self, config: &Config) -> Result<(), StorageError> {
         let Some(wanted) = &config.storage else { return Ok(()) };
         let store = Store::open(wanted)?;
@@ -106,6 +147,8 @@ impl Journals {
                 "rollouts are judged by this process alone: others with the same file judge for themselves, and their weights may differ"
             );
         }
+        let dtabs = Dtabs::open(store.dtabs()?, Arc::clone(&self.front.metrics), Arc::clone(&self.front.dtabs_changed));
+        self.front.dtabs.store(Some(Arc::new(dtabs.map_err(|error| StorageError::of_dtabs(wanted, error))?)));
         self.front.journals.store(Some(Arc::new(store.reader())));
         if let (Storage::File { dir }, Some(token)) = (wanted, store.token()) {
             // people read it in another folder than this process runs in

@@ -35,7 +35,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let workers = worker_count(&config);
 
     let given = admin::Tokens { given: options.token.clone(), stored: None };
-    let front = Front { tokens: Arc::new(ArcSwap::from_pointee(given)), ..Front::default() };
+    let metrics = Metrics::new(workers, SERIES_MAX);
+    let front = Front::new(given, Arc::clone(&metrics));
     let mut journals = Journals::at_start(&config, front.clone())?;
 
     let listen = |error: std::io::Error| StartupError::Listen(error.to_string());
@@ -44,7 +45,6 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let admin_socket = sockets::admin(admin_wanted).map_err(listen)?;
     let admin_address = admin_socket.local_addr().map_err(listen)?;
 
-    let metrics = Metrics::new(workers, SERIES_MAX);
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
@@ -58,6 +58,7 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         workers,
         previous: None,
         routings: &routings,
+        stored: &journals.dtabs().namespaces,
     };
     let (structure, weights) = assemble::assemble(&parts);
     let world = World::new(Snapshot { version: 1, structure, weights }, routings);

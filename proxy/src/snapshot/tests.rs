@@ -43,7 +43,16 @@ fn config_of(primary: &str, canary: &str, strategy: Strategy) -> Arc<Config> {
 fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>, routings: &Routings) -> Snapshot {
     let names = Arc::default();
     let admin = ([127, 0, 0, 1], 1).into();
-    let parts = Parts { config, listeners: &[], admin, names: &names, workers: 1, previous, routings };
+    let parts = Parts {
+        config,
+        listeners: &[],
+        admin,
+        names: &names,
+        workers: 1,
+        previous,
+        routings,
+        stored: &Default::default(),
+    };
     let (structure, weights) = assemble(&parts);
     Snapshot { version: previous.map_or(1, |previous| previous.version + 1), structure, weights }
 }

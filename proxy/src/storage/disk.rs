@@ -1,4 +1,4 @@
-//! The few things that the journals ask of a disk, behind a trait: so that tests have disks that fill up, fail, stop and
+//! The few things that journals and stored dtabs ask of a disk, behind a trait: so that tests have disks that fill up, fail, stop and
 //! forget.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -7,11 +7,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A disk. Every call waits for the disk; what a call has done when it fails is open.
-pub(super) trait Disk: Send + Sync {
+pub(crate) trait Disk: Send + Sync {
     /// How long the file is; `None` if there is none. Anything but a plain file is an error, a symbolic link too.
     fn look(&self, path: &Path) -> io::Result<Option<u64>>;
     /// How long the file is, and its last `max` bytes or fewer; otherwise as [`Self::look`].
     fn read_end(&self, path: &Path, max: usize) -> io::Result<Option<(u64, Vec<u8>)>>;
+    /// The names in a folder, of which there may be `max`; more is an error. No folder has none.
+    fn list(&self, folder: &Path, max: usize) -> io::Result<Vec<String>>;
     /// Writes `bytes` at `at`, into a file that is made if there is none, and waits until they outlive a loss of power.
     fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts a file to `len` bytes.
@@ -47,6 +49,22 @@ impl Disk for RealDisk {
         let len = file.metadata()?.len();
         file.seek(SeekFrom::Start(len.saturating_sub(max as u64)))?;
         Ok(Some((len, read_some(&file, max)?)))
+    }
+
+    fn list(&self, folder: &Path, max: usize) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if names.len() >= max {
+                return Err(io::Error::other(format!("it has more than {max} files")));
+            }
+            // a name that is no text is none of ours
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
     }
 
     fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -120,4 +138,4 @@ pub(super) fn rewrite(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub(super) mod sim;
+pub(crate) mod sim;

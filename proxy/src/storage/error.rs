@@ -77,6 +77,15 @@ pub enum StorageError {
 pub const TOKEN_BYTES_MAX: usize = 512;
 
 impl StorageError {
+    /// The stored dtabs cannot be read.
+    pub(crate) fn of_dtabs(storage: &serin_config::model::Storage, error: io::Error) -> Self {
+        let dir = match storage {
+            serin_config::model::Storage::File { dir } => dir.join("dtabs"),
+            serin_config::model::Storage::Memory => PathBuf::new(),
+        };
+        Self::of("read", &dir)(error)
+    }
+
     /// For `map_err`: the error that the system's answer means.
     pub(super) fn of(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -80,6 +80,10 @@ impl Folder {
         warnings
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn rollouts(&self) -> PathBuf {
         self.dir.join(ROLLOUTS)
     }

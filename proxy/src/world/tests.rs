@@ -19,6 +19,7 @@ fn control(head: &str) -> Control {
 /// Effects in short: one word each.
 fn words(effects: &[Effect]) -> String {
     let word = |effect: &Effect| match effect {
+        Effect::AssembleDtabs => "assemble-dtabs".to_owned(),
         Effect::Assemble => "assemble".to_owned(),
         Effect::Apply { .. } => "apply".to_owned(),
         Effect::Enter(phase) => format!("enter:{phase:?}"),

@@ -112,6 +112,7 @@ impl Setting {
             workers: 1,
             previous: None,
             routings: &routings,
+            stored: &Default::default(),
         };
         let (structure, weights) = assemble(&parts);
         let world = World::new(Snapshot { version: 1, structure, weights }, routings);

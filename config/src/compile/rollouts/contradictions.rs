@@ -49,12 +49,14 @@ fn check_arms(cx: &Cx<'_>, one: &Written) {
 /// Everything of one router at once: its table is walked a few times, not once for each rollout.
 fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Written]) {
     let leads = Leads::new(router, rollouts);
+    // What a stored dtab says is not known here.
+    let stored = router.interpreter.namespace().is_some();
     let rewrites = Rewrites::of(std::iter::once(&router.dtab));
     let arms = Arms::new(world.known, router, rollouts);
     let by_prefix = by_prefix(&router.dtab, rollouts);
     for one in rollouts {
         let rollout = &one.rollout;
-        if !leads.to(&rollout.path) {
+        if !stored && !leads.to(&rollout.path) {
             let message =
                 format!("no dentry of the router `{}` leads to `{}`", router.label, shown(&rollout.path.to_string()));
             let help = leads.advice(&rollout.path, router);
@@ -65,7 +67,7 @@ fn check_router(cx: &Cx<'_>, world: &World<'_>, router: &Router, rollouts: &[&Wr
                 let message = format!("`{key}` begins with the rollout's own `path`: looking it up would never end");
                 let round = Diagnostic::error("rollout/loop", span, message).related(one.path, "the path");
                 cx.push(round.help("name the version itself: `/srv/world-v2` or `/#/clusters/world-v2`"));
-            } else if !leads.anywhere && !check_name(cx, world, rewrites, arm, span) {
+            } else if !stored && !leads.anywhere && !check_name(cx, world, rewrites, arm, span) {
                 arms.check(cx, key, arm, span);
             }
         }

@@ -36,6 +36,7 @@ fn explained(pairs: &[(&str, &str)], usable: &dyn Fn(&Path) -> bool) -> Result<E
         workers: 1,
         previous: None,
         routings: &Default::default(),
+        stored: &Default::default(),
     };
     let (structure, weights) = assemble(&parts);
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();

@@ -182,6 +182,13 @@ impl Disk for SimDisk {
         Ok(Some((bytes.len() as u64, bytes[bytes.len().saturating_sub(max)..].to_vec())))
     }
 
+    fn list(&self, folder: &Path, max: usize) -> io::Result<Vec<String>> {
+        let state = self.state();
+        let inside = state.names.keys().filter(|path| path.parent() == Some(folder));
+        let names: Vec<String> = inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        if names.len() > max { Err(io::Error::other("too many files")) } else { Ok(names) }
+    }
+
     fn write(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
         let (mut state, mut result) = self.call();
         let room = state.plan.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(state.used()));
