@@ -69,6 +69,7 @@ impl Setup {
             workers: 1,
             previous: None,
             routings: &Default::default(),
+            stored: &Default::default(),
         };
         let (structure, weights) = assemble::assemble(&parts);
         Snapshot { version, structure, weights }
