@@ -9,10 +9,12 @@ use ipnet::IpNet;
 
 use crate::dtab::{Dtab, Path};
 
+mod headers;
 mod limits;
 mod rollout;
 mod stores;
 
+pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
@@ -131,6 +133,8 @@ pub struct Router {
     pub binding: Binding,
     /// What names are bound with besides the dtab.
     pub interpreter: Interpreter,
+    /// How a trace goes on.
+    pub propagator: Propagator,
 }
 
 /// How a request gets its logical name.
@@ -236,6 +240,10 @@ pub struct Server {
     pub call_depth_max: u32,
     /// What is borne of its peers. Defaults by exposure.
     pub limits: Limits,
+    /// A `Forwarded` field for each request.
+    pub forwarded: Option<ForwardedHeader>,
+    /// Name, in lower case, of a field that says when the request came, in milliseconds since 1970.
+    pub timestamp_header: Option<String>,
 }
 
 /// `exposure`.

@@ -211,14 +211,7 @@ fn what_is_not_built_is_refused_and_says_so() {
     check_top("telemetry: [{kind: io.l5d.zipkin}]", "config/not-built", 20);
     check_top("telemetry: [{kind: io.l5d.prometheus, path: /x}]", "config/not-built", 39);
     check_top("admin: {tls: {}}", "config/not-built", 9);
-    for key in [
-        "tls: {}",
-        "httpAccessLog: x",
-        "tracePropagator: {}",
-        "originator: true",
-        "streamingEnabled: false",
-        "compressionLevel: 1",
-    ] {
+    for key in ["tls: {}", "httpAccessLog: x", "originator: true", "streamingEnabled: false", "compressionLevel: 1"] {
         check_router(key, "config/not-built", 3);
     }
     check_router("protocol: thrift", "config/not-built", 13);
@@ -232,11 +225,30 @@ fn what_is_not_built_is_refused_and_says_so() {
     check_router("client: {tls: {}}", "config/not-built", 12);
     check_router("service: {retries: {}}", "config/not-built", 13);
     check_router("service: {responseClassifier: {kind: io.l5d.http.retryableRead5XX}}", "config/not-built", 40);
-    for key in ["tls: {}", "label: x", "timeoutMs: 1", "addForwardedHeader: {}", "serverSession: {}"] {
+    for key in ["tls: {}", "label: x", "timeoutMs: 1", "serverSession: {}"] {
         check_server(key, "config/not-built", 1);
     }
     check_server("socketOptions: {backlog: 1}", "config/not-built", 17);
     check_server("socketOptions: {noDelay: false}", "config/not-built", 17);
+}
+
+#[test]
+fn headers_that_are_written_are_checked() {
+    check_router("tracePropagator: {}", "config/missing-key", 20);
+    check_router("tracePropagator: {kind: io.l5d.zipkins}", "config/wrong-value", 27);
+    check_router("tracePropagator: {kind: io.l5d.zipkin}", "", 0);
+    check_server("addForwardedHeader: {}", "", 0);
+    check_server("addForwardedHeader: {by: {kind: ips}}", "config/wrong-value", 33);
+    check_server("addForwardedHeader: {for: {kind: static}}", "config/missing-key", 28);
+    check_server("addForwardedHeader: {for: {kind: static, label: 'a b'}}", "config/wrong-value", 49);
+    check_server(&format!("addForwardedHeader: {{for: {{kind: static, label: {}}}}}", "a".repeat(128)), "", 0);
+    let long = format!("addForwardedHeader: {{for: {{kind: static, label: {}}}}}", "a".repeat(129));
+    check_server(&long, "config/wrong-value", 49);
+    check_server("timestampHeader: X-Start", "", 0);
+    check_server("timestampHeader: 'a b'", "config/wrong-value", 18);
+    for name in ["Host", "content-length", "l5d-at", "X-B3-At"] {
+        check_server(&format!("timestampHeader: {name}"), "config/wrong-value", 18);
+    }
 }
 
 #[test]

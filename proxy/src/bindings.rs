@@ -16,6 +16,7 @@ use serin_config::model::{Binding as Caps, Client};
 use serin_metrics::{RequestLabels, Shard};
 use serin_rollout::Arm;
 
+use crate::context::Destination;
 use crate::error::ProxyError;
 use crate::inflight::Series;
 use crate::local::{Local, UNBOUND};
@@ -62,6 +63,8 @@ pub enum Target {
 pub struct Leaf {
     /// Its endpoints.
     pub cluster: Rc<LocalCluster>,
+    /// What upstreams are told of it.
+    pub to: Rc<Destination>,
     /// Its counters.
     pub series: Rc<Series>,
     /// The same for each arm of a rollout, made when it first serves one.
@@ -85,14 +88,16 @@ pub struct Overrides {
 
 impl Leaf {
     /// A name whose requests count under these labels.
-    pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, shard: &Shard) -> Self {
+    pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, residual: &Path, shard: &Shard) -> Self {
         let series = Rc::new(Series(shard.requests(&labels)));
-        Self { cluster, series, arms: Rc::new(Arms { labels, series: Default::default() }) }
+        let to = Destination::new(&labels.service, &labels.client, residual);
+        Self { cluster, to, series, arms: Rc::new(Arms { labels, series: Default::default() }) }
     }
 
     /// The same name with endpoints of another kind.
     pub fn with_cluster(&self, cluster: Rc<LocalCluster>) -> Self {
-        Self { cluster, series: Rc::clone(&self.series), arms: Rc::clone(&self.arms) }
+        let (to, series, arms) = (Rc::clone(&self.to), Rc::clone(&self.series), Rc::clone(&self.arms));
+        Self { cluster, to, series, arms }
     }
 
     /// The counters of requests that it serves as this arm of a rollout; `None`: as no arm.
@@ -200,10 +205,10 @@ struct Caller<'a> {
 }
 
 fn target(worker: &Worker, caller: &Caller<'_>, service: &Arc<str>, bound: &Bound) -> Target {
-    let (id, made) = match bound {
+    let (id, residual, made) = match bound {
         Bound::Pending => return Target::Pending,
         Bound::Error(error) => return Target::Failed(ProxyError::BindingFailed(error.to_string())),
-        Bound::Name { id, written, .. } => (id, !written),
+        Bound::Name { id, residual, written } => (id, residual, !written),
     };
     match worker.cluster(id, (made, caller.overridden), caller.label, caller.client, caller.peer) {
         Err(_) => Target::Failed(ProxyError::TooManyNames),
@@ -214,7 +219,7 @@ fn target(worker: &Worker, caller: &Caller<'_>, service: &Arc<str>, bound: &Boun
                 client: id.to_string().into(),
                 arm: "",
             };
-            Target::Name(Rc::new(Leaf::new(cluster, labels, &worker.shard)))
+            Target::Name(Rc::new(Leaf::new(cluster, labels, residual, &worker.shard)))
         }
     }
 }

@@ -85,6 +85,8 @@ struct Watch {
     status: StatusCode,
     grpc: bool,
     grpc_status: Option<u32>,
+    /// Its reader may see how the answer counts.
+    trusted: bool,
 }
 
 impl Body {
@@ -102,7 +104,8 @@ impl Body {
     /// A response body whose end is the end of the request behind `ticket`.
     pub fn watched(mut self, ticket: Ticket, status: StatusCode, headers: &HeaderMap, grpc: bool) -> Self {
         let grpc_status = if grpc { grpc::status_of(headers) } else { None };
-        let watch = Watch { ticket, status, grpc, grpc_status };
+        let trusted = grpc && ticket.is_trusted();
+        let watch = Watch { ticket, status, grpc, grpc_status, trusted };
         if self.is_end() {
             watch.finish(None);
         } else {
@@ -158,7 +161,7 @@ impl Body {
                 None => piece = Some(Err(BodyError::TooLarge)),
             }
         }
-        match &piece {
+        match &mut piece {
             None => self.finish(None),
             Some(Err(error)) => {
                 self.fail(*error);
@@ -168,6 +171,9 @@ impl Body {
             }
             Some(Ok(Piece::Trailers(fields))) => {
                 let status = grpc::status_of(fields);
+                if let Some(watch) = self.watch.as_ref().filter(|watch| watch.trusted) {
+                    fields.insert(classify::SUCCESS_CLASS, classify::success_class(watch.class(status)));
+                }
                 self.finish(status);
             }
             Some(Ok(Piece::Data(_))) if self.is_end() => self.finish(None),
@@ -233,8 +239,12 @@ impl Body {
 }
 
 impl Watch {
+    fn class(&self, trailers: Option<u32>) -> Class {
+        classify::of_response(self.status, self.grpc, trailers.or(self.grpc_status))
+    }
+
     fn finish(self, trailers: Option<u32>) {
-        let class = classify::of_response(self.status, self.grpc, trailers.or(self.grpc_status));
+        let class = self.class(trailers);
         self.ticket.finish(class);
     }
 }

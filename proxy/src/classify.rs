@@ -7,10 +7,23 @@
 //! | the downstream went away, or broke its own message, before the upstream was done | Ignored |
 //! | all else, 4xx included: the upstream did its work | Success |
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serin_metrics::Class;
 
 use crate::grpc;
+
+/// Says to a proxy in front how an answer counts: from 0, a failure, to 1.
+pub const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
+/// `true`: the request surely was not processed.
+pub const RETRYABLE: HeaderName = HeaderName::from_static("l5d-retryable");
+
+/// The value of [`SUCCESS_CLASS`].
+pub const fn success_class(class: Class) -> HeaderValue {
+    match class {
+        Class::Success | Class::Ignored => HeaderValue::from_static("1.0"),
+        Class::Failure => HeaderValue::from_static("0.0"),
+    }
+}
 
 /// Who ended an exchange before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

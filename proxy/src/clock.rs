@@ -22,6 +22,11 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Nanoseconds since 1970, for deadlines that travel to other hosts: it may jump.
+pub fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Milliseconds since 1970 as they were when the process first asked, and steadily on from there: for what must neither
 /// jump nor go back and still be read by people. On the scale of [`now_us`] by [`steady_ms_of`].
 pub fn steady_ms() -> u64 {

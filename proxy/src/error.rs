@@ -148,6 +148,21 @@ impl ProxyError {
         }
     }
 
+    /// Did the request surely reach no application, so that whoever sent it may send it again, whatever it asks for.
+    pub fn is_unsent(&self) -> bool {
+        const REFUSED_STREAM: u32 = 0x7;
+        matches!(
+            self,
+            Self::BindingTimeout
+                | Self::ConnectRefused
+                | Self::ConnectTimeout
+                | Self::NoEndpoint(_)
+                | Self::Overloaded
+                | Self::TooManyNames
+                | Self::UpstreamReset(REFUSED_STREAM)
+        )
+    }
+
     /// Is it the caller's doing, so that it says nothing about a service.
     pub fn is_callers(&self) -> bool {
         matches!(

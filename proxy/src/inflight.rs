@@ -260,6 +260,11 @@ impl Ticket {
         self.worker.in_flight.poll_deadline(self.handle(), cx) == Some(Deadline::Total)
     }
 
+    /// May its reader see `l5d-*` fields.
+    pub fn is_trusted(&self) -> bool {
+        self.worker.in_flight.is_trusted(self.handle())
+    }
+
     /// The request is over.
     pub fn finish(mut self, class: Class) {
         self.end(class, None);
@@ -349,6 +354,11 @@ impl InFlight {
             slot.passed = None;
             self.recount(before, timed(slot));
         });
+    }
+
+    /// When the whole request must be over, in microseconds of the clock.
+    pub fn deadline_us(&self, handle: Handle) -> Option<u64> {
+        self.with(handle.0, |slot| (slot.total_us != 0).then_some(slot.total_us))
     }
 
     /// Has a deadline passed. Otherwise this task is woken when one does.

@@ -21,6 +21,7 @@ pub mod classify;
 pub mod cli;
 pub mod clock;
 pub mod conn;
+pub mod context;
 pub mod control;
 pub mod demo;
 pub mod dtabs;

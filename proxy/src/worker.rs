@@ -37,6 +37,8 @@ use crate::{accept, own_address};
 const BLOCK: usize = 64 << 10;
 /// Less room than this in the block and a new one is taken.
 const ROOM_MIN: usize = 16 << 10;
+/// Size of the block that short field values share.
+const INK: usize = 4 << 10;
 /// Spare header maps kept.
 const MAPS_MAX: usize = 64;
 /// A header map that grew beyond this is not kept.
@@ -90,6 +92,7 @@ pub struct Worker {
     clusters: RefCell<Clusters>,
     random: RefCell<fastrand::Rng>,
     block: RefCell<BytesMut>,
+    ink: RefCell<BytesMut>,
     out: Cell<Vec<u8>>,
     scratch: Cell<Vec<u8>>,
     maps: RefCell<Vec<HeaderMap>>,
@@ -162,6 +165,7 @@ impl Worker {
             clusters: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             block: RefCell::default(),
+            ink: RefCell::default(),
             out: Cell::default(),
             scratch: Cell::default(),
             maps: RefCell::default(),
@@ -233,6 +237,17 @@ impl Worker {
         }
         ready!(pin!(io.read_buf(&mut *block)).poll(cx))?;
         Poll::Ready(Ok(block.split().freeze()))
+    }
+
+    /// A short text for the field of a message, cut off a block: one allocation for many of them, or none while earlier
+    /// ones get dropped.
+    pub fn ink(&self, text: &[u8]) -> Bytes {
+        let mut ink = self.ink.borrow_mut();
+        if ink.capacity() < text.len() {
+            ink.reserve(INK.max(text.len()));
+        }
+        ink.extend_from_slice(text);
+        ink.split().freeze()
     }
 
     /// The worker's output buffer, empty. Taken, not borrowed, so that it may live across a write; give it back before

@@ -282,10 +282,13 @@ const CONTEXT: &[&str] = &[
     "X-Dtab-01-B",
 ];
 
-/// Names of that kind, in lower case.
+/// Names of that kind, in lower case, but those that Serin writes itself, with a value of its own.
 fn context_names(fields: &super::support::wire::Fields) -> Vec<String> {
     let starts = ["l5d-", "l5d_", "dtab-local", "x-dtab-", "dtab_local", "x_dtab_"];
-    starts.iter().flat_map(|start| fields.starting_with(start)).collect()
+    let own = ["l5d-ctx-trace", "l5d-reqid", "l5d-dst-service", "l5d-dst-client"];
+    let is_own =
+        |name: &String| own.contains(&name.as_str()) && fields.all(name).iter().all(|value| value != "/svc=>!");
+    starts.iter().flat_map(|start| fields.starting_with(start)).filter(|name| !is_own(name)).collect()
 }
 
 #[test]

@@ -19,7 +19,6 @@ const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 const NOT_BUILT: &[(&str, &str)] = &[
     ("announcers", ""),
     ("tls", "put TLS in front of Serin"),
-    ("tracePropagator", ""),
     ("httpAccessLog", ""),
     ("httpAccessLogRollPolicy", ""),
     ("httpAccessLogAppend", ""),
@@ -121,6 +120,7 @@ fn router(
         service: client::service(cx, &mut fields),
         binding: client::binding(cx, &mut fields),
         interpreter,
+        propagator: super::headers::propagator(cx, &mut fields),
     };
     others(cx, &mut fields);
     fields.finish(cx);

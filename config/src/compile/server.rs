@@ -22,8 +22,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("timeoutMs", "write `service: {totalTimeoutMs: 2000}` in the router"),
     ("serverSession", ""),
     ("announce", ""),
-    ("addForwardedHeader", "forwarding headers follow `exposure`"),
-    ("timestampHeader", ""),
     ("windowUpdateRatio", ""),
     ("headerTableBytes", "write `limits: {headerTableBytes: 4096}`"),
     ("initialStreamWindowBytes", "write `limits: {streamWindowBytes: 65536}`"),
@@ -51,6 +49,8 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
         fields.scalar(cx, "maxConcurrentRequests", |text| units::whole(text, 1..=u64::from(u32::MAX), "10000"));
     let call_depth = fields.scalar(cx, "maxCallDepth", |text| units::whole(text, 1..=CALL_DEPTH_MAX, "100"));
     let limits = super::limits::server(cx, &mut fields, Limits::of(exposure));
+    let forwarded = super::headers::forwarded(cx, &mut fields);
+    let timestamp_header = super::headers::timestamp(cx, &mut fields);
     socket_options(cx, &mut fields);
     fields.not_built(cx, NOT_BUILT);
     fields.finish(cx);
@@ -61,6 +61,8 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
         requests_max: requests_max.and_then(|max| NonZeroU32::new(u32::try_from(max).ok()?)),
         call_depth_max: call_depth.and_then(|depth| u32::try_from(depth).ok()).unwrap_or(CALL_DEPTH),
         limits,
+        forwarded,
+        timestamp_header,
     };
     Some((server, span))
 }

@@ -1,5 +1,6 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
+mod headers;
 mod rollouts;
 mod stores;
 
@@ -79,6 +80,7 @@ struct Router {
     binding_timeout_ms: u64,
     binding_cache: BindingCache,
     interpreter: stores::Interpreter,
+    trace_propagator: headers::Node,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +144,10 @@ struct Server {
     max_concurrent_requests: Option<u32>,
     max_call_depth: u32,
     limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    add_forwarded_header: Option<headers::Forwarded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_header: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -239,6 +245,7 @@ fn router(router: &model::Router) -> Router {
             idle_ttl_secs: router.binding.idle.as_secs(),
         },
         interpreter: (&router.interpreter).into(),
+        trace_propagator: headers::propagator(router.propagator),
     }
 }
 
@@ -289,6 +296,8 @@ fn server(server: &model::Server) -> Server {
         max_concurrent_requests: server.requests_max.map(std::num::NonZero::get),
         max_call_depth: server.call_depth_max,
         limits: limits(model::SERVER_KEYS, &server.limits),
+        add_forwarded_header: server.forwarded.as_ref().map(headers::Forwarded::from),
+        timestamp_header: server.timestamp_header.clone(),
     }
 }
 
@@ -372,10 +381,12 @@ routers:
     dtab: /svc => /#/clusters/b
   splits: [{path: /svc/x, stickiness: {source: address}, onUnhealthy: redistribute}]
   servers:
-  - {port: 1, ip: ::1, exposure: mesh, clearContext: true, maxConcurrentRequests: 7, maxCallDepth: 8}
+  - {port: 1, ip: ::1, exposure: mesh, clearContext: true, maxConcurrentRequests: 7, maxCallDepth: 8,
+     addForwardedHeader: {by: {kind: static, label: a}, for: {kind: 'ip:port'}}, timestampHeader: x-at}
   client: {protocol: h2, connectTimeoutMs: 9, requestAttemptTimeoutMs: 10, failureAccrual: {kind: none}}
   service: {totalTimeoutMs: 11}
   bindingTimeoutMs: 12
+  tracePropagator: {kind: io.l5d.zipkin}
   bindingCache: {paths: 13, idleTtlSecs: 14}
   interpreter: {kind: default, namespace: web}
 storage: {kind: memory}

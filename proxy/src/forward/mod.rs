@@ -10,7 +10,7 @@ mod upload;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, SET_COOKIE, VIA};
 use http::{Response, StatusCode, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
@@ -22,9 +22,11 @@ pub use up_h2::UpH2;
 use crate::bindings::Binding;
 use crate::body::Body;
 use crate::clock;
+use crate::context::{Destination, Travel};
 use crate::error::{Fault, Origin, ProxyError};
 use crate::exchange::{Exchange, Route};
 use crate::inflight::{Deadline, Handle};
+use crate::layers::hygiene::via;
 use crate::layers::route;
 use crate::mirror;
 use crate::pool::{Endpoint, LocalCluster};
@@ -44,6 +46,8 @@ struct Call<'a> {
     parts: &'a request::Parts,
     host: &'a [u8],
     extra: Extra<'a>,
+    /// What the current attempt was routed to.
+    to: Rc<Destination>,
     /// `Content-Length` as sent.
     length: Option<u64>,
     handle: Handle,
@@ -76,16 +80,18 @@ pub fn forward(
             return Err(ProxyError::NoRoute("the request was not routed".into()));
         };
         let mut source = Source::new(std::mem::take(&mut exchange.body));
-        let mut cluster = Rc::clone(&leaf.cluster);
+        let (mut cluster, to) = (Rc::clone(&leaf.cluster), Rc::clone(&leaf.to));
         drop(leaf);
         copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
             return Ok(answer(status));
         }
+        let travel = Travel::take(&worker, &mut exchange, handle);
         let mut call = Call {
             parts: &exchange.parts,
             host: exchange.host().unwrap_or_default(),
-            extra: Extra::new(&exchange, binding.context.as_ref()),
+            extra: Extra::new(&exchange, binding.context.as_ref(), &travel),
+            to,
             length: length(&exchange.parts),
             handle,
             grpc: exchange.grpc,
@@ -106,6 +112,8 @@ pub fn forward(
                 Ok(mut response) => {
                     worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
                     worker.in_flight.head(handle);
+                    let version = response.version();
+                    response.headers_mut().append(VIA, via(version));
                     tell_session(&exchange, &mut response);
                     copy_held(&worker, &mut exchange, &binding, &source);
                     worker.give_map(exchange.parts.headers);
@@ -131,6 +139,7 @@ pub fn forward(
             count_retry(&worker, &exchange, &cluster);
             if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
                 call.attempt_timeout = attempt_timeout(&other.cluster.client, exchange.grpc);
+                call.to = Rc::clone(&other.to);
                 route::count_under(&worker, handle, &other);
                 (cluster, avoid) = (Rc::clone(&other.cluster), None);
             }

@@ -31,19 +31,7 @@ pub(crate) async fn exchange(
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
     let framing = framing(call, source);
-    let mut out = worker.take_out();
-    let target = call.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let (extra, extra_len) = call.extra.fields();
-    let head = RequestHead {
-        method: &call.parts.method,
-        target: if call.parts.uri.path() == "*" { "*" } else { target },
-        host: call.host,
-        headers: &call.parts.headers,
-        extra: &extra[..extra_len],
-        framing,
-    };
-    h1::encode_request(&mut out, &head);
-    let mut upload = Some(Upload::new(out, framing));
+    let mut upload = Some(Upload::new(head(worker, call, framing), framing));
     let mut buf = Bytes::new();
     let mut interim = 0;
     let head = poll_fn(|cx| {
@@ -81,6 +69,24 @@ pub(crate) async fn exchange(
     let rest = buf.split_off(head.used);
     let upload = upload.map(|upload| Box::new((upload, std::mem::replace(source, Source::new(Body::default())))));
     Ok(response(worker, endpoint, conn, head, rest, upload))
+}
+
+/// The request head, written.
+fn head(worker: &Worker, call: &Call<'_>, framing: Framing) -> Vec<u8> {
+    let mut out = worker.take_out();
+    let target = call.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let ink = call.extra.ink();
+    let extra = call.extra.fields(&call.to, &ink);
+    let head = RequestHead {
+        method: &call.parts.method,
+        target: if call.parts.uri.path() == "*" { "*" } else { target },
+        host: call.host,
+        headers: &call.parts.headers,
+        extra: extra.as_slice(),
+        framing,
+    };
+    h1::encode_request(&mut out, &head);
+    out
 }
 
 fn framing(call: &Call<'_>, source: &Source) -> Framing {

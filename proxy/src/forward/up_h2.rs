@@ -27,7 +27,7 @@ pub(crate) async fn exchange(
     call: &Call<'_>,
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
-    let request = head(call)?;
+    let request = head(worker, call)?;
     let H2Lease { mut send, place } = match endpoint.free_h2() {
         Some(free) => free,
         None => {
@@ -78,7 +78,7 @@ pub(crate) async fn exchange(
 }
 
 /// The head as HTTP/2 wants it. The fields are cloned: a refused stream needs them once more.
-fn head(call: &Call<'_>) -> Result<Request<()>, Fault> {
+fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
     let parts = call.parts;
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
@@ -89,7 +89,7 @@ fn head(call: &Call<'_>) -> Result<Request<()>, Fault> {
     if parts.uri.authority().is_none() {
         headers.remove(http::header::HOST);
     }
-    call.extra.append_to(headers);
+    call.extra.append_to(headers, &call.to, worker);
     Ok(request)
 }
 

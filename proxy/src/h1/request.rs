@@ -18,7 +18,7 @@ pub struct RequestHead<'a> {
     /// passed over: the head's own fields say that.
     pub headers: &'a HeaderMap,
     /// Fields appended after them. Names are tokens in lower case and none that the codec writes itself.
-    pub extra: &'a [(&'static str, &'a [u8])],
+    pub extra: &'a [(&'a str, &'a [u8])],
     /// How the request's body is delimited.
     pub framing: Framing,
 }

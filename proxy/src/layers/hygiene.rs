@@ -27,6 +27,9 @@ const FIELD_EXTRA: usize = 4;
 /// Names in the `Connection` fields of a request.
 const NOMINATIONS_MAX: usize = 100;
 
+/// Says what certificate a client showed.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 /// Cleans a request on its way in.
 #[derive(Clone, Debug)]
 pub struct Hygiene<S> {
@@ -106,6 +109,9 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     }
     if found.front && edge {
         remove_matching(headers, is_forwarding);
+    } else if found.front {
+        // only who ended the TLS of the caller knows its certificate
+        headers.remove(CLIENT_CERT);
     }
     if found.via > 0 {
         append_via(headers, exchange.parts.version);

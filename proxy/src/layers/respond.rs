@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::hygiene;
 use crate::body::Body;
+use crate::classify;
 use crate::conn::Link;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -93,18 +94,51 @@ impl Reader {
         if self.grpc { grpc_answer(error, may_see) } else { http_answer(error, may_see) }
     }
 
-    fn pass(&self, headers: &mut HeaderMap, worker: &Worker) {
-        if !self.may_see(worker) {
-            hygiene::strip_response_context(headers);
+    fn pass(&self, response: &mut Response<Body>, worker: &Worker) {
+        if self.may_see(worker) {
+            self.classify(response);
+            return;
+        }
+        // what another proxy says of its failure is not for strangers, in the body no more than in the field
+        if !self.grpc && response.headers().contains_key(L5D_ERR) {
+            *response.body_mut() = Body::default();
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        hygiene::strip_response_context(response.headers_mut());
+    }
+
+    /// Tells a trusted peer how the answer counts. That of a gRPC call says so behind its trailers.
+    fn classify(&self, response: &mut Response<Body>) {
+        let grpc_status = if self.grpc { grpc::status_of(response.headers()) } else { None };
+        if !self.grpc || grpc_status.is_some() {
+            let class = classify::of_response(response.status(), self.grpc, grpc_status);
+            response.headers_mut().insert(classify::SUCCESS_CLASS, classify::success_class(class));
         }
     }
 }
 
 fn marker(error: &ProxyError, may_see: bool) -> HeaderValue {
-    let mut text = if may_see { error.to_string() } else { error.label().to_owned() };
-    text.retain(|c| c.is_ascii_graphic() || c == ' ');
-    text.truncate(L5D_ERR_MAX);
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(error.label()))
+    let text = if may_see { error.to_string() } else { error.label().to_owned() };
+    HeaderValue::try_from(form_encoded(&text)).unwrap_or_else(|_| HeaderValue::from_static(error.label()))
+}
+
+/// As Linkerd writes it: letters, digits and `.-*_` as they are, `+` for a space, `%XX` for all else.
+fn form_encoded(text: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(text.len());
+    for c in text.chars() {
+        match u8::try_from(c).unwrap_or(b'?') {
+            _ if encoded.len() + 3 > L5D_ERR_MAX => break,
+            b' ' => encoded.push('+'),
+            byte if byte.is_ascii_alphanumeric() || b".-*_".contains(&byte) => encoded.push(char::from(byte)),
+            byte => {
+                encoded.push('%');
+                encoded.push(char::from(HEX[usize::from(byte >> 4)]));
+                encoded.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    encoded
 }
 
 fn http_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
@@ -114,7 +148,7 @@ fn http_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(L5D_ERR, marker(error, may_see));
+    mark(headers, error, may_see);
     if *error == ProxyError::Overloaded {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -135,8 +169,16 @@ fn grpc_answer(error: &ProxyError, may_see: bool) -> Response<Body> {
     if let Ok(message) = HeaderValue::from_str(&grpc::encode_message(&text)) {
         headers.insert(grpc::MESSAGE, message);
     }
-    headers.insert(L5D_ERR, marker(error, may_see));
+    mark(headers, error, may_see);
     response
+}
+
+/// What a proxy in front of us reads.
+fn mark(headers: &mut HeaderMap, error: &ProxyError, may_see: bool) {
+    headers.insert(L5D_ERR, marker(error, may_see));
+    if may_see && error.is_unsent() {
+        headers.insert(classify::RETRYABLE, HeaderValue::from_static("true"));
+    }
 }
 
 pin_project! {
@@ -157,10 +199,40 @@ impl<F: Future<Output = Result<Response<Body>, ProxyError>>> Future for RespondF
         let this = self.project();
         Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
             Ok(mut response) => {
-                this.reader.pass(response.headers_mut(), this.worker);
+                this.reader.pass(&mut response, this.worker);
                 response
             }
             Err(error) => this.reader.answer(&error, this.worker),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_a_form_value() {
+        assert_eq!(form_encoded("no route: /svc/a b\u{e4}\u{20ac}\n"), "no+route%3A+%2Fsvc%2Fa+b%E4%3F%0A");
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_between_two_characters() {
+        let encoded = form_encoded(&":".repeat(L5D_ERR_MAX));
+        assert!(encoded.len() <= L5D_ERR_MAX && encoded.ends_with("%3A"), "{}", encoded.len());
+    }
+
+    #[test]
+    fn only_what_was_surely_not_sent_may_be_sent_again() {
+        let check = |error: ProxyError, may_see, retryable: bool| {
+            for answer in [http_answer(&error, may_see), grpc_answer(&error, may_see)] {
+                assert_eq!(answer.headers().contains_key(classify::RETRYABLE), retryable, "{error:?}");
+            }
+        };
+        check(ProxyError::ConnectRefused, true, true);
+        check(ProxyError::UpstreamReset(7), true, true);
+        check(ProxyError::UpstreamReset(2), true, false);
+        check(ProxyError::UpstreamClosed, true, false);
+        check(ProxyError::ConnectRefused, false, false);
     }
 }

@@ -1,0 +1,114 @@
+//! Base64 (RFC 4648 section 4) of a trace id: 32 or 40 octets, into and out of memory of fixed size.
+
+/// Characters of the longest text: 40 octets with their padding.
+pub const TEXT_MAX: usize = 56;
+/// The longest message, in octets.
+pub const OCTETS_MAX: usize = 40;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Writes the text of `octets`, padded; returns its length. Octets beyond [`OCTETS_MAX`] are left out.
+pub fn encode(octets: &[u8], text: &mut [u8; TEXT_MAX]) -> usize {
+    let mut len = 0;
+    for group in octets[..octets.len().min(OCTETS_MAX)].chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let sextet = (bits >> (18 - 6 * place)) & 63;
+            text[len] = if place <= group.len() { ALPHABET[sextet as usize] } else { b'=' };
+            len += 1;
+        }
+    }
+    len
+}
+
+/// The octets of a text with or without its padding, and how many. `None`: it is no Base64, or longer than
+/// [`OCTETS_MAX`] octets.
+pub fn decode(text: &[u8]) -> Option<([u8; OCTETS_MAX], usize)> {
+    if text.len() > TEXT_MAX {
+        return None;
+    }
+    let bare = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    if bare.len() % 4 == 1 || (bare.len() != text.len() && !text.len().is_multiple_of(4)) {
+        return None;
+    }
+    let (mut octets, mut len) = ([0; OCTETS_MAX], 0);
+    for group in bare.chunks(4) {
+        let mut bits = 0;
+        for place in 0..4 {
+            bits = bits << 6 | group.get(place).map_or(Some(0), |&character| sextet(character))?;
+        }
+        for place in 0..group.len() - 1 {
+            *octets.get_mut(len)? = (bits >> (16 - 8 * place)) as u8;
+            len += 1;
+        }
+    }
+    Some((octets, len))
+}
+
+fn sextet(character: u8) -> Option<u32> {
+    Some(u32::from(match character {
+        b'A'..=b'Z' => character - b'A',
+        b'a'..=b'z' => character - b'a' + 26,
+        b'0'..=b'9' => character - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(octets: &[u8], expected: &str) {
+        let mut text = [0; TEXT_MAX];
+        let len = encode(octets, &mut text);
+        assert_eq!(std::str::from_utf8(&text[..len]).unwrap(), expected);
+        let (back, len) = decode(expected.as_bytes()).unwrap();
+        assert_eq!(&back[..len], octets);
+    }
+
+    #[test]
+    fn the_vectors_of_the_standard_hold() {
+        for (octets, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            check(octets.as_bytes(), text);
+        }
+        check(&[0xff; OCTETS_MAX], &format!("{}/w==", "/".repeat(52)));
+    }
+
+    #[test]
+    fn what_is_no_text_of_a_trace_is_refused() {
+        for text in ["A", "Zg=", "Zg", "Zm 9", "Zm-_", "====", "Zg==Zg=="] {
+            assert_eq!(decode(text.as_bytes()).is_some(), text == "Zg", "{text}");
+        }
+        assert!(decode(&[b'A'; TEXT_MAX]).is_none(), "42 octets are too many");
+        assert!(decode(&[b'A'; TEXT_MAX + 1]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_come_back(octets in proptest::collection::vec(any::<u8>(), 0..=OCTETS_MAX)) {
+            let mut text = [0; TEXT_MAX];
+            let len = encode(&octets, &mut text);
+            let (back, count) = decode(&text[..len]).unwrap();
+            prop_assert_eq!(&back[..count], &octets[..]);
+        }
+
+        #[test]
+        fn no_text_panics(text in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _any = decode(&text);
+        }
+    }
+}
