@@ -15,8 +15,8 @@ use crate::histogram::{BUCKET_BOUNDS_US, BUCKETS};
 use crate::names::{self, Family, Kind, Unit};
 use crate::process::Process;
 use crate::shard::{
-    Counter, FailureLabels, MirrorCells, MirrorLabels, RequestCells, RequestLabels, RetryLabels, SplitCells,
-    SplitLabels, WorkerCells,
+    Counter, FLOOD_REASONS, FailureLabels, MirrorCells, MirrorLabels, RequestCells, RequestLabels, RetryLabels,
+    SplitCells, SplitLabels, WorkerCells,
 };
 use crate::table::Table;
 use crate::window::{Class, Totals};
@@ -162,6 +162,7 @@ impl Tables {
         write_gauge(&mut connections, &[("state", "active")], active)?;
         write_gauge(&mut connections, &[("state", "idle")], idle)?;
 
+        self.encode_floods(encoder)?;
         let mut lookups = describe(encoder, &names::BINDING_CACHE_LOOKUPS)?;
         write_counter(&mut lookups, &[("result", "hit")], sum(|cells| &cells.binding_cache_hits))?;
         write_counter(&mut lookups, &[("result", "miss")], sum(|cells| &cells.binding_cache_misses))?;
@@ -172,6 +173,21 @@ impl Tables {
         describe(encoder, &names::CONTEXT_HEADERS_STRIPPED)?.encode_counter::<NoLabelSet, _, u64>(&stripped, None)?;
         let dropped = self.dropped.load(Ordering::Relaxed);
         describe(encoder, &names::DROPPED_SERIES)?.encode_counter::<NoLabelSet, _, u64>(&dropped, None)
+    }
+
+    fn encode_floods(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut floods = describe(encoder, &names::HTTP2_FLOODS)?;
+        for peer in ["downstream", "upstream"] {
+            for (index, reason) in FLOOD_REASONS.into_iter().enumerate() {
+                let of = |cells: &WorkerCells| {
+                    let floods = if peer == "upstream" { &cells.floods_upstream } else { &cells.floods_downstream };
+                    floods[index].get()
+                };
+                let count = self.workers.iter().fold(0_u64, |sum, cells| sum.wrapping_add(of(cells)));
+                write_counter(&mut floods, &[("peer", peer), ("reason", reason)], count)?;
+            }
+        }
+        Ok(())
     }
 }
 

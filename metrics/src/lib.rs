@@ -77,7 +77,9 @@ pub use histogram::{BUCKET_BOUNDS_US, BUCKETS, ELAPSED_US_MAX, bucket_of};
 pub use names::{FAMILIES, Family, Kind, Unit};
 pub use registry::{Metrics, SERIES_MAX, WORKERS_MAX};
 pub use rollouts::{PHASES, ROLLOUT_SERIES_MAX, RolloutOutcome, RolloutSample, Rollouts};
-pub use shard::{Counter, Gauge, MirrorCells, RequestCells, RequestLabels, Shard, SplitCells, WorkerCells};
+pub use shard::{
+    Counter, FLOOD_REASONS, FloodCells, Gauge, MirrorCells, RequestCells, RequestLabels, Shard, SplitCells, WorkerCells,
+};
 pub use table::{IDLE_MS_MAX, LABEL_BYTES_MAX, OVERFLOW, OVERFLOW_SERIES_MAX};
 pub use text::{ACCEPT_RANGES_MAX, Format};
 pub use window::{Class, Totals};

@@ -140,6 +140,11 @@ pub(crate) const UPSTREAM_CONNECTIONS: Family = gauge(
     "Connections to upstreams open now, by state (active: carries a request, idle: waits for one)",
     &["state"],
 );
+pub(crate) const HTTP2_FLOODS: Family = counter(
+    "serin_http2_floods_total",
+    "HTTP/2 connections ended because the peer (downstream, upstream) sent too much that serves nothing, by what it was",
+    &["peer", "reason"],
+);
 pub(crate) const CONTEXT_HEADERS_STRIPPED: Family = counter(
     "serin_context_headers_stripped_total",
     "Context headers removed from requests because their sender is not trusted",
@@ -344,6 +349,7 @@ pub const FAMILIES: &[Family] = &[
     REQUESTS_ACTIVE,
     UPSTREAM_CONNECTS,
     UPSTREAM_CONNECTIONS,
+    HTTP2_FLOODS,
     CONTEXT_HEADERS_STRIPPED,
     BINDING_CACHE_LOOKUPS,
     BINDING_CACHE_EVICTIONS,

@@ -62,6 +62,12 @@ impl Gauge {
     }
 }
 
+/// Why an HTTP/2 connection was ended that sent too much, in the order of [`FloodCells`].
+pub const FLOOD_REASONS: [&str; 6] = ["frames", "header_block", "empty_data", "unread", "resets", "reset_share"];
+
+/// HTTP/2 connections ended for each of [`FLOOD_REASONS`].
+pub type FloodCells = [Counter; FLOOD_REASONS.len()];
+
 /// What one worker counts about itself; the names are those of the metrics.
 ///
 /// Aligned to two cache lines: prefetching pairs lines, and a neighbour's writes must not slow this worker down.
@@ -82,6 +88,10 @@ pub struct WorkerCells {
     pub upstream_connections_idle: Gauge,
     /// Connections to upstreams that carry a request.
     pub upstream_connections_active: Gauge,
+    /// HTTP/2 connections of downstreams ended for what they sent.
+    pub floods_downstream: FloodCells,
+    /// The same of upstreams.
+    pub floods_upstream: FloodCells,
     /// Context headers removed because their sender is not trusted.
     pub context_headers_stripped: Counter,
     /// Names found in the bindings cache.

@@ -30,6 +30,7 @@ pub mod endpoints;
 pub mod error;
 pub mod evidence;
 pub mod exchange;
+pub mod floods;
 pub mod forward;
 pub mod grpc;
 pub mod h1;

@@ -21,6 +21,7 @@ use crate::balance::{self, Load};
 use crate::clock;
 use crate::endpoints::{Address, Addresses, Cluster};
 use crate::error::{Fault, Origin, ProxyError};
+use crate::floods::Budgets;
 use crate::outlier::{self, Outlier, Pass};
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
@@ -369,8 +370,9 @@ impl Endpoint {
 
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
 /// are opened than it allows.
-async fn handshake(endpoint: Rc<Endpoint>, conn: Conn) -> Result<H2, h2::Error> {
+async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, h2::Error> {
     let limits = &endpoint.limits;
+    conn.count_frames(Budgets::from(&limits.h2));
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(limits.h2.stream_window_bytes)

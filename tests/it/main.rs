@@ -33,6 +33,7 @@ mod route_splits;
 mod support;
 mod tidy_tree;
 mod wire_faults;
+mod wire_floods;
 mod wire_framing;
 mod wire_http2;
 mod wire_hygiene;

@@ -96,7 +96,7 @@ pub struct H2Limits {
     pub header_frames_max: u32,
     /// Streams in 30 s that the peer opens and resets before they are answered.
     pub resets_max: u32,
-    /// Streams in 30 s that must be reset for what the peer did.
+    /// Streams of one connection that must be reset for what the peer did.
     pub provoked_resets_max: u32,
     /// PING, SETTINGS, PRIORITY and WINDOW_UPDATE frames each second that serve nothing, in the long run.
     pub control_frames_per_second: u32,
@@ -260,6 +260,9 @@ const HEAD_MAX: u64 = 256 << 10;
 /// Beyond it the parsers have no room.
 const FIELDS_MAX: u64 = 1000;
 
+/// More empty DATA frames the HTTP/2 library itself does not bear.
+const EMPTY_FRAMES_MAX: u64 = 100;
+
 /// The keys of `servers[].limits`.
 pub const SERVER_KEYS: &[LimitKey<Limits>] = &[
     number!("targetBytes", Bytes, (256, HEAD_MAX), target_bytes_max),
@@ -286,7 +289,7 @@ pub const SERVER_KEYS: &[LimitKey<Limits>] = &[
     number!("controlFramesPerSecond", Count, (1, COUNT_MAX), h2.control_frames_per_second),
     number!("controlFrameBurst", Count, (10, COUNT_MAX), h2.control_frame_burst),
     number!("queuedControlFrames", Count, (10, 100_000), h2.control_frames_queued_max),
-    number!("emptyFrames", Count, (1, COUNT_MAX), h2.empty_frames_max),
+    number!("emptyFrames", Count, (1, EMPTY_FRAMES_MAX), h2.empty_frames_max),
 ];
 
 /// The keys of `client.limits`.
@@ -319,7 +322,7 @@ pub const CLIENT_KEYS: &[LimitKey<ClientLimits>] = &[
     number!("controlFramesPerSecond", Count, (1, COUNT_MAX), h2.control_frames_per_second),
     number!("controlFrameBurst", Count, (10, COUNT_MAX), h2.control_frame_burst),
     number!("queuedControlFrames", Count, (10, 100_000), h2.control_frames_queued_max),
-    number!("emptyFrames", Count, (1, COUNT_MAX), h2.empty_frames_max),
+    number!("emptyFrames", Count, (1, EMPTY_FRAMES_MAX), h2.empty_frames_max),
 ];
 
 #[cfg(test)]

@@ -5,22 +5,28 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
-use h2::server::{Builder, SendResponse};
-use http::Response;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
 
 use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
 use crate::body::{Body, BodyError, H2Body, Kind};
+use crate::floods::Budgets;
 use crate::forward::{Pump, Stopped};
 use crate::worker::Worker;
+
+/// How long a peer is waited for that is told to go.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves until the connection closes.
 pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
     let limits = link.limit(|limits| *limits);
+    link.count_frames(Budgets::from(&limits.h2));
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.streams_max)
@@ -35,10 +41,9 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize));
     let mut handshake = pin!(builder.handshake::<_, Bytes>(socket));
     let shaken = poll_fn(|cx| {
-        if matches!(link.poll_ask(cx), Ask::Timeout | Ask::Abort) {
-            return Poll::Ready(None);
-        }
-        handshake.as_mut().poll(cx).map(Result::ok)
+        let polled = handshake.as_mut().poll(cx).map(Result::ok);
+        let ends = matches!(link.poll_ask(cx), Ask::Timeout | Ask::Abort) || link.flood().is_some();
+        if ends { Poll::Ready(None) } else { polled }
     });
     let Some(mut connection) = shaken.await else { return };
     link.set_http2();
@@ -46,8 +51,9 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
     loop {
         let accepted = poll_fn(|cx| {
             let close = match link.poll_ask(cx) {
-                Ask::Abort => return Poll::Ready(None),
-                Ask::Timeout | Ask::Close => true,
+                Ask::Abort => return Poll::Ready(Next::Closed),
+                Ask::Timeout => return Poll::Ready(Next::End(Reason::NO_ERROR)),
+                Ask::Close => true,
                 Ask::Nothing | Ask::Park => link.is_spent(),
             };
             if close && !ending {
@@ -55,9 +61,22 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
                 // GOAWAY, a PING round trip, and GOAWAY with the last stream
                 connection.graceful_shutdown();
             }
-            connection.poll_accept(cx)
+            let polled = connection.poll_accept(cx);
+            if link.flood().is_some() {
+                return Poll::Ready(Next::End(Reason::ENHANCE_YOUR_CALM));
+            }
+            polled.map(|accepted| accepted.and_then(Result::ok).map_or(Next::Closed, Next::Stream))
         });
-        let Some(Ok((request, respond))) = accepted.await else { return };
+        let (request, mut respond) = match accepted.await {
+            Next::Stream(stream) => stream,
+            Next::Closed => return,
+            Next::End(reason) => return Box::pin(end(connection, reason, &link, &worker)).await,
+        };
+        // a stream that was reset counts until its work upstream is gone
+        if link.active() >= limits.streams_max {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            continue;
+        }
         let active = link.begin(&worker);
         let request = request.map(|body| match body.is_end_stream() {
             true => Body::default(),
@@ -69,6 +88,25 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
     }
 }
 
+/// What a connection does next.
+#[allow(clippy::large_enum_variant, reason = "it is looked at where it is made; a box would be one for each stream")]
+enum Next {
+    Stream((Request<RecvStream>, SendResponse<Bytes>)),
+    Closed,
+    /// At once, with a GOAWAY that says why.
+    End(Reason),
+}
+
+/// Says GOAWAY, and waits for a moment until the peer has it. Its streams end with the connection.
+async fn end(mut connection: Connection<Socket, Bytes>, reason: Reason, link: &Link, worker: &Worker) {
+    if let Some(flood) = link.flood() {
+        worker.shard.worker().floods_downstream[flood.index()].inc();
+        tracing::debug!(peer = %link.peer, reason = flood.as_str(), "ended an HTTP/2 connection that sends too much");
+    }
+    connection.abrupt_shutdown(reason);
+    let _told_or_not = tokio::time::timeout(LINGER, poll_fn(|cx| connection.poll_closed(cx))).await;
+}
+
 /// One stream. Dropped or reset, it takes the upstream side with it: everything belongs to this future.
 async fn stream<F>(mut answer: F, mut respond: SendResponse<Bytes>, active: Active)
 where
@@ -76,14 +114,15 @@ where
 {
     // a stream that is gone before its task ran costs nothing upstream
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
-        return;
+        return active.link().note_stream(false);
     }
     let response = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
         Poll::Ready(response) => Poll::Ready(response.ok()),
         // the caller may have gone while we wait
         Poll::Pending => respond.poll_reset(cx).map(|_| None),
     });
-    let Some(response) = response.await else { return };
+    let Some(response) = response.await else { return active.link().note_stream(false) };
+    active.link().note_stream(true);
     let (parts, mut body) = response.into_parts();
     let end = body.is_end();
     let Ok(sink) = respond.send_response(Response::from_parts(parts, ()), end) else { return };

@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderValue;
 use serin_config::model::Limits;
 
 use crate::clock;
+use crate::floods::{Budgets, Flood, Floods};
 use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::worker::Worker;
@@ -48,6 +50,8 @@ pub struct Link {
     blocked_since_us: Cell<Option<u64>>,
     unread: Cell<bool>,
     http2: Cell<bool>,
+    /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
+    floods: RefCell<Option<Box<Floods>>>,
     spent: Cell<bool>,
     ask: Cell<Ask>,
     waker: RefCell<Option<Waker>>,
@@ -89,6 +93,7 @@ impl Link {
             blocked_since_us: Cell::new(None),
             unread: Cell::new(false),
             http2: Cell::new(false),
+            floods: RefCell::default(),
             spent: Cell::new(false),
             ask: Cell::default(),
             waker: RefCell::default(),
@@ -138,6 +143,37 @@ impl Link {
     /// Octets came in.
     pub fn note_read(&self, count: usize) {
         self.octets.set(self.octets.get() + count as u64);
+    }
+
+    /// It speaks HTTP/2: from here its frames are counted.
+    pub fn count_frames(&self, budgets: Budgets) {
+        *self.floods.borrow_mut() = Some(Box::new(Floods::of_client(budgets, clock::now_us())));
+    }
+
+    /// These octets of HTTP/2 came in. `false`: there was too much that serves nothing, and nothing more is to be read.
+    pub fn note_frames(&self, octets: &[u8]) -> bool {
+        self.floods.borrow_mut().as_mut().is_none_or(|floods| floods.read(octets, clock::now_us()).is_ok())
+    }
+
+    /// A stream ended: with an answer, or reset before it had one. The connection's task looks at what that means.
+    pub fn note_stream(&self, answered: bool) {
+        let mut floods = self.floods.borrow_mut();
+        let Some(floods) = floods.as_mut() else { return };
+        if answered {
+            floods.answered();
+        } else if floods.reset(clock::now_us()).is_err() {
+            self.wake();
+        }
+    }
+
+    /// Of what its HTTP/2 frames were too much, if they were.
+    pub fn flood(&self) -> Option<Flood> {
+        self.floods.borrow().as_ref().and_then(|floods| floods.flood())
+    }
+
+    /// Requests and streams under way.
+    pub fn active(&self) -> u32 {
+        self.active.get()
     }
 
     /// The request under way is its last one.
@@ -213,10 +249,29 @@ impl Link {
     fn ask(&self, ask: Ask) {
         if self.ask.get() != ask {
             self.ask.set(ask);
-            if let Some(waker) = self.waker.borrow_mut().take() {
-                waker.wake();
-            }
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Has a frame that is not complete, or a header block, been so for too long. Between streams it is an unfinished head
+    /// or less; beside streams that run it may be a slow upload.
+    fn is_head_late(&self, now_us: u64, head_us: u64) -> bool {
+        let block = |floods: &Floods| floods.is_within_block() || (self.is_idle() && floods.is_within());
+        if !self.floods.borrow().as_ref().is_some_and(|floods| block(floods)) {
+            self.head_since_us.set(0);
+            return false;
+        }
+        let since_us = self.head_since_us.get();
+        if since_us == 0 {
+            self.head_since_us.set(now_us.max(1));
+        }
+        since_us != 0 && now_us.saturating_sub(since_us) > head_us
     }
 
     fn sweep(&self, now_us: u64, draining: bool) {
@@ -227,6 +282,9 @@ impl Link {
             self.limit(|limits| (limits.head_timeout, limits.idle_timeout, limits.stall_timeout));
         if self.is_stalled(now_us, micros(stall_us)) {
             return self.ask(Ask::Abort);
+        }
+        if self.http2.get() && self.is_head_late(now_us, micros(head_us)) {
+            return self.ask(Ask::Timeout);
         }
         if !self.is_idle() || self.ask.get() == Ask::Timeout {
             return;
@@ -258,11 +316,16 @@ impl Link {
     }
 
     /// The socket took octets, or none although there were some.
-    pub fn note_written(&self, blocked: bool) {
-        match (blocked, self.blocked_since_us.get()) {
+    pub fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        match (written.is_pending(), self.blocked_since_us.get()) {
             (true, None) => self.blocked_since_us.set(Some(0)),
             (false, Some(_)) => self.blocked_since_us.set(None),
             _ => {}
+        }
+        if let Poll::Ready(Ok(count)) = written
+            && let Some(floods) = &mut *self.floods.borrow_mut()
+        {
+            floods.wrote(*count);
         }
     }
 
@@ -286,6 +349,13 @@ fn micros(time: Duration) -> u64 {
 /// A request on a connection, from its head to the last octet of its answer.
 #[derive(Debug)]
 pub struct Active(Rc<Link>, Rc<Worker>);
+
+impl Active {
+    /// The connection it is on.
+    pub fn link(&self) -> &Link {
+        &self.0
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {

@@ -1,6 +1,7 @@
 //! A downstream socket with what was read of it before anybody knew what it speaks.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -17,12 +18,18 @@ pub(crate) struct Socket {
     io: TcpStream,
     first: Bytes,
     link: Rc<Link>,
+    /// Octets of a flood that are still read away.
+    left: usize,
 }
+
+/// So many octets of a flood are read away after its end, in pieces of this size.
+const LINGER_OCTETS: usize = 4 << 20;
+const SINK: usize = 4 << 10;
 
 impl Socket {
     /// A socket of which `first` was read.
     pub(crate) fn new(io: TcpStream, first: Bytes, link: Rc<Link>) -> Self {
-        Self { io, first, link }
+        Self { io, first, link, left: LINGER_OCTETS }
     }
 
     /// Puts octets back that a reader did not use, in front of those it never took.
@@ -49,6 +56,7 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         if !self.first.is_empty() {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..count]);
@@ -56,19 +64,26 @@ impl AsyncRead for Socket {
             if self.first.is_empty() {
                 self.first = Bytes::new();
             }
+        } else {
+            if self.link.flood().is_some() {
+                return Poll::Pending;
+            }
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            self.link.note_read(buf.filled().len() - before);
+        }
+        if self.link.note_frames(&buf.filled()[before..]) {
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.link.note_read(buf.filled().len() - before);
-        Poll::Ready(Ok(()))
+        // nobody reads any more: whoever polled this looks at the verdict next
+        buf.set_filled(before);
+        Poll::Pending
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.link.note_written(written.is_pending());
+        self.link.note_written(&written);
         written
     }
 
@@ -78,7 +93,7 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.link.note_written(written.is_pending());
+        self.link.note_written(&written);
         written
     }
 
@@ -90,7 +105,19 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// Closing with octets unread resets the connection, and the reset may overtake the last words to a peer that sent too
+    /// much: what it sends is read away. Whoever polls this bounds the time.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        let mut sink = [MaybeUninit::uninit(); SINK];
+        while self.link.flood().is_some() && self.left > 0 {
+            let mut sink = ReadBuf::uninit(&mut sink);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut sink))?;
+            self.left = self.left.saturating_sub(sink.filled().len());
+            if sink.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

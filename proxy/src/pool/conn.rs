@@ -3,11 +3,14 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use serin_metrics::Shard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::floods::{Budgets, Floods};
 
 /// A connection to an upstream; it counts as open until it is dropped.
 #[derive(Debug)]
@@ -15,17 +18,30 @@ pub struct Conn {
     /// The socket.
     pub io: TcpStream,
     idle: bool,
+    /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
+    floods: Option<Box<Floods>>,
     shard: Arc<Shard>,
 }
 
 impl Conn {
     pub(super) fn new(io: TcpStream, shard: &Arc<Shard>) -> Self {
         shard.worker().upstream_connections_active.inc();
-        Self { io, idle: false, shard: Arc::clone(shard) }
+        Self { io, idle: false, floods: None, shard: Arc::clone(shard) }
     }
 
     pub(super) fn shard(&self) -> &Arc<Shard> {
         &self.shard
+    }
+
+    /// It speaks HTTP/2: from here its frames are counted.
+    pub(super) fn count_frames(&mut self, budgets: Budgets) {
+        self.floods = Some(Box::new(Floods::of_origin(budgets, clock::now_us())));
+    }
+
+    fn note_written(&mut self, count: usize) {
+        if let Some(floods) = &mut self.floods {
+            floods.wrote(count);
+        }
     }
 
     pub(super) fn set_idle(&mut self, idle: bool) {
@@ -53,13 +69,25 @@ impl Drop for Conn {
 
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if let Some(floods) = &mut self.floods
+            && let Err(flood) = floods.read(&buf.filled()[before..], clock::now_us())
+        {
+            self.shard.worker().floods_upstream[flood.index()].inc();
+            let what = "the origin sends too much that serves nothing";
+            tracing::warn!(reason = flood.as_str(), endpoint = ?self.io.peer_addr().ok(), "{what}: its connection is closed");
+            return Poll::Ready(Err(io::Error::other(what)));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Conn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.note_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -67,7 +95,9 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        self.note_written(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

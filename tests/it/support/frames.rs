@@ -43,7 +43,12 @@ impl Frames {
 
     /// False when the peer is gone.
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
-        self.stream.write_all(&encode(kind, flags, stream, payload)).is_ok()
+        self.write(&encode(kind, flags, stream, payload))
+    }
+
+    /// Octets as they are. False when the peer is gone, or takes nothing.
+    pub(crate) fn write(&mut self, octets: &[u8]) -> bool {
+        self.stream.write_all(octets).is_ok()
     }
 
     /// A header block in one frame, literal and uncompressed.
