@@ -12,6 +12,9 @@ use crate::evidence::{HeadTimes, SplitEvidence};
 const SLOW_WINDOW_MS: u64 = 300_000;
 /// So many requests of it are needed for that.
 const SLOW_REQUESTS_MIN: u64 = 1_000;
+/// Below so many microseconds, an edge of the histogram, nothing is slow. Two arms that are alike differ by a fraction of a millisecond for seconds,
+/// as the scheduler has it on a busy machine; that is neither the canary's doing nor felt by a user.
+const SLOW_US_MIN: u64 = 5_120;
 /// So many are enough to tell who hangs: a request that waits so many times as long as the longest of them, and at least
 /// so many microseconds.
 const HUNG_REQUESTS_MIN: u64 = 100;
@@ -227,7 +230,7 @@ fn slow_of(recent: &HeadTimes) -> Option<Slow> {
         let shares = SlowShares { slow50: share(50), slow90: share(10), slow99: share(1), rough: true };
         return Some(Slow { ages_us: [hung_us; 3], shares, hung_us });
     }
-    let ages_us = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?];
+    let ages_us = [recent.quantile(0.5)?, recent.quantile(0.9)?, recent.quantile(0.99)?].map(|us| us.max(SLOW_US_MIN));
     let [slow50, slow90, slow99] = ages_us.map(|edge| recent.share_above(edge));
     Some(Slow { ages_us, shares: SlowShares { slow50, slow90, slow99, rough: false }, hung_us })
 }
@@ -261,12 +264,27 @@ mod tests {
         let mut counts = Counts::new(std::iter::empty());
         counts.sample(&evidence, &evidence.traffic(), 1_000);
         for at in 0..SLOW_REQUESTS_MIN {
-            evidence.tally(0).head(Arm::Primary, 1_000 + at);
+            evidence.tally(0).head(Arm::Primary, 10_000 + 10 * at);
         }
         counts.sample(&evidence, &evidence.traffic(), 3_000);
         let [p50, _, p99] = counts.slow_ages(Ppm::clamped(500_000)).unwrap();
-        assert!((1_400..1_700).contains(&p50) && (1_900..2_200).contains(&p99), "{p50} {p99}");
+        assert!((14_000..17_000).contains(&p50) && (19_000..22_000).contains(&p99), "{p50} {p99}");
         assert_eq!(counts.slow_ages(Ppm::WHOLE), Some([HUNG_US_MIN; 3]), "a busy machine is slower than before");
+    }
+
+    #[test]
+    fn fractions_of_a_millisecond_are_not_slow() {
+        let evidence = SplitEvidence::new(1);
+        let mut counts = Counts::new(std::iter::empty());
+        counts.sample(&evidence, &evidence.traffic(), 1_000);
+        for at in 0..SLOW_REQUESTS_MIN {
+            evidence.tally(0).head(Arm::Primary, if at % 20 == 0 { 40_000 } else { 300 });
+        }
+        counts.sample(&evidence, &evidence.traffic(), 3_000);
+        let [p50, p90, p99] = counts.slow_ages(Ppm::clamped(500_000)).unwrap();
+        assert!(p50 == SLOW_US_MIN && p90 == SLOW_US_MIN && p99 > 30_000, "{p50} {p90} {p99}");
+        let shares = counts.slow_shares().unwrap();
+        assert_eq!((shares.slow50, shares.slow90), (Ppm::clamped(50_000), Ppm::clamped(50_000)), "what is really so");
     }
 
     #[test]
