@@ -51,6 +51,7 @@ pub mod retry;
 pub mod router;
 pub mod snapshot;
 pub mod stack;
+pub mod stall;
 pub mod sticky;
 pub mod storage;
 pub mod worker;

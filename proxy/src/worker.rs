@@ -31,6 +31,7 @@ use crate::local::Local;
 use crate::mirror::Mirrors;
 use crate::pool::LocalCluster;
 use crate::snapshot::{Phase, World};
+use crate::stall::Stalls;
 use crate::{accept, own_address};
 
 /// Size of the block that upstream reads share.
@@ -84,6 +85,8 @@ pub struct Worker {
     pub coarse_us: Cell<u64>,
     /// Downstream connections.
     pub links: Links,
+    /// Directions of exchanges that are blocked.
+    pub stalls: Stalls,
     /// Requests that wait for a name.
     pub waiters: Waiters,
     /// Where copies of requests go.
@@ -128,6 +131,7 @@ async fn sweep(worker: Rc<Worker>) {
         tokio::time::sleep(SWEEP).await;
         let now_us = clock::now_us();
         worker.links.sweep(now_us);
+        worker.stalls.sweep(now_us);
         // names that no binding of this worker holds any more give up their connections
         worker.clusters.borrow_mut().retain(|_, cluster| {
             cluster.sweep(now_us);
@@ -159,6 +163,7 @@ impl Worker {
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
+            stalls: Stalls::default(),
             waiters: Waiters::default(),
             mirrors: Mirrors::default(),
             current: RefCell::new(Rc::new(local)),

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use super::{Stack, exchange};
 use crate::body::{Body, BodyError, H2Body, Kind};
 use crate::floods::Budgets;
 use crate::forward::{Pump, Stopped};
+use crate::stall::{Patience, Side};
 use crate::worker::Worker;
 
 /// How long a peer is waited for that is told to go.
@@ -128,12 +129,33 @@ where
     let Ok(sink) = respond.send_response(Response::from_parts(parts, ()), end) else { return };
     if !end {
         let mut pump = Pump::new(sink);
-        if let Err(Stopped::Source(error)) = poll_fn(|cx| pump.poll(&mut body, cx)).await {
+        let mut patience = Patience::default();
+        let pumped = poll_fn(|cx| {
+            let polled = pump.poll(&mut body, cx).map(Some);
+            if polled.is_pending() && has_stalled(&pump, &mut patience, &active, cx) { Poll::Ready(None) } else { polled }
+        });
+        match pumped.await {
             // a message cut short is never a clean end
-            pump.reset(reason(error));
+            Some(Err(Stopped::Source(error))) => pump.reset(reason(error)),
+            None => pump.reset(Reason::ENHANCE_YOUR_CALM),
+            Some(Ok(()) | Err(Stopped::Sink(_))) => {}
         }
     }
     drop(active);
+}
+
+/// Has the client owed window for longer than it may. While the whole connection takes nothing it is that which is watched.
+fn has_stalled(pump: &Pump, patience: &mut Patience, active: &Active, cx: &Context<'_>) -> bool {
+    let at = pump.blocked();
+    if at.0 == Side::Source {
+        patience.moved();
+        return false;
+    }
+    let limit = Some(active.link().limit(|limits| limits.stall_timeout));
+    if patience.is_over(active.worker(), at, limit, cx) && active.link().is_blocked() {
+        patience.moved();
+    }
+    patience.is_over(active.worker(), at, limit, cx)
 }
 
 fn reason(error: BodyError) -> Reason {

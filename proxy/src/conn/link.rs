@@ -329,6 +329,11 @@ impl Link {
         }
     }
 
+    /// Does its socket take nothing at the moment.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked_since_us.get().is_some()
+    }
+
     /// Has the socket taken nothing for so long, as far as sweeps have seen.
     fn is_stalled(&self, now_us: u64, stall_us: u64) -> bool {
         match self.blocked_since_us.get() {
@@ -351,9 +356,14 @@ fn micros(time: Duration) -> u64 {
 pub struct Active(Rc<Link>, Rc<Worker>);
 
 impl Active {
-    /// The connection it is on.
+    /// Its connection.
     pub fn link(&self) -> &Link {
         &self.0
+    }
+
+    /// Who serves it.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.1
     }
 }
 

@@ -20,7 +20,7 @@ pub use up_h1::UpH1;
 pub use up_h2::UpH2;
 
 use crate::bindings::Binding;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::clock;
 use crate::context::{Destination, Travel};
 use crate::error::{Fault, Origin, ProxyError};
@@ -30,7 +30,8 @@ use crate::layers::hygiene::via;
 use crate::layers::route;
 use crate::mirror;
 use crate::pool::{Endpoint, LocalCluster};
-use crate::retry::{self, Attempt};
+use crate::retry::{self, Attempt, Replay};
+use crate::stall::Side;
 use crate::worker::Worker;
 use extra::Extra;
 use source::Source;
@@ -53,6 +54,53 @@ struct Call<'a> {
     handle: Handle,
     grpc: bool,
     attempt_timeout: Option<Duration>,
+    stall: Stall,
+}
+
+/// How long an upload waits without progress.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    /// For the caller, if it announced how much it sends, or has not been answered. `None`: it owes nothing.
+    caller: Option<Duration>,
+    upstream: Duration,
+}
+
+impl Stall {
+    fn new(exchange: &Exchange, length: Option<u64>, client: &Client) -> Self {
+        let caller = exchange.server().server.limits.stall_timeout;
+        // a gRPC call may be silent for as long as its parties like
+        let owes = length.is_some() || !exchange.grpc;
+        Self { caller: owes.then_some(caller), upstream: client.limits.stall_timeout }
+    }
+
+    /// Once the answer has begun, who announced no length may be silent: both directions are a conversation.
+    fn answered(self, length: Option<u64>) -> Self {
+        Self { caller: self.caller.filter(|_| length.is_some()), ..self }
+    }
+
+    /// How long this side of an upload is waited for.
+    fn of(&self, side: Side) -> Option<Duration> {
+        match side {
+            Side::Source => self.caller,
+            Side::Sink => Some(self.upstream),
+        }
+    }
+}
+
+/// Why the caller's body could not be sent on.
+fn bad_body(error: BodyError) -> Fault {
+    Fault::downstream(match error {
+        BodyError::TooLarge => ProxyError::BodyTooLarge,
+        BodyError::Downstream(_) | BodyError::Upstream(_) => ProxyError::DownstreamBody,
+    })
+}
+
+/// An upload that does not go on.
+fn stalled(side: Side) -> Fault {
+    match side {
+        Side::Source => Fault::downstream(ProxyError::DownstreamStalled),
+        Side::Sink => Fault::upstream(Replay::Never, ProxyError::UpstreamStalled),
+    }
 }
 
 impl Call<'_> {
@@ -87,15 +135,17 @@ pub fn forward(
             return Ok(answer(status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
+        let length = length(&exchange.parts);
         let mut call = Call {
             parts: &exchange.parts,
             host: exchange.host().unwrap_or_default(),
             extra: Extra::new(&exchange, binding.context.as_ref(), &travel),
             to,
-            length: length(&exchange.parts),
+            length,
             handle,
             grpc: exchange.grpc,
             attempt_timeout: attempt_timeout(&cluster.client, exchange.grpc),
+            stall: Stall::new(&exchange, length, &cluster.client),
         };
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);

@@ -7,6 +7,7 @@ use h2::{Reason, SendStream};
 
 use super::source::Source;
 use crate::body::{Body, BodyError, Piece};
+use crate::stall::Side;
 
 /// Where a pump gets its pieces.
 pub trait Pieces {
@@ -61,17 +62,24 @@ pub struct Pump {
     done: bool,
     /// Pieces handed to the stream so far: who watches it sees progress.
     moved: u64,
+    /// Pieces taken from the source so far.
+    taken: u64,
 }
 
 impl Pump {
     /// Into this stream, whose head has been sent.
     pub fn new(to: SendStream<Bytes>) -> Self {
-        Self { to, pending: Bytes::new(), done: false, moved: 0 }
+        Self { to, pending: Bytes::new(), done: false, moved: 0, taken: 0 }
     }
 
     /// Grows with each piece that the stream took.
     pub fn moved(&self) -> u64 {
         self.moved
+    }
+
+    /// Who keeps it from going on, after how many pieces.
+    pub fn blocked(&self) -> (Side, u64) {
+        (if self.pending.is_empty() { Side::Source } else { Side::Sink }, self.moved + self.taken)
     }
 
     /// Moves what can be moved. Ready when the end of the stream is queued, or when there will be none.
@@ -90,7 +98,10 @@ impl Pump {
             }
             let Poll::Ready(piece) = from.poll_next(cx) else { return self.poll_stopped(cx) };
             match piece {
-                Some(Ok(Piece::Data(data))) => self.pending = data,
+                Some(Ok(Piece::Data(data))) => {
+                    self.taken += 1;
+                    self.pending = data;
+                }
                 Some(Ok(Piece::Trailers(fields))) => {
                     self.to.send_trailers(fields).map_err(sink)?;
                     self.done = true;

@@ -6,21 +6,22 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
+use serin_config::model::ClientLimits;
 use tokio::net::TcpStream;
 
-use super::Call;
+use super::{Call, Stall, bad_body, stalled};
 use super::source::Source;
 use super::upload::{Upload, UploadError};
 use crate::body::{Body, BodyError, Kind, Piece};
 use crate::error::{Fault, ProxyError};
-use crate::h1::{self, BodyLength, Chunk, ChunkedDecoder, Framing, RequestHead, ResponseHead};
+use crate::h1::{
+    self, BodyLength, Chunk, ChunkLimits, ChunkedDecoder, Framing, HeadLimits, RequestHead, ResponseHead,
+};
 use crate::inflight::Deadline;
 use crate::pool::{Conn, Endpoint};
 use crate::retry::Replay;
+use crate::stall::{Patience, Side};
 use crate::worker::Worker;
-
-/// Interim responses of one exchange.
-const INTERIM_MAX: u32 = 8;
 
 /// Sends the request and waits for the response head.
 pub(crate) async fn exchange(
@@ -32,6 +33,8 @@ pub(crate) async fn exchange(
 ) -> Result<Response<Body>, Fault> {
     let framing = framing(call, source);
     let mut upload = Some(Upload::new(head(worker, call, framing), framing));
+    let mut patience = Patience::default();
+    let limits = &endpoint.limits;
     let mut buf = Bytes::new();
     let mut interim = 0;
     let head = poll_fn(|cx| {
@@ -44,6 +47,14 @@ pub(crate) async fn exchange(
         if before.is_some() && before != upload.as_ref().map(|upload| upload.moved) {
             call.start_attempt(worker);
         }
+        if let Some(upload) = &upload {
+            let at = upload.blocked();
+            if patience.is_over(worker, at, call.stall.of(at.0), cx) {
+                return Poll::Ready(Err(stalled(at.0)));
+            }
+        } else {
+            patience.moved();
+        }
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }
@@ -53,13 +64,13 @@ pub(crate) async fn exchange(
                 Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty()))),
             };
             buf = join(std::mem::take(&mut buf), got);
-            while let Some(head) = parse(worker, &buf, call)? {
+            while let Some(head) = parse(worker, &buf, call, limits)? {
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
                 buf = buf.split_off(head.used);
                 interim += 1;
-                if interim > INTERIM_MAX {
+                if interim > limits.interim_responses_max {
                     return Poll::Ready(Err(protocol("too many interim responses")));
                 }
             }
@@ -67,7 +78,10 @@ pub(crate) async fn exchange(
     })
     .await?;
     let rest = buf.split_off(head.used);
-    let upload = upload.map(|upload| Box::new((upload, std::mem::replace(source, Source::new(Body::default())))));
+    let upload = upload.map(|upload| {
+        let source = std::mem::replace(source, Source::new(Body::default()));
+        Box::new(Sending { upload, source, patience, stall: call.stall.answered(call.length), failed: None })
+    });
     Ok(response(worker, endpoint, conn, head, rest, upload))
 }
 
@@ -116,7 +130,7 @@ fn poll_upload(
             Poll::Ready(Ok(()))
         }
         Err(UploadError::Io) => Poll::Pending,
-        Err(UploadError::Body) => Poll::Ready(Err(Fault::downstream(ProxyError::DownstreamBody))),
+        Err(UploadError::Body(error)) => Poll::Ready(Err(bad_body(error))),
     }
 }
 
@@ -138,11 +152,17 @@ fn join(buf: Bytes, got: Bytes) -> Bytes {
     gathered.freeze()
 }
 
-fn parse(worker: &Worker, buf: &Bytes, call: &Call<'_>) -> Result<Option<ResponseHead>, Fault> {
+fn parse(
+    worker: &Worker,
+    buf: &Bytes,
+    call: &Call<'_>,
+    limits: &ClientLimits,
+) -> Result<Option<ResponseHead>, Fault> {
     if buf.is_empty() {
         return Ok(None);
     }
-    h1::parse_response(buf, &call.parts.method, worker.take_map())
+    let head = HeadLimits { bytes: limits.head_bytes_max as usize, fields: limits.head_fields_max as usize };
+    h1::parse_response_within(buf, &call.parts.method, worker.take_map(), head)
         .map_err(|error| Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())))
 }
 
@@ -161,7 +181,7 @@ fn response(
     conn: Conn,
     head: ResponseHead,
     rest: Bytes,
-    upload: Option<Box<(Upload, Source)>>,
+    upload: Option<Box<Sending>>,
 ) -> Response<Body> {
     let mut response = Response::new(());
     *response.status_mut() = head.status;
@@ -185,11 +205,12 @@ fn response(
         buf: rest,
         end: match head.body {
             BodyLength::Known(left) => End::After(left),
-            BodyLength::Chunked => End::Chunked(ChunkedDecoder::new()),
+            BodyLength::Chunked => End::Chunked(ChunkedDecoder::within(chunk_limits(&endpoint.limits))),
             BodyLength::UntilClose | BodyLength::None => End::Close,
         },
         keep: head.keep,
         upload,
+        silence: Patience::default(),
     };
     response.map(|()| Body::new(Kind::UpH1(Box::new(rest_of))))
 }
@@ -204,7 +225,19 @@ pub struct UpH1 {
     buf: Bytes,
     end: End,
     keep: bool,
-    upload: Option<Box<(Upload, Source)>>,
+    upload: Option<Box<Sending>>,
+    silence: Patience,
+}
+
+/// The rest of a request whose response has begun.
+#[derive(Debug)]
+struct Sending {
+    upload: Upload,
+    source: Source,
+    patience: Patience,
+    stall: Stall,
+    /// It ended early by the caller's doing: so does the response.
+    failed: Option<BodyError>,
 }
 
 #[derive(Debug)]
@@ -232,20 +265,32 @@ impl UpH1 {
     /// Goes on with the request body, which the origin may still want.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         let (Some(conn), Some(sending)) = (&mut self.conn, &mut self.upload) else { return };
-        let (upload, source) = &mut **sending;
+        let Sending { upload, source, patience, stall, failed } = &mut **sending;
         match upload.poll(&mut conn.io, source, cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.upload = None,
-            Poll::Ready(Err(_)) => {
-                self.upload = None;
-                self.keep = false;
+            Poll::Pending => {
+                let at = upload.blocked();
+                if !patience.is_over(&self.worker, at, stall.of(at.0), cx) {
+                    return;
+                }
+                match at.0 {
+                    Side::Source => *failed = Some(BodyError::Downstream(None)),
+                    // it has answered and may have heard enough
+                    Side::Sink => self.upload = None,
+                }
             }
+            Poll::Ready(Ok(())) => return self.upload = None,
+            Poll::Ready(Err(UploadError::Body(error @ BodyError::TooLarge))) => *failed = Some(error),
+            Poll::Ready(Err(_)) => self.upload = None,
         }
+        self.keep = false;
     }
 
     /// The next piece.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         self.poll_upload(cx);
+        if let Some(failed) = self.upload.as_ref().and_then(|sending| sending.failed) {
+            return self.broken(failed);
+        }
         loop {
             let Some(conn) = &mut self.conn else { return Poll::Ready(None) };
             if let End::Chunked(decoder) = &mut self.end {
@@ -256,19 +301,25 @@ impl UpH1 {
                         return Poll::Ready(fields.map(|fields| Ok(Piece::Trailers(fields))));
                     }
                     Ok(Chunk::NeedMore) => {}
-                    Err(_) => return self.broken(),
+                    Err(_) => return self.broken(UPSTREAM),
                 }
             } else if !self.buf.is_empty() {
                 return Poll::Ready(Some(Ok(Piece::Data(self.take_data()))));
             }
-            match ready!(self.worker.poll_read(&mut conn.io, cx)) {
+            let Poll::Ready(read) = self.worker.poll_read(&mut conn.io, cx) else {
+                let limit = self.endpoint.limits.silence_timeout;
+                let over = self.silence.is_over(&self.worker, (Side::Source, 0), limit, cx);
+                return if over { self.broken(UPSTREAM) } else { Poll::Pending };
+            };
+            self.silence.moved();
+            match read {
                 Ok(got) if !got.is_empty() => self.buf = got,
                 // only a body that ends with its connection may end so
                 Ok(_) if matches!(self.end, End::Close) => {
                     self.conn = None;
                     return Poll::Ready(None);
                 }
-                Ok(_) | Err(_) => return self.broken(),
+                Ok(_) | Err(_) => return self.broken(UPSTREAM),
             }
         }
     }
@@ -301,9 +352,20 @@ impl UpH1 {
         self.upload = None;
     }
 
-    fn broken(&mut self) -> Poll<Option<Result<Piece, BodyError>>> {
+    fn broken(&mut self, error: BodyError) -> Poll<Option<Result<Piece, BodyError>>> {
         self.conn = None;
         self.upload = None;
-        Poll::Ready(Some(Err(BodyError::Upstream(None))))
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+const UPSTREAM: BodyError = BodyError::Upstream(None);
+
+fn chunk_limits(limits: &ClientLimits) -> ChunkLimits {
+    ChunkLimits {
+        line: limits.chunk_line_bytes_max as usize,
+        extensions: limits.chunk_extension_bytes_max as usize,
+        trailer_bytes: limits.trailer_bytes_max as usize,
+        trailer_fields: limits.trailer_fields_max as usize,
     }
 }

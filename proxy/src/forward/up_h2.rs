@@ -2,21 +2,22 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::Reason;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 
-use super::Call;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
+use super::{Call, Stall, bad_body, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::inflight::Deadline;
 use crate::pool::{Endpoint, H2Lease, H2Place};
 use crate::retry::Replay;
+use crate::stall::{Patience, Side};
 use crate::worker::Worker;
 
 /// Sends the request and waits for the response head.
@@ -42,6 +43,7 @@ pub(crate) async fn exchange(
     let end = source.is_end();
     let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
     let mut pump = (!end).then(|| Pump::new(stream));
+    let mut patience = Patience::default();
     let response = poll_fn(|cx| {
         if let Some(sending) = &mut pump {
             let before = sending.moved();
@@ -51,16 +53,22 @@ pub(crate) async fn exchange(
                 call.start_attempt(worker);
             }
             match polled {
-                Poll::Pending => {}
+                Poll::Pending => {
+                    let at = sending.blocked();
+                    if patience.is_over(worker, at, call.stall.of(at.0), cx) {
+                        sending.reset(Reason::CANCEL);
+                        return Poll::Ready(Err(stalled(at.0)));
+                    }
+                }
                 Poll::Ready(Ok(())) => {
                     worker.in_flight.sent(call.handle);
                     pump = None;
                 }
                 // the stream's own error, if there is one, comes with the answer
                 Poll::Ready(Err(Stopped::Sink(_))) => pump = None,
-                Poll::Ready(Err(Stopped::Source(_))) => {
+                Poll::Ready(Err(Stopped::Source(error))) => {
                     sending.reset(Reason::CANCEL);
-                    return Poll::Ready(Err(Fault::downstream(ProxyError::DownstreamBody)));
+                    return Poll::Ready(Err(bad_body(error)));
                 }
             }
         }
@@ -71,9 +79,14 @@ pub(crate) async fn exchange(
     })
     .await?;
     let (parts, body) = response.into_parts();
-    let upload = pump.map(|pump| Box::new((pump, std::mem::replace(source, Source::new(Body::default())))));
-    let body =
-        Body::new(Kind::UpH2(UpH2 { body: H2Body::new(body, endpoint.limits.trailer_fields_max), upload, place }));
+    let upload = pump.map(|pump| {
+        let source = std::mem::replace(source, Source::new(Body::default()));
+        Box::new(Sending { pump, source, patience, stall: call.stall.answered(call.length), failed: None })
+    });
+    let body = H2Body::new(body, endpoint.limits.trailer_fields_max);
+    let silence_max = endpoint.limits.silence_timeout;
+    let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence: Patience::default(), silence_max };
+    let body = Body::new(Kind::UpH2(up));
     Ok(Response::from_parts(parts, body))
 }
 
@@ -140,9 +153,23 @@ fn fault(endpoint: &Endpoint, place: &H2Place, error: &h2::Error) -> Fault {
 /// A response body from HTTP/2, with what is left of the request.
 #[derive(Debug)]
 pub struct UpH2 {
+    worker: Rc<Worker>,
     body: H2Body,
-    upload: Option<Box<(Pump, Source)>>,
+    upload: Option<Box<Sending>>,
     place: H2Place,
+    silence: Patience,
+    silence_max: Option<Duration>,
+}
+
+/// The rest of a request whose response has begun.
+#[derive(Debug)]
+struct Sending {
+    pump: Pump,
+    source: Source,
+    patience: Patience,
+    stall: Stall,
+    /// It ended early by the caller's doing: so does the response.
+    failed: Option<BodyError>,
 }
 
 impl UpH2 {
@@ -159,10 +186,21 @@ impl UpH2 {
     /// Goes on with the request: both directions of a call are open until each has ended.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         let Some(sending) = &mut self.upload else { return };
-        let (pump, source) = &mut **sending;
+        let Sending { pump, source, patience, stall, failed } = &mut **sending;
         match pump.poll(source, cx) {
-            Poll::Pending => {}
+            Poll::Pending => {
+                let at = pump.blocked();
+                if !patience.is_over(&self.worker, at, stall.of(at.0), cx) {
+                    return;
+                }
+                match at.0 {
+                    Side::Source => *failed = Some(BodyError::Downstream(None)),
+                    // it has answered and may have heard enough
+                    Side::Sink => self.upload = None,
+                }
+            }
             Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => self.upload = None,
+            Poll::Ready(Err(Stopped::Source(error @ BodyError::TooLarge))) => *failed = Some(error),
             Poll::Ready(Err(Stopped::Source(_))) => {
                 pump.reset(Reason::CANCEL);
                 self.upload = None;
@@ -173,6 +211,14 @@ impl UpH2 {
     /// The next piece.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         self.poll_upload(cx);
-        Poll::Ready(ready!(self.body.poll_piece(cx)).map(|piece| piece.map_err(BodyError::Upstream)))
+        if let Some(failed) = self.upload.as_ref().and_then(|sending| sending.failed) {
+            return Poll::Ready(Some(Err(failed)));
+        }
+        let Poll::Ready(piece) = self.body.poll_piece(cx) else {
+            let over = self.silence.is_over(&self.worker, (Side::Source, 0), self.silence_max, cx);
+            return if over { Poll::Ready(Some(Err(BodyError::Upstream(None)))) } else { Poll::Pending };
+        };
+        self.silence.moved();
+        Poll::Ready(piece.map(|piece| piece.map_err(BodyError::Upstream)))
     }
 }

@@ -9,8 +9,9 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::source::Source;
-use crate::body::Piece;
+use crate::body::{BodyError, Piece};
 use crate::h1::{self, Framing};
+use crate::stall::Side;
 
 /// A piece up to this size is copied behind the head, so that both leave in one write.
 const COPY_MAX: usize = 4 << 10;
@@ -18,8 +19,8 @@ const COPY_MAX: usize = 4 << 10;
 /// Why an upload stopped.
 #[derive(Debug)]
 pub(crate) enum UploadError {
-    /// The caller's body ended early.
-    Body,
+    /// The caller's body ended early, or is not as it should be.
+    Body(BodyError),
     /// The upstream takes no more. It may have answered all the same.
     Io,
 }
@@ -49,6 +50,12 @@ impl Upload {
             Framing::None => (false, 0),
         };
         Self { out: head, written: 0, data: Bytes::new(), chunked, left, ended: framing == Framing::None, moved: 0 }
+    }
+
+    /// Who keeps it from going on, after how many octets.
+    pub(crate) fn blocked(&self) -> (Side, u64) {
+        let unwritten = self.written < self.out.len() || !self.data.is_empty();
+        (if unwritten { Side::Sink } else { Side::Source }, self.moved)
     }
 
     /// The buffer, once everything is written.
@@ -84,7 +91,7 @@ impl Upload {
             return Ok(Poll::Ready(()));
         }
         let Poll::Ready(piece) = source.poll(cx) else { return Ok(Poll::Pending) };
-        match piece.transpose().map_err(|_| UploadError::Body)? {
+        match piece.transpose().map_err(UploadError::Body)? {
             Some(Piece::Data(data)) => self.stage(data, source)?,
             Some(Piece::Trailers(fields)) => self.finish(Some(&fields))?,
             None => self.finish(None)?,
@@ -150,4 +157,4 @@ impl Upload {
 }
 
 /// The body disagrees with its announced length.
-const SHORT: UploadError = UploadError::Body;
+const SHORT: UploadError = UploadError::Body(BodyError::Downstream(None));

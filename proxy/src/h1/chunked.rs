@@ -19,8 +19,7 @@ use super::{CHUNK_EXTENSIONS_MAX, CHUNK_LINE_MAX, H1Error, TRAILER_FIELDS_MAX, T
 ///   a broken rule leads from anywhere to Broken, for good
 /// ```
 ///
-/// Between calls it holds numbers only, and of an unfinished trailer section its octets, at most
-/// [`TRAILERS_BYTES_MAX`].
+/// Between calls it holds numbers only, and of an unfinished trailer section its octets.
 #[derive(Debug, Default)]
 pub struct ChunkedDecoder {
     phase: Phase,
@@ -30,6 +29,31 @@ pub struct ChunkedDecoder {
     extensions: usize,
     /// A trailer section as far as it was read.
     trailers: Vec<u8>,
+    limits: ChunkLimits,
+}
+
+/// What is borne of a chunked body. All but the last are octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkLimits {
+    /// Of a chunk-size line, its CRLF not counted.
+    pub line: usize,
+    /// Of the extensions of one body.
+    pub extensions: usize,
+    /// Of the trailer section, its last CRLF included.
+    pub trailer_bytes: usize,
+    /// Trailer fields.
+    pub trailer_fields: usize,
+}
+
+impl Default for ChunkLimits {
+    fn default() -> Self {
+        Self {
+            line: CHUNK_LINE_MAX,
+            extensions: CHUNK_EXTENSIONS_MAX,
+            trailer_bytes: TRAILERS_BYTES_MAX,
+            trailer_fields: TRAILER_FIELDS_MAX,
+        }
+    }
 }
 
 /// What the next octets of a chunked body are.
@@ -80,6 +104,11 @@ impl ChunkedDecoder {
     /// A decoder at the start of a body.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder at the start of a body that may be so large.
+    pub fn within(limits: ChunkLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// Takes the next piece from the front of `buf`. What lies behind the end of the body stays in `buf`.
@@ -141,7 +170,7 @@ impl ChunkedDecoder {
             (Phase::DataCr | Phase::DataLf, _) => Err(H1Error::ChunkData),
             _ => {
                 self.line += 1;
-                if self.line > CHUNK_LINE_MAX { Err(H1Error::ChunkSizeLine) } else { self.step_in_line(phase, octet) }
+                if self.line > self.limits.line { Err(H1Error::ChunkSizeLine) } else { self.step_in_line(phase, octet) }
             }
         }
     }
@@ -165,7 +194,7 @@ impl ChunkedDecoder {
 
     fn extend(&mut self, size: u64) -> Result<Phase, H1Error> {
         self.extensions += 1;
-        if self.extensions > CHUNK_EXTENSIONS_MAX {
+        if self.extensions > self.limits.extensions {
             Err(H1Error::ChunkExtensions)
         } else {
             Ok(Phase::Extension { size })
@@ -179,7 +208,7 @@ impl ChunkedDecoder {
             return Ok(Some(HeaderMap::new()));
         }
         while let Some(&octet) = buf.first() {
-            if self.trailers.len() == TRAILERS_BYTES_MAX {
+            if self.trailers.len() == self.limits.trailer_bytes {
                 return Err(H1Error::TrailerSize);
             }
             if (octet == b'\n') != (self.trailers.last() == Some(&b'\r')) {
@@ -188,15 +217,16 @@ impl ChunkedDecoder {
             buf.advance(1);
             self.trailers.push(octet);
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
-                return parse_trailers(Bytes::from(std::mem::take(&mut self.trailers))).map(Some);
+                let section = Bytes::from(std::mem::take(&mut self.trailers));
+                return parse_trailers(section, self.limits.trailer_fields).map(Some);
             }
         }
         Ok(None)
     }
 }
 
-fn parse_trailers(section: Bytes) -> Result<HeaderMap, H1Error> {
-    let mut fields = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
+fn parse_trailers(section: Bytes, fields_max: usize) -> Result<HeaderMap, H1Error> {
+    let mut fields = vec![httparse::EMPTY_HEADER; fields_max];
     let fields = match httparse::parse_headers(&section, &mut fields) {
         Ok(httparse::Status::Complete((_, fields))) => fields,
         Ok(httparse::Status::Partial) => return Err(H1Error::TrailerSyntax),

@@ -28,9 +28,9 @@ mod laws;
 #[cfg(test)]
 mod tests;
 
-pub use chunked::{CHUNK_END, Chunk, ChunkedDecoder, encode_chunk_head, encode_last_chunk};
+pub use chunked::{CHUNK_END, Chunk, ChunkLimits, ChunkedDecoder, encode_chunk_head, encode_last_chunk};
 pub use request::{Framing, RequestHead, encode_request};
-pub use response::{BodyLength, ResponseHead, parse_response};
+pub use response::{BodyLength, HeadLimits, ResponseHead, parse_response, parse_response_within};
 
 /// Why bytes of an upstream could not be understood. Each of them is a 502 where a head has not been passed on yet,
 /// and a torn body where it has.
@@ -39,23 +39,23 @@ pub enum H1Error {
     /// The data of a chunk is not followed by CRLF.
     #[error("chunk data does not end where its size says")]
     ChunkData,
-    /// More than [`CHUNK_EXTENSIONS_MAX`] octets of chunk extensions in one body, or a control character in one.
-    #[error("chunk extensions are malformed or exceed {CHUNK_EXTENSIONS_MAX} octets")]
+    /// Too many octets of chunk extensions in one body, or a control character in one.
+    #[error("chunk extensions are malformed or too long")]
     ChunkExtensions,
     /// A chunk size that is not 1 to 16 hexadecimal digits.
     #[error("chunk size is not a hexadecimal number")]
     ChunkSize,
-    /// A chunk-size line longer than [`CHUNK_LINE_MAX`].
-    #[error("chunk-size line exceeds {CHUNK_LINE_MAX} octets")]
+    /// A chunk-size line that is too long.
+    #[error("chunk-size line is too long")]
     ChunkSizeLine,
     /// `Content-Length` is not a number below 2^63, or there are several that differ.
     #[error("content-length is not one number")]
     ContentLength,
-    /// More than [`FIELDS_MAX`] fields in the head.
-    #[error("response head has more than {FIELDS_MAX} fields")]
+    /// Too many fields in the head.
+    #[error("response head has too many fields")]
     HeadFields,
-    /// The head did not end within [`HEAD_BYTES_MAX`].
-    #[error("response head exceeds {HEAD_BYTES_MAX} octets")]
+    /// The head did not end within its limit.
+    #[error("response head is too large")]
     HeadSize,
     /// A field name or value, or a line end, breaks the grammar.
     #[error("response head is malformed")]
@@ -72,11 +72,11 @@ pub enum H1Error {
     /// 101 without a request for it.
     #[error("switched protocols without being asked")]
     SwitchedProtocols,
-    /// More than [`TRAILER_FIELDS_MAX`] trailer fields.
-    #[error("more than {TRAILER_FIELDS_MAX} trailer fields")]
+    /// Too many trailer fields.
+    #[error("too many trailer fields")]
     TrailerFields,
-    /// The trailer section did not end within [`TRAILERS_BYTES_MAX`].
-    #[error("trailer section exceeds {TRAILERS_BYTES_MAX} octets")]
+    /// The trailer section did not end within its limit.
+    #[error("trailer section is too large")]
     TrailerSize,
     /// A trailer field or its line end breaks the grammar.
     #[error("trailer section is malformed")]
@@ -89,18 +89,20 @@ pub enum H1Error {
     Version,
 }
 
-/// Octets of a response head, status line and last CRLF included.
+/// Octets of a response head, status line and last CRLF included, if nothing else is said.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Fields of a response head.
+/// Fields of a response head, if nothing else is said.
 pub const FIELDS_MAX: usize = 200;
+/// Fields that can be allowed: there is room for so many on the stack.
+pub const FIELDS_ALLOWED_MAX: usize = 1000;
 /// Names in the `Connection` fields of a response, those not counted that are dropped or kept in any case. Each is
 /// compared with each field, so their number bounds the work.
 pub const NOMINATIONS_MAX: usize = 32;
-/// Octets of a chunk-size line, its CRLF not counted.
+/// Octets of a chunk-size line, its CRLF not counted, if nothing else is said.
 pub const CHUNK_LINE_MAX: usize = 256;
-/// Octets of chunk extensions in one body.
+/// Octets of chunk extensions in one body, if nothing else is said.
 pub const CHUNK_EXTENSIONS_MAX: usize = 16 << 10;
-/// Fields of a trailer section.
+/// Fields of a trailer section, if nothing else is said.
 pub const TRAILER_FIELDS_MAX: usize = 32;
-/// Octets of a trailer section, its last CRLF included.
+/// Octets of a trailer section, its last CRLF included, if nothing else is said.
 pub const TRAILERS_BYTES_MAX: usize = 16 << 10;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::field::{Field, may_be_nominated};
-use super::{FIELDS_MAX, H1Error, HEAD_BYTES_MAX, NOMINATIONS_MAX};
+use super::{FIELDS_ALLOWED_MAX, FIELDS_MAX, H1Error, HEAD_BYTES_MAX, NOMINATIONS_MAX};
 
 /// A response head that has one reading.
 #[derive(Debug)]
@@ -37,23 +37,55 @@ pub enum BodyLength {
     UntilClose,
 }
 
+/// What is borne of a response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Octets, status line and last CRLF included.
+    pub bytes: usize,
+    /// Fields; at most [`FIELDS_ALLOWED_MAX`].
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: HEAD_BYTES_MAX, fields: FIELDS_MAX }
+    }
+}
+
+/// [`parse_response_within`] the default limits.
+///
+/// # Errors
+/// The head has no reading, or two, or is too large.
+pub fn parse_response(buf: &Bytes, method: &Method, map: HeaderMap) -> Result<Option<ResponseHead>, H1Error> {
+    parse_response_within(buf, method, map, HeadLimits::default())
+}
+
 /// Reads a response head from the start of `buf`. `None` means: read more and call again with all of it.
 ///
 /// `method` is the request's. `map` is a spare, empty map: its memory is used, so that a head with ordinary names
 /// allocates nothing (names that `http` does not know cost one allocation each). Values are slices of `buf` and keep it
-/// alive. At most [`HEAD_BYTES_MAX`] octets of `buf` are looked at.
-pub fn parse_response(buf: &Bytes, method: &Method, map: HeaderMap) -> Result<Option<ResponseHead>, H1Error> {
+/// alive. No octet of `buf` beyond the limit is looked at.
+///
+/// # Errors
+/// The head has no reading, or two, or is too large.
+pub fn parse_response_within(
+    buf: &Bytes,
+    method: &Method,
+    map: HeaderMap,
+    limits: HeadLimits,
+) -> Result<Option<ResponseHead>, H1Error> {
     debug_assert!(map.is_empty(), "a spare map is empty");
-    let window = &buf[..buf.len().min(HEAD_BYTES_MAX)];
+    let window = &buf[..buf.len().min(limits.bytes)];
     if matches!(window.first(), Some(b'\r' | b'\n')) {
         return Err(H1Error::Version); // left over from the message before: nobody knows from which
     }
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_ALLOWED_MAX];
+    let fields = &mut fields[..limits.fields.min(FIELDS_ALLOWED_MAX)];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let used = match config.parse_response_with_uninit_headers(&mut parsed, window, &mut fields) {
+    let used = match config.parse_response_with_uninit_headers(&mut parsed, window, fields) {
         Ok(httparse::Status::Complete(used)) => used,
-        Ok(httparse::Status::Partial) if window.len() == HEAD_BYTES_MAX => return Err(H1Error::HeadSize),
+        Ok(httparse::Status::Partial) if window.len() == limits.bytes => return Err(H1Error::HeadSize),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(refusal(error)),
     };
