@@ -132,7 +132,11 @@ where
         let mut patience = Patience::default();
         let pumped = poll_fn(|cx| {
             let polled = pump.poll(&mut body, cx).map(Some);
-            if polled.is_pending() && has_stalled(&pump, &mut patience, &active, cx) { Poll::Ready(None) } else { polled }
+            if polled.is_pending() && has_stalled(&pump, &mut patience, &active, cx) {
+                Poll::Ready(None)
+            } else {
+                polled
+            }
         });
         match pumped.await {
             // a message cut short is never a clean end

@@ -9,14 +9,12 @@ use http::Response;
 use serin_config::model::ClientLimits;
 use tokio::net::TcpStream;
 
-use super::{Call, Stall, bad_body, stalled};
 use super::source::Source;
 use super::upload::{Upload, UploadError};
+use super::{Call, Stall, bad_body, stalled};
 use crate::body::{Body, BodyError, Kind, Piece};
 use crate::error::{Fault, ProxyError};
-use crate::h1::{
-    self, BodyLength, Chunk, ChunkLimits, ChunkedDecoder, Framing, HeadLimits, RequestHead, ResponseHead,
-};
+use crate::h1::{self, BodyLength, Chunk, ChunkLimits, ChunkedDecoder, Framing, HeadLimits, RequestHead, ResponseHead};
 use crate::inflight::Deadline;
 use crate::pool::{Conn, Endpoint};
 use crate::retry::Replay;
@@ -152,12 +150,7 @@ fn join(buf: Bytes, got: Bytes) -> Bytes {
     gathered.freeze()
 }
 
-fn parse(
-    worker: &Worker,
-    buf: &Bytes,
-    call: &Call<'_>,
-    limits: &ClientLimits,
-) -> Result<Option<ResponseHead>, Fault> {
+fn parse(worker: &Worker, buf: &Bytes, call: &Call<'_>, limits: &ClientLimits) -> Result<Option<ResponseHead>, Fault> {
     if buf.is_empty() {
         return Ok(None);
     }
