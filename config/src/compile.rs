@@ -5,6 +5,7 @@
 mod client;
 mod dtabs;
 mod headers;
+mod identifier;
 mod limits;
 mod names;
 mod rollouts;
@@ -28,6 +29,7 @@ use crate::yaml::{self, Entry};
 
 pub use client::{ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX};
 pub use headers::STATIC_LABEL_BYTES_MAX;
+pub use identifier::IDENTIFIERS_MAX;
 pub use rollouts::{
     ALERT_PROVIDERS_MAX, MATCH_RULES_MAX, METRIC_TEMPLATES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX,
     ROLLOUT_NAME_BYTES_MAX, ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,

@@ -10,11 +10,13 @@ use ipnet::IpNet;
 use crate::dtab::{Dtab, Path};
 
 mod headers;
+mod identifier;
 mod limits;
 mod rollout;
 mod stores;
 
 pub use headers::{ForwardedHeader, Labeler, Propagator};
+pub use identifier::{Field, HostRule, Identifier};
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
@@ -111,8 +113,8 @@ pub struct Router {
     pub label: String,
     /// Put in front of every identified name. Default `/svc`.
     pub dst_prefix: Path,
-    /// How a request gets its name.
-    pub identifier: Identifier,
+    /// How a request gets its name: the first that finds one wins. Never empty.
+    pub identifiers: Vec<Identifier>,
     /// The base dtab.
     pub dtab: Dtab,
     /// Rules in file order; every rule that matches adds its dtab behind the base, later ones win.
@@ -135,28 +137,6 @@ pub struct Router {
     pub interpreter: Interpreter,
     /// How a trace goes on.
     pub propagator: Propagator,
-}
-
-/// How a request gets its logical name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identifier {
-    /// `io.l5d.header.token`: `<dstPrefix>/<value of the header>`.
-    HeaderToken {
-        /// `None`: `Host`, or `:authority` in HTTP/2. Otherwise a header name in lower case.
-        header: Option<String>,
-        /// What becomes of case and port of a host.
-        host: HostRule,
-    },
-}
-
-/// `identifier.host`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HostRule {
-    /// Lower case, port dropped.
-    #[default]
-    Normalized,
-    /// As sent (Linkerd 1).
-    Verbatim,
 }
 
 /// A rule that adds a dtab to requests it matches.

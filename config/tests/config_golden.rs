@@ -45,6 +45,11 @@ fn what_is_not_built_says_what_to_do_instead() {
 }
 
 #[test]
+fn identifiers_say_what_they_want() {
+    check_golden("identifiers");
+}
+
+#[test]
 fn warnings_say_which_line_to_add() {
     check_golden("warnings");
 }

@@ -102,7 +102,7 @@ fn wrong_scalars_are_refused_where_they_stand() {
     check_router("protocol: htpp", "config/wrong-value", 13);
     check_router("bindingTimeoutMs: 0", "config/wrong-value", 21);
     check_router("label: \"\"", "config/wrong-value", 10);
-    check_router("identifier: {kind: io.l5d.header.token, header: ':path'}", "config/wrong-value", 51);
+    check_router("identifier: {kind: io.l5d.header.token, header: ':scheme'}", "config/wrong-value", 51);
     check_server("clearContext: yes", "config/wrong-value", 15);
     check_server("exposure: public", "config/wrong-value", 11);
     check_server("trustedSources: 10.0.0.0/8", "config/wrong-value", 17);
@@ -215,8 +215,8 @@ fn what_is_not_built_is_refused_and_says_so() {
         check_router(key, "config/not-built", 3);
     }
     check_router("protocol: thrift", "config/not-built", 13);
-    check_router("identifier: {kind: io.l5d.path}", "config/not-built", 22);
-    check_router("identifier: [{kind: io.l5d.header.token}, {kind: io.l5d.path}]", "config/not-built", 45);
+    check_router("identifier: {kind: io.l5d.ingress}", "config/not-built", 22);
+    check_router("identifier: [{kind: io.l5d.header.token}, {kind: io.l5d.k8s.istio}]", "config/not-built", 52);
     check_router("interpreter: {kind: io.l5d.mesh}", "config/not-built", 23);
     check_router("client: {loadBalancer: {kind: ewma}}", "config/not-built", 33);
     check_router("client: {loadBalancer: {kind: p2c, enableProbation: true}}", "config/not-built", 38);
@@ -368,4 +368,11 @@ fn interfaces_are_those_of_namerd_that_there_are() {
     let many = |count: usize| with(&format!("[{}]", vec!["{kind: io.l5d.httpController, port: 0}"; count].join(", ")));
     check_line(&many(INTERFACES_MAX), "", 2, 1);
     check_line(&many(INTERFACES_MAX + 1), "config/too-many", 2, 1);
+}
+
+#[test]
+fn a_router_has_a_bounded_number_of_identifiers() {
+    let list = |count| format!("identifier: [{}]", vec!["{kind: io.l5d.path}"; count].join(", "));
+    check_router(&list(IDENTIFIERS_MAX), "", 0);
+    check_router(&list(IDENTIFIERS_MAX + 1), "config/too-many", 3);
 }

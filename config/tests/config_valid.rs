@@ -1,8 +1,10 @@
 //! What a legal file means, defaults included.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // tests stop at the first surprise
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use serin_config::dtab::Path;
 use serin_config::model::*;
 use serin_config::{Config, Source, diagnostic};
 
@@ -44,7 +46,7 @@ fn the_smallest_file_has_every_default() {
     assert_eq!(config.drain, Drain { delay: Duration::ZERO, deadline: Duration::from_secs(30) });
     let router = &config.routers[0];
     assert_eq!((router.label.as_str(), router.dst_prefix.to_string()), ("http", "/svc".to_owned()));
-    assert_eq!(router.identifier, Identifier::HeaderToken { header: None, host: HostRule::Normalized });
+    assert_eq!(router.identifiers, [Identifier::default()]);
     assert!(router.dtab.is_empty() && router.overrides.is_empty() && router.splits.is_empty());
     assert_eq!((router.failover, router.on_unhealthy), (Failover::Health, OnUnhealthy::Redistribute));
     let accrual = router.client.accrual.unwrap();
@@ -122,19 +124,31 @@ fn servers_take_their_limits_and_the_defaults_of_their_protocol() {
 }
 
 #[test]
-fn identifiers_are_one_or_a_list_of_one() {
-    let token = |header: Option<&str>, host| Identifier::HeaderToken { header: header.map(str::to_owned), host };
+fn identifiers_are_one_or_a_list() {
+    let all = |text: &str| router(&format!("identifier: {text}")).identifiers;
+    let token = |header, host| Identifier::HeaderToken { header, host };
+    let named = |name: &str| Field::Named(name.to_owned());
+    assert_eq!(all("{kind: io.l5d.header.token, header: X-Name}"), [token(named("x-name"), HostRule::Normalized)]);
     assert_eq!(
-        router("identifier: {kind: io.l5d.header.token, header: X-Name}").identifier,
-        token(Some("x-name"), HostRule::Normalized)
+        all("[{kind: io.l5d.header.token, header: ':authority', host: verbatim}]"),
+        [token(Field::Host, HostRule::Verbatim)]
     );
+    assert_eq!(all("{kind: io.l5d.header.token, header: host}"), [Identifier::default()]);
+    assert_eq!(all("{kind: io.l5d.header}"), [Identifier::Header { header: "l5d-name".into() }]);
+    assert_eq!(all("{kind: io.l5d.header.path}"), [Identifier::HeaderPath { header: Field::Path, segments: None }]);
+    let one = NonZeroUsize::MIN;
     assert_eq!(
-        router("identifier: [{kind: io.l5d.header.token, header: ':authority', host: verbatim}]").identifier,
-        token(None, HostRule::Verbatim)
-    );
-    assert_eq!(
-        router("identifier: {kind: io.l5d.header.token, header: host}").identifier,
-        token(None, HostRule::Normalized)
+        all(
+            "[{kind: io.l5d.header.path, header: X-P, segments: 1}, {kind: io.l5d.path}, {kind: io.l5d.path, consume: \
+             true}, {kind: io.l5d.methodAndHost, httpUriInDst: true}, {kind: io.l5d.static, path: /a/b}]"
+        ),
+        [
+            Identifier::HeaderPath { header: named("x-p"), segments: Some(one) },
+            Identifier::Path { segments: one, consume: false },
+            Identifier::Path { segments: one, consume: true },
+            Identifier::MethodAndHost { path: true, host: HostRule::Normalized },
+            Identifier::Static { path: Path::parse("/a/b").unwrap() },
+        ]
     );
 }
 

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, NameTree, Path};
+use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, Logical, NameTree, Path};
+use serin_config::identify;
 use serin_config::model::{Binding as Caps, Client};
 use serin_metrics::{RequestLabels, Shard};
 use serin_rollout::Arm;
@@ -132,8 +133,8 @@ impl Bindings {
     }
 
     /// The binding of a plain name, if it is known.
-    pub fn plain(&self, token: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
-        self.plain.get(token, now_ms).or_else(|| self.unbound.get(token, now_ms))
+    pub fn plain(&self, name: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
+        self.plain.get(name, now_ms).or_else(|| self.unbound.get(name, now_ms))
     }
 
     /// The binding of a name with an override, if it is known.
@@ -159,7 +160,7 @@ impl Bindings {
     }
 }
 
-/// Binds a name under its overrides. Cold: once for each name and structure.
+/// Binds the name of this key under its overrides. Cold: once for each name and structure.
 ///
 /// # Errors
 /// The name is longer than a path may be, or its source made up too many.
@@ -167,18 +168,18 @@ pub fn bind(
     worker: &Worker,
     local: &Local,
     router: usize,
-    token: &[u8],
+    key: &[u8],
     overrides: &Overrides,
     peer: SocketAddr,
 ) -> Result<Binding, ProxyError> {
     let structure = &local.snapshot.structure;
     let (table, model) = (&structure.routers[router], &structure.config.routers[router]);
-    let path = crate::router::name(&model.dst_prefix, token)
-        .ok_or_else(|| ProxyError::NoRoute("the name is too long".into()))?;
+    let path = identify::path(key).ok_or_else(|| ProxyError::NoRoute("the name is too long".into()))?;
     let written: Vec<&Dtab> = overrides.rules.iter().map(|rule| &table.overrides[usize::from(*rule)].dtab).collect();
     let sent: Vec<&Dtab> = overrides.sent.iter().collect();
     let layers = Layers { base: &table.table, written: &written, sent: &sent };
-    let tree = dtab::bind(&layers, &*structure.names, &path, &Limits::default());
+    let name = Logical { path: &path, written: identify::is_written(key) };
+    let tree = dtab::bind(&layers, &*structure.names, name, &Limits::default());
     let service: Arc<str> = if matches!(tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
     let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
     let mut refused = false;

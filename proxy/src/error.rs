@@ -50,6 +50,8 @@ pub enum ProxyError {
     Timeout,
     /// A source made up too many names.
     TooManyNames,
+    /// No identifier and no rule finds a name in the request.
+    Unidentified,
     /// The request line is longer than the listener allows.
     UriTooLong,
     /// The origin closed the connection before a response head.
@@ -66,7 +68,9 @@ impl ProxyError {
     /// What an HTTP client reads.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadContext(_) | Self::BadRequest(_) | Self::DownstreamBody => StatusCode::BAD_REQUEST,
+            Self::BadContext(_) | Self::BadRequest(_) | Self::DownstreamBody | Self::Unidentified => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NoRoute(_) => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::DownstreamStalled => StatusCode::REQUEST_TIMEOUT,
@@ -95,7 +99,7 @@ impl ProxyError {
             Self::BadContext(_) => 3,
             Self::AttemptTimeout | Self::DownstreamStalled | Self::Timeout => 4,
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::UriTooLong => 8,
-            Self::MethodRefused | Self::NoRoute(_) => 12,
+            Self::MethodRefused | Self::NoRoute(_) | Self::Unidentified => 12,
             Self::BadRequest(_) | Self::DownstreamBody | Self::UpstreamProtocol(_) => 13,
             Self::UpstreamReset(code) => match code {
                 0x7 => 14, // REFUSED_STREAM
@@ -140,6 +144,7 @@ impl ProxyError {
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::TooManyNames => "too-many-names",
+            Self::Unidentified => "unidentified",
             Self::UriTooLong => "uri-too-long",
             Self::UpstreamClosed => "upstream-closed",
             Self::UpstreamProtocol(_) => "upstream-protocol",
@@ -175,6 +180,7 @@ impl ProxyError {
                 | Self::DownstreamStalled
                 | Self::HeadersTooLarge
                 | Self::MethodRefused
+                | Self::Unidentified
                 | Self::UriTooLong
         )
     }
@@ -214,6 +220,7 @@ impl ProxyError {
             Self::NoRoute(_) => "no route for this name",
             Self::Overloaded => "too many requests in flight",
             Self::TooManyNames => "too many new names from this source",
+            Self::Unidentified => "the request names no service",
             Self::UriTooLong => "the request target is too long",
             Self::UpstreamClosed => "the service closed the connection before it answered",
             Self::UpstreamProtocol(_) => "the service sent an answer that cannot be read",
@@ -296,6 +303,7 @@ mod tests {
             assert_eq!((error.status().as_u16(), error.grpc_status()), (status, grpc), "{error:?}");
         };
         check(ProxyError::NoRoute(String::new()), 404, 12);
+        check(ProxyError::Unidentified, 400, 12);
         check(ProxyError::NoEndpoint(String::new()), 503, 14);
         check(ProxyError::ConnectRefused, 503, 14);
         check(ProxyError::ConnectTimeout, 504, 14);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::request;
+use http::uri::PathAndQuery;
 
 use crate::arms::Session;
 use crate::bindings::{Binding, Leaf};
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub trusted: bool,
     /// Where it goes; set by routing.
     pub route: Option<Route>,
+    /// What is sent on in place of what came; set by routing.
+    pub sends: Option<Box<Sends>>,
     /// Does it carry context fields of a peer that is obeyed; set by hygiene.
     pub context: bool,
     /// A session that was made for its user, told of with the answer; set by routing.
@@ -47,6 +50,14 @@ pub struct Exchange {
     pub copy: Option<Box<Due>>,
     /// Are `X-Forwarded-*` set from the connection on the way out: edge listeners.
     pub forwarded: bool,
+}
+
+/// What is sent on in place of what came, where an identifier or a rule says so. What came stays as it is: draws and
+/// retries look at that.
+#[derive(Clone, Debug, Default)]
+pub struct Sends {
+    /// Path and query of the target.
+    pub target: Option<PathAndQuery>,
 }
 
 /// Where a request goes.
@@ -67,6 +78,12 @@ impl Exchange {
     /// Who sent it.
     pub fn peer(&self) -> SocketAddr {
         self.link.peer
+    }
+
+    /// Path and query that the upstream sees.
+    pub fn sent_target(&self) -> Option<&PathAndQuery> {
+        let instead = self.sends.as_ref().and_then(|sends| sends.target.as_ref());
+        instead.or_else(|| self.parts.uri.path_and_query())
     }
 
     /// Authority of the target (absolute form, or `:authority`), or the `Host` field.

@@ -132,6 +132,7 @@ pub fn send(worker: &Rc<Worker>, due: Due, exchange: &Exchange, binding: &Rc<Bin
         grpc: exchange.grpc,
         trusted: exchange.trusted,
         route: Some(Route { binding: Rc::clone(binding), leaf }),
+        sends: exchange.sends.clone(),
         context: exchange.context,
         session: None,
         copy: None,

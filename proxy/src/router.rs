@@ -1,50 +1,55 @@
 //! PURE: what a request is called, which override rules it meets, and what a sticky draw hashes.
 
+mod conditions;
+
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{COOKIE, HeaderName};
-use http::{HeaderMap, Method};
-use serin_config::dtab::Path;
-use serin_config::model::{HostRule, Identifier, StickyKey, When};
+use http::{HeaderMap, Method, Version};
+use serin_config::identify::Request;
+use serin_config::model::{StickyKey, When};
 
-/// Octets of a host or token that becomes a name. A DNS name has at most 253.
-pub const TOKEN_MAX: usize = 512;
+pub(crate) use conditions::{has_field, has_parameter};
 
 /// The parts of a request that routing may look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// The method.
     pub method: &'a Method,
+    /// The version it came in.
+    pub version: Version,
     /// Authority of the target, or the `Host` field.
     pub host: Option<&'a [u8]>,
     /// Raw path of the target, without the query.
     pub path: &'a str,
+    /// The query, raw.
+    pub query: Option<&'a str>,
     /// All fields.
     pub headers: &'a HeaderMap,
     /// Who sent it.
     pub peer: SocketAddr,
 }
 
-/// Writes the token that names the request into `out`. `None`: the request cannot be identified.
-pub fn identify(identifier: &Identifier, parts: &Parts<'_>, out: &mut Vec<u8>) -> Option<()> {
-    out.clear();
-    let Identifier::HeaderToken { header, host } = identifier;
-    match header {
-        Some(name) => out.extend_from_slice(parts.headers.get(name.as_str())?.as_bytes()),
-        None => match host {
-            HostRule::Verbatim => out.extend_from_slice(parts.host?),
-            HostRule::Normalized => {
-                out.extend_from_slice(without_port(parts.host?));
-                out.make_ascii_lowercase();
-            }
-        },
+impl Request for Parts<'_> {
+    fn method(&self) -> &[u8] {
+        self.method.as_str().as_bytes()
     }
-    (!out.is_empty() && out.len() <= TOKEN_MAX).then_some(())
-}
 
-/// The logical name: the token as one element behind the router's prefix. `None` beyond the limits of a path.
-pub fn name(dst_prefix: &Path, token: &[u8]) -> Option<Path> {
-    Path::from_labels(dst_prefix.labels().chain([token]))
+    fn is_http10(&self) -> bool {
+        self.version == Version::HTTP_10
+    }
+
+    fn host(&self) -> Option<&[u8]> {
+        self.host
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(|value| value.as_bytes())
+    }
 }
 
 /// Do all conditions of an override rule hold.
@@ -109,43 +114,9 @@ fn is_under(path: &str, prefix: &str) -> bool {
     }
 }
 
-/// `example.com:80` and `[::1]:80` lose their port.
-fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|&byte| byte == b':') {
-        // an IPv6 literal keeps its colons
-        Some(at) if host.first() != Some(&b'[') || host[..at].last() == Some(&b']') => &host[..at],
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check_token(host: &str, rule: HostRule, token: Option<&str>) {
-        let headers = HeaderMap::new();
-        let parts = Parts {
-            method: &Method::GET,
-            host: Some(host.as_bytes()),
-            path: "/",
-            headers: &headers,
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-        };
-        let mut out = Vec::new();
-        let identifier = Identifier::HeaderToken { header: None, host: rule };
-        let found = identify(&identifier, &parts, &mut out).map(|()| String::from_utf8(out).unwrap());
-        assert_eq!(found.as_deref(), token, "{host}");
-    }
-
-    #[test]
-    fn hosts_lose_case_and_port_unless_verbatim() {
-        check_token("World:8080", HostRule::Normalized, Some("world"));
-        check_token("World:8080", HostRule::Verbatim, Some("World:8080"));
-        check_token("[::1]:80", HostRule::Normalized, Some("[::1]"));
-        check_token("[::1]", HostRule::Normalized, Some("[::1]"));
-        check_token("", HostRule::Normalized, None);
-        check_token(&"x".repeat(TOKEN_MAX + 1), HostRule::Verbatim, None);
-    }
 
     #[test]
     fn a_path_prefix_ends_at_a_segment() {

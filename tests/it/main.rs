@@ -27,6 +27,7 @@ mod rollout_strategies;
 mod rollout_traffic;
 mod route_context;
 mod route_errors;
+mod route_identifiers;
 mod route_names;
 mod route_overrides;
 mod route_splits;

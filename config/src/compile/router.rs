@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{Dtab, Path};
-use crate::model::{Failover, HostRule, Identifier, OnUnhealthy, Protocol, Router};
+use crate::model::{Failover, OnUnhealthy, Protocol, Router};
 use crate::raw::{Cx, Fields, not_built};
 use crate::source::Span;
 use crate::units::{self, Wrong};
@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::teams::Additions;
-use super::{LABEL_BYTES_MAX, Listener, client, rules, server, stores};
+use super::{LABEL_BYTES_MAX, Listener, client, identifier, rules, server, stores};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
@@ -33,16 +33,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("streamAfterContentLengthKB", "bodies of every length are streamed"),
     ("compressionLevel", "bodies are passed on as they are"),
     ("retries", ""),
-];
-
-const IDENTIFIERS_NOT_BUILT: &[&str] = &[
-    "io.l5d.header",
-    "io.l5d.header.path",
-    "io.l5d.ingress",
-    "io.l5d.k8s.istio",
-    "io.l5d.methodAndHost",
-    "io.l5d.path",
-    "io.l5d.static",
 ];
 
 /// All routers, and all places where they listen.
@@ -109,7 +99,7 @@ fn router(
     let router = Router {
         label,
         dst_prefix,
-        identifier: identifier(cx, &mut fields),
+        identifiers: identifier::identifiers(cx, &mut fields),
         dtab: base.unwrap_or(Dtab(Vec::new())),
         overrides,
         splits,
@@ -201,43 +191,6 @@ fn servers(
         server
     };
     servers.map(keep).collect()
-}
-
-/// One identifier, or a list with one: that is how Linkerd files often write it.
-fn identifier(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Identifier {
-    let default = Identifier::HeaderToken { header: None, host: HostRule::Normalized };
-    let Some(entry) = fields.take(cx, "identifier") else { return default };
-    let (first, more) = match cx.one_or_more(&entry.value) {
-        [] => {
-            cx.wrong("identifier", &entry.value, Wrong::new("one identifier", "{kind: io.l5d.header.token}"));
-            return default;
-        }
-        [first, more @ ..] => (first, more),
-    };
-    if let Some(second) = more.first() {
-        cx.push(not_built(second.span, "more than one identifier", "keep the first"));
-    }
-    let Some(mut fields) = Fields::open(cx, "identifier", first, "{kind: io.l5d.header.token}") else { return default };
-    let instead =
-        "write `kind: io.l5d.header.token`: names are `/svc/<value of a header>`, `Host` unless said otherwise";
-    let built = ["io.l5d.header.token"];
-    if super::kind(cx, &mut fields, "identifier", &built, IDENTIFIERS_NOT_BUILT, instead).is_none() {
-        fields.abandon();
-        return default;
-    }
-    let header = fields.scalar(cx, "header", identifier_header).flatten();
-    let host_rules = [("normalized", HostRule::Normalized), ("verbatim", HostRule::Verbatim)];
-    let host = fields.scalar(cx, "host", |text| units::choice(text, &host_rules)).unwrap_or_default();
-    fields.finish(cx);
-    Identifier::HeaderToken { header, host }
-}
-
-/// `None`: the host, whatever the version of HTTP calls it.
-fn identifier_header(text: &str) -> Result<Option<String>, Wrong> {
-    if text.eq_ignore_ascii_case("host") || text == ":authority" {
-        return Ok(None);
-    }
-    units::header_name(text).map(Some)
 }
 
 /// Keys that change nothing, or nothing yet.

@@ -69,19 +69,45 @@ pub struct Limits {
     pub nodes_max: u32,
 }
 
+/// A logical name and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Logical<'p> {
+    /// The name.
+    pub path: &'p Path,
+    /// All of it comes from the configuration, none from a request.
+    pub written: bool,
+}
+
+/// A name as requests make them.
+impl<'p> From<&'p Path> for Logical<'p> {
+    fn from(path: &'p Path) -> Self {
+        Self { path, written: false }
+    }
+}
+
 /// Binds a name.
 ///
 /// Alternatives and unions stay in the tree; what can never be chosen is left out: alternatives behind `!`, `$`, an
 /// error or a pending name, nested alternations, and `~`. A union stays a union, even with one branch, when it has a
 /// [`super::SplitId`].
-pub fn bind(layers: &Layers<'_>, names: &dyn Names, path: &Path, limits: &Limits) -> NameTree<Bound> {
-    Binder::new(*layers, names, *limits, None).run(path)
+pub fn bind<'p>(
+    layers: &Layers<'_>,
+    names: &dyn Names,
+    name: impl Into<Logical<'p>>,
+    limits: &Limits,
+) -> NameTree<Bound> {
+    Binder::new(*layers, names, *limits, None).run(name.into())
 }
 
 /// Binds a name and tells every step.
-pub fn bind_traced(layers: &Layers<'_>, names: &dyn Names, path: &Path, limits: &Limits) -> (NameTree<Bound>, Trace) {
+pub fn bind_traced<'p>(
+    layers: &Layers<'_>,
+    names: &dyn Names,
+    name: impl Into<Logical<'p>>,
+    limits: &Limits,
+) -> (NameTree<Bound>, Trace) {
     let mut binder = Binder::new(*layers, names, *limits, Some(Trace::default()));
-    let tree = binder.run(path);
+    let tree = binder.run(name.into());
     (tree, binder.trace.unwrap_or_default())
 }
 
@@ -122,8 +148,9 @@ impl<'a> Binder<'a> {
         Binder { layers, names, limits, nodes: 0, bytes: 0, trace }
     }
 
-    fn run(&mut self, path: &Path) -> NameTree<Bound> {
-        let name = Name { path: path.clone(), written: 0 };
+    fn run(&mut self, logical: Logical<'_>) -> NameTree<Bound> {
+        let written = if logical.written { logical.path.len() } else { 0 };
+        let name = Name { path: logical.path.clone(), written };
         let place = Place { depth: 0, nesting: 0, link: None };
         self.name(name, place).unwrap_or_else(|error| failed(*error))
     }

@@ -108,12 +108,13 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use context::{HEADER_BYTES_MAX, HEADER_DENTRIES_MAX, HeaderDtabError, override_dtab};
-pub use delegate::{Answer, BindError, Bound, Chain, Limits, Names, Settled, bind, bind_traced, settled};
+pub use delegate::{Answer, BindError, Bound, Chain, Limits, Logical, Names, Settled, bind, bind_traced, settled};
 pub use error::{Expected, Found, SyntaxError, SyntaxErrors};
 pub use explain::{Delegation, Explained, explain};
 pub use format::format_source;
 pub use namers::{Builtin, builtin};
 pub use parse::{DentrySpans, DtabSpans, NESTING_MAX};
+pub(crate) use path::is_showable;
 pub use path::{Elem, Labels, Path, Prefix};
 pub use pattern::{Captures, Pattern, PatternError};
 pub use pick::{Draw, Draws, LeafState, Outcome, Picked, Rules, Weights, pick, shares};

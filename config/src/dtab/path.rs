@@ -298,7 +298,7 @@ impl<'a> DoubleEndedIterator for Labels<'a> {
 impl ExactSizeIterator for Labels<'_> {}
 
 /// May this byte stand in a label as it is?
-pub(super) fn is_showable(byte: u8) -> bool {
+pub(crate) fn is_showable(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'.' | b'#' | b'$' | b'%' | b'-')
 }
 

@@ -1,6 +1,7 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
 mod headers;
+mod naming;
 mod rollouts;
 mod stores;
 
@@ -9,9 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serin_config::model;
-use serin_config::model::{
-    Exposure, Failover, Host, HostRule, Identifier, NamerKind, OnUnhealthy, Protocol, StickyKey, Trust,
-};
+use serin_config::model::{Exposure, Failover, Host, NamerKind, OnUnhealthy, Protocol, StickyKey, Trust};
 
 /// The file.
 #[derive(Debug, Serialize)]
@@ -68,7 +67,7 @@ struct Router {
     label: String,
     protocol: &'static str,
     dst_prefix: String,
-    identifier: IdentifierJson,
+    identifier: serde_json::Value,
     dtab: String,
     overrides: Vec<Rule>,
     splits: Vec<Split>,
@@ -81,14 +80,6 @@ struct Router {
     binding_cache: BindingCache,
     interpreter: stores::Interpreter,
     trace_propagator: headers::Node,
-}
-
-#[derive(Debug, Serialize)]
-struct IdentifierJson {
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<String>,
-    host: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -222,12 +213,11 @@ impl From<&model::Config> for Config {
 
 fn router(router: &model::Router) -> Router {
     let rule = |rule: &model::OverrideRule| Rule { when: when(&rule.when), dtab: rule.dtab.to_string() };
-    let Identifier::HeaderToken { header, host } = &router.identifier;
     Router {
         label: router.label.clone(),
         protocol: "http",
         dst_prefix: router.dst_prefix.to_string(),
-        identifier: IdentifierJson { kind: "io.l5d.header.token", header: header.clone(), host: host_rule(*host) },
+        identifier: naming::identifiers(&router.identifiers),
         dtab: router.dtab.to_string(),
         overrides: router.overrides.iter().map(rule).collect(),
         splits: router.splits.iter().map(split).collect(),
@@ -333,13 +323,6 @@ fn host_port(endpoint: &model::HostPort) -> String {
     }
 }
 
-fn host_rule(rule: HostRule) -> &'static str {
-    match rule {
-        HostRule::Normalized => "normalized",
-        HostRule::Verbatim => "verbatim",
-    }
-}
-
 fn on_unhealthy(rule: OnUnhealthy) -> &'static str {
     match rule {
         OnUnhealthy::Fail => "fail",
@@ -409,6 +392,12 @@ interfaces: [{kind: io.l5d.httpController, ip: '::1', port: 15}]
     fn the_effective_configuration_is_a_configuration() {
         check_round_trip("routers: [{protocol: http, servers: [{port: 1}], dtab: /svc => /$/inet/127.1/80}]\n");
         check_round_trip(FULL);
+        check_round_trip(
+            "routers: [{servers: [{port: 1}], identifier: [{kind: io.l5d.header, header: x-a}, {kind: io.l5d.header.path}, \
+             {kind: io.l5d.header.path, header: x-b, segments: 2}, {kind: io.l5d.header.token, header: ':method'}, \
+             {kind: io.l5d.methodAndHost, httpUriInDst: true, host: verbatim}, {kind: io.l5d.path, segments: 3, consume: \
+             true}, {kind: io.l5d.static, path: /a/b}]}]\n",
+        );
         for rollouts in [EVIDENCE, INTERVAL, AB, MIRROR] {
             check_round_trip(&format!("{WORLD}rollouts:\n- {rollouts}\n"));
         }

@@ -9,9 +9,11 @@ use http::header::{COOKIE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use serde::Serialize;
 use serin_config::dtab::{
-    self, Bound, Dtab, Layer, Layers, LeafState, Limits, NameTree, Outcome, Path, Rules, SplitId, Step, UsedDentry,
+    self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Outcome, Path, Rules, SplitId, Step,
+    UsedDentry,
 };
-use serin_config::model::Router;
+use serin_config::identify::{self, identify};
+use serin_config::model::{Identifier, Router};
 
 use crate::endpoints::{Addresses, Cluster};
 use crate::layers::hygiene;
@@ -31,6 +33,8 @@ pub struct Ask {
     pub method: Method,
     /// Path of the request target.
     pub uri_path: String,
+    /// Its query.
+    pub query: Option<String>,
     /// All fields, `Host` among them.
     pub headers: HeaderMap,
     /// Who sends it.
@@ -40,7 +44,15 @@ pub struct Ask {
 impl Default for Ask {
     fn default() -> Self {
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { router: None, path: None, method: Method::GET, uri_path: "/".into(), headers: HeaderMap::new(), source }
+        Self {
+            router: None,
+            path: None,
+            method: Method::GET,
+            uri_path: "/".into(),
+            query: None,
+            headers: HeaderMap::new(),
+            source,
+        }
     }
 }
 
@@ -103,9 +115,11 @@ impl Ask {
         Ok(())
     }
 
-    /// Sets the target; what follows a `?` plays no part in routing.
+    /// Sets the target: a path, and a query behind `?`.
     pub fn set_uri(&mut self, text: &str) {
-        self.uri_path = text.split_once('?').map_or(text, |(path, _)| path).to_owned();
+        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        self.uri_path = path.to_owned();
+        self.query = query.map(ToOwned::to_owned);
     }
 
     /// Sets the peer's address.
@@ -141,8 +155,10 @@ impl Ask {
     fn parts(&self) -> Parts<'_> {
         Parts {
             method: &self.method,
+            version: http::Version::HTTP_11,
             host: self.headers.get(HOST).map(HeaderValue::as_bytes),
             path: &self.uri_path,
+            query: self.query.as_deref(),
             headers: &self.headers,
             peer: self.peer(),
         }
@@ -180,6 +196,9 @@ pub struct Explanation {
     pub router: String,
     /// The logical name.
     pub path: String,
+    /// What named it; absent if the name itself was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_by: Option<NamedBy>,
     /// Override rules that match, in the order they apply.
     pub rules: Vec<MatchedRule>,
     /// The override the request carries, printed.
@@ -200,6 +219,19 @@ pub struct Explanation {
     /// What else should be known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// What named a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedBy {
+    /// Its place under `identifier`, from 1.
+    pub identifier: usize,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The path that is sent on, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sends_path: Option<String>,
 }
 
 /// An override rule that matches.
@@ -255,7 +287,7 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     else {
         return Err(AskError::new("there is no such router"));
     };
-    let path = named(model, ask)?;
+    let Named { path, written: of_file, by } = named(model, ask)?;
     let matched: Vec<usize> = (0..router.overrides.len())
         .filter(|&index| router::matches(&router.overrides[index].when, &ask.parts()))
         .collect();
@@ -268,7 +300,8 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     let sent = sent.filter(|_| obeyed > 0);
     let sent_list: Vec<&Dtab> = sent.iter().collect();
     let layers = Layers { base: &router.table, written: &written, sent: &sent_list };
-    let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, &path, &Limits::default());
+    let name = Logical { path: &path, written: of_file };
+    let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, name, &Limits::default());
     let ends = Ends { world, model, ask };
     let (traffic, mut notes) = ends.traffic(&tree);
     notes.extend(made_by_request(&tree));
@@ -276,6 +309,7 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     Ok(Explanation {
         router: router.label.to_string(),
         path: path.to_string(),
+        named_by: by,
         rules: rules(router, &matched),
         sent: sent.as_ref().map(ToString::to_string),
         steps: trace.steps.into_iter().map(|step| explained(step, router.stored.as_ref(), &matched)).collect(),
@@ -295,18 +329,29 @@ fn trust_note(obeyed: usize, listeners: usize) -> Option<String> {
     }
 }
 
+/// A name, and how it came about.
+struct Named {
+    path: Path,
+    written: bool,
+    by: Option<NamedBy>,
+}
+
 /// The name that is asked for, or the one the request has.
-fn named(model: &Router, ask: &Ask) -> Result<Path, AskError> {
+fn named(model: &Router, ask: &Ask) -> Result<Named, AskError> {
     if let Some(path) = &ask.path {
-        return Ok(path.clone());
+        return Ok(Named { path: path.clone(), written: false, by: None });
     }
-    let mut token = Vec::new();
-    router::identify(&model.identifier, &ask.parts(), &mut token).ok_or_else(|| {
+    let mut key = Vec::new();
+    let found = identify(&model.identifiers, &model.dst_prefix, &ask.parts(), &mut key).ok_or_else(|| {
         AskError::new(
             "the request names no service: give --path /svc/name or the header that names it, such as 'Host: name'",
         )
     })?;
-    router::name(&model.dst_prefix, &token).ok_or_else(|| AskError::new("the name is longer than a path may be"))
+    let path = identify::path(&key).ok_or_else(|| AskError::new("the name is longer than a path may be"))?;
+    let sends_path = (found.consumed > 0).then(|| identify::rest(&ask.uri_path, found.consumed).to_owned());
+    let kind = model.identifiers.get(found.by).map_or("", Identifier::kind);
+    let by = Some(NamedBy { identifier: found.by + 1, kind, sends_path });
+    Ok(Named { path, written: identify::is_written(&key), by })
 }
 
 fn rules(router: &RouterStructure, matched: &[usize]) -> Vec<MatchedRule> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use http::Method;
 use proptest::prelude::*;
 use serin_config::dtab::{Branch, LeafState, NameTree, Outcome, Path, Rules, Union, Weights, pick};
-use serin_config::model::{OnUnhealthy, StickyKey, Strategy, When};
+use serin_config::model::{OnUnhealthy, StickyKey, Strategy, TextMatch, When};
 
 use super::*;
 use crate::evidence::SplitEvidence;
@@ -36,9 +36,17 @@ fn request(target: &str, fields: &[(&'static str, &str)]) -> (http::Uri, HeaderM
 fn with_asked<R>(request: &(http::Uri, HeaderMap), f: impl FnOnce(&Asked<'_>) -> R) -> R {
     let (uri, headers) = request;
     let peer = SocketAddr::from(([10, 0, 0, 1], 1));
-    let parts = Parts { method: &Method::GET, host: Some(b"shop"), path: uri.path(), headers, peer };
+    let parts = Parts {
+        method: &Method::GET,
+        version: http::Version::HTTP_11,
+        host: Some(b"shop"),
+        path: uri.path(),
+        query: uri.query(),
+        headers,
+        peer,
+    };
     let copied = headers.contains_key("l5d-mirrored");
-    f(&Asked { parts, query: uri.query(), peer: &PeerKey::from(peer.ip()), copied })
+    f(&Asked { parts, peer: &PeerKey::from(peer.ip()), copied })
 }
 
 const RANDOM: u64 = 4711;
@@ -284,7 +292,17 @@ proptest! {
 
     #[test]
     fn any_query_is_read(query in "\\PC{0,60}", name in "\\PC{0,8}") {
-        has_parameter(&query, &name, &TextMatch::Exact("x".into()));
+        let headers = HeaderMap::new();
+        let parts = Parts {
+            method: &Method::GET,
+            version: http::Version::HTTP_11,
+            host: None,
+            path: "/",
+            query: Some(&query),
+            headers: &headers,
+            peer: SocketAddr::from(([10, 0, 0, 1], 1)),
+        };
+        router::has_parameter(&parts, &name, &TextMatch::Exact("x".into()));
     }
 }
 

@@ -97,6 +97,13 @@ fn answer(
 fn story(explanation: &Explanation) -> String {
     let mut text = format!("{}  in router {}\n", explanation.path, explanation.router);
     // writing to a string cannot fail
+    if let Some(by) = explanation.named_by.as_ref().filter(|by| by.identifier > 1 || by.kind != PLAIN_KIND) {
+        let _ = write!(text, "  named by identifier {}, {}", by.identifier, by.kind);
+        if let Some(path) = &by.sends_path {
+            let _ = write!(text, ", and sent on with the path {path}");
+        }
+        text.push('\n');
+    }
     for rule in &explanation.rules {
         let _ = writeln!(text, "  overrides[{}] matches and adds  {}", rule.rule, rule.dtab);
     }
@@ -146,6 +153,8 @@ fn line(step: &ExplainedStep) -> [String; 3] {
     [format!("{indent}{}", step.path), by, format!("→ {}", step.result)]
 }
 
+/// The one that goes without saying.
+const PLAIN_KIND: &str = "io.l5d.header.token";
 /// A column may be wider for one line, not for all.
 const COLUMN_MAX: usize = 60;
 /// Levels of indentation that still read well.

@@ -107,6 +107,7 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         context: false,
         session: None,
         copy: None,
+        sends: None,
         forwarded: false,
     }
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE, VIA};
+use http::uri::PathAndQuery;
 use http::{Response, StatusCode, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
@@ -45,6 +46,8 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 /// What an attempt needs to know of the request. The same for each attempt.
 struct Call<'a> {
     parts: &'a request::Parts,
+    /// Path and query; `None` as for an absolute target that ends with its authority.
+    target: Option<&'a PathAndQuery>,
     host: &'a [u8],
     extra: Extra<'a>,
     /// What the current attempt was routed to.
@@ -103,7 +106,29 @@ fn stalled(side: Side) -> Fault {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(
+        exchange: &'a Exchange,
+        binding: &'a Binding,
+        travel: &'a Travel,
+        (handle, to): (Handle, Rc<Destination>),
+        client: &Client,
+    ) -> Self {
+        let length = length(&exchange.parts);
+        Self {
+            parts: &exchange.parts,
+            target: exchange.sent_target(),
+            host: exchange.host().unwrap_or_default(),
+            extra: Extra::new(exchange, binding.context.as_ref(), travel),
+            to,
+            length,
+            handle,
+            grpc: exchange.grpc,
+            attempt_timeout: attempt_timeout(client, exchange.grpc),
+            stall: Stall::new(exchange, length, client),
+        }
+    }
+
     /// The connection stands: from here the upstream owes us a response head.
     fn start_attempt(&self, worker: &Worker) {
         if let Some(timeout) = self.attempt_timeout {
@@ -135,18 +160,7 @@ pub fn forward(
             return Ok(answer(status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
-        let length = length(&exchange.parts);
-        let mut call = Call {
-            parts: &exchange.parts,
-            host: exchange.host().unwrap_or_default(),
-            extra: Extra::new(&exchange, binding.context.as_ref(), &travel),
-            to,
-            length,
-            handle,
-            grpc: exchange.grpc,
-            attempt_timeout: attempt_timeout(&cluster.client, exchange.grpc),
-            stall: Stall::new(&exchange, length, &cluster.client),
-        };
+        let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster.client);
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
         let mut retries = 0;

@@ -86,7 +86,7 @@ pub(crate) async fn exchange(
 /// The request head, written.
 fn head(worker: &Worker, call: &Call<'_>, framing: Framing) -> Vec<u8> {
     let mut out = worker.take_out();
-    let target = call.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = call.target.map_or("/", |target| target.as_str());
     let ink = call.extra.ink();
     let extra = call.extra.fields(&call.to, &ink);
     let head = RequestHead {

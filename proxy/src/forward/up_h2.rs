@@ -108,16 +108,17 @@ fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
 
 fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
     let from = &call.parts.uri;
-    if from.scheme().is_some() && from.authority().is_some() {
+    let changed = call.target != from.path_and_query();
+    if from.scheme().is_some() && from.authority().is_some() && !changed {
         return Ok(from.clone());
     }
     let mut uri = uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(from.scheme().cloned().unwrap_or(Scheme::HTTP));
     uri.authority = match from.authority() {
         Some(authority) => Some(authority.clone()),
         None => Some(Authority::try_from(call.host).map_err(|_| malformed("Host is malformed"))?),
     };
-    uri.path_and_query = Some(from.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+    uri.path_and_query = Some(call.target.cloned().unwrap_or(PathAndQuery::from_static("/")));
     Uri::from_parts(uri).map_err(|_| malformed("the target is malformed"))
 }
 

@@ -9,9 +9,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderName, Response};
 use pin_project_lite::pin_project;
 use serin_config::dtab::{self, LeafState, NameTree, Outcome, Picked, Rules, SplitId, Weights};
+use serin_config::identify::{self, Identified, identify};
 use serin_config::model::OnUnhealthy;
 use tower::Service;
 
@@ -22,7 +24,7 @@ use crate::arms::{self, Bases, Session};
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::exchange::{Exchange, Route};
+use crate::exchange::{Exchange, Route, Sends};
 use crate::inflight::Handle;
 use crate::mirror::{self, Due};
 use crate::router::{self, Parts, PeerKey};
@@ -231,13 +233,13 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     let router = exchange.server().router;
     let structure = &local.snapshot.structure;
     let now_ms = exchange.started_us / 1000;
-    let mut token = worker.take_scratch();
+    let mut name = worker.take_scratch();
     let parts = parts(exchange);
-    let identified = router::identify(&structure.config.routers[router].identifier, &parts, &mut token);
-    if identified.is_none() {
-        worker.give_scratch(token);
-        return Err(ProxyError::BadRequest("the request names no service"));
-    }
+    let model = &structure.config.routers[router];
+    let Some(named) = identify(&model.identifiers, &model.dst_prefix, &parts, &mut name) else {
+        worker.give_scratch(name);
+        return Err(ProxyError::Unidentified);
+    };
     let rules = &structure.routers[router].overrides;
     let matched: Vec<u16> =
         (0_u16..).zip(rules).filter(|(_, rule)| router::matches(&rule.when, &parts)).map(|(i, _)| i).collect();
@@ -245,14 +247,17 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     let sends = exchange.context && (headers.contains_key(CTX_DTAB) || headers.contains_key(USER_DTAB));
     let bindings = &local.shape.routers[router].bindings;
     let found = if matched.is_empty() && !sends {
-        match bindings.plain(&token, now_ms) {
+        match bindings.plain(&name, now_ms) {
             Some(known) => Ok((known, true)),
-            None => new_binding(worker, exchange, &token, None, &Overrides::default()),
+            None => new_binding(worker, exchange, &name, None, &Overrides::default()),
         }
     } else {
-        overridden(worker, exchange, &token, matched, sends)
+        overridden(worker, exchange, &name, matched, sends)
     };
-    worker.give_scratch(token);
+    worker.give_scratch(name);
+    if named.consumed > 0 {
+        consume(exchange, &named)?;
+    }
     let (binding, hit) = found?;
     let cells = worker.shard.worker();
     if hit {
@@ -263,16 +268,30 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     Ok(binding)
 }
 
+/// The segments that named the request are not sent on.
+fn consume(exchange: &mut Exchange, named: &Identified) -> Result<(), ProxyError> {
+    let uri = &exchange.parts.uri;
+    let rest = identify::rest(uri.path(), named.consumed);
+    let target = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{rest}?{query}")),
+        None => PathAndQuery::try_from(rest),
+    };
+    let target = target.map_err(|_| ProxyError::BadRequest("the target is malformed"))?;
+    exchange.sends = Some(Box::new(Sends { target: Some(target) }));
+    Ok(())
+}
+
 /// The name with what rules and the peer add to it. The key holds all of that, so that two overrides never share a tree.
 fn overridden(
     worker: &Worker,
     exchange: &mut Exchange,
-    token: &[u8],
+    name: &[u8],
     rules: Vec<u16>,
     sends: bool,
 ) -> Result<(Rc<Binding>, bool), ProxyError> {
-    let mut key = token.to_vec();
-    key.push(0);
+    let mut key = name.to_vec();
+    // no label is empty: here the name ends
+    key.extend([0, 0]);
     // their number first: what follows them must not be taken for one of them
     key.extend((rules.len() as u64).to_be_bytes());
     rules.iter().for_each(|rule| key.extend(rule.to_be_bytes()));
@@ -294,22 +313,22 @@ fn overridden(
     if let Some(known) = bindings.overridden(&key, exchange.started_us / 1000) {
         return Ok((known, true));
     }
-    new_binding(worker, exchange, token, Some(&key), &Overrides { rules, sent })
+    new_binding(worker, exchange, name, Some(&key), &Overrides { rules, sent })
 }
 
 fn new_binding(
     worker: &Worker,
     exchange: &Exchange,
-    token: &[u8],
+    name: &[u8],
     key: Option<&[u8]>,
     overrides: &Overrides,
 ) -> Result<(Rc<Binding>, bool), ProxyError> {
     let router = exchange.server().router;
-    let binding = Rc::new(bindings::bind(worker, &exchange.local, router, token, overrides, exchange.peer())?);
+    let binding = Rc::new(bindings::bind(worker, &exchange.local, router, name, overrides, exchange.peer())?);
     let bindings = &exchange.local.shape.routers[router].bindings;
     // a namer that has not answered will: asked again for each request until then
     let pending = matches!(binding.tree, NameTree::Leaf(Target::Pending));
-    if !pending && bindings.keep(key.unwrap_or(token), key.is_some(), &binding, exchange.started_us / 1000) {
+    if !pending && bindings.keep(key.unwrap_or(name), key.is_some(), &binding, exchange.started_us / 1000) {
         worker.shard.worker().binding_cache_evictions.inc();
     }
     Ok((binding, false))
@@ -362,12 +381,8 @@ fn pick<'t>(
     let info = |split: SplitId| &snapshot.structure.splits[crate::local::index(split)];
     let peer = PeerKey::from(exchange.peer().ip());
     let mut chance = || rest.u64(..);
-    let asked = arms::Asked {
-        parts: parts(exchange),
-        query: exchange.parts.uri.query(),
-        peer: &peer,
-        copied: exchange.parts.headers.contains_key(MIRRORED),
-    };
+    let asked =
+        arms::Asked { parts: parts(exchange), peer: &peer, copied: exchange.parts.headers.contains_key(MIRRORED) };
     let bits = || [exchange.seed, worker.random()];
     session.iter_mut().for_each(|session| session.restart());
     let mut next = |split: Option<SplitId>| match split {
@@ -426,8 +441,10 @@ pub fn count_under(worker: &Worker, handle: Handle, leaf: &Leaf) {
 fn parts(exchange: &Exchange) -> Parts<'_> {
     Parts {
         method: &exchange.parts.method,
+        version: exchange.parts.version,
         host: exchange.host(),
         path: exchange.parts.uri.path(),
+        query: exchange.parts.uri.query(),
         headers: &exchange.parts.headers,
         peer: exchange.peer(),
     }
