@@ -12,8 +12,9 @@ use crate::evidence::{HeadTimes, SplitEvidence};
 const SLOW_WINDOW_MS: u64 = 300_000;
 /// So many requests of it are needed for that.
 const SLOW_REQUESTS_MIN: u64 = 1_000;
-/// Below so many microseconds, an edge of the histogram, nothing is slow. Two arms that are alike differ by a fraction of a millisecond for seconds,
-/// as the scheduler has it on a busy machine; that is neither the canary's doing nor felt by a user.
+/// Below so many microseconds, an edge of the histogram, nothing is slow. Two arms that are alike differ by a fraction
+/// of a millisecond for seconds, as the scheduler of a busy machine has it; that is neither the canary's doing nor felt
+/// by a user.
 const SLOW_US_MIN: u64 = 5_120;
 /// So many are enough to tell who hangs: a request that waits so many times as long as the longest of them, and at least
 /// so many microseconds.
