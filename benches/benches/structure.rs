@@ -70,6 +70,7 @@ impl Setup {
             previous: None,
             routings: &Default::default(),
             stored: &Default::default(),
+            interfaces: &[],
         };
         let (structure, weights) = assemble::assemble(&parts);
         Snapshot { version, structure, weights }

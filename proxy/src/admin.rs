@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -26,22 +26,25 @@ use tokio::task::LocalSet;
 use tower::ServiceExt;
 
 use self::events::Streaming;
+use crate::dtabs::Dtabs;
 use crate::endpoints::EndpointTable;
 use crate::snapshot::World;
 use crate::world::Status;
 
 mod config_json;
-mod delegation;
+pub(crate) mod delegation;
 pub mod desk;
+mod dtabs;
 mod events;
 pub mod explanation;
-mod guard;
+pub(crate) mod guard;
 pub mod office;
 mod pages;
 mod problem;
 mod rollouts;
 
 pub use desk::Desk;
+pub use dtabs::{Changed as ChangedDtab, DTAB_BODY_BYTES_MAX, Shown as ShownDtab};
 pub use events::SUBSCRIBERS_MAX;
 pub use guard::Tokens;
 pub use rollouts::HISTORY_MAX;
@@ -77,6 +80,8 @@ pub struct AdminSeed {
     pub status: Arc<ArcSwap<Status>>,
     /// They open all pages to peers that are not on loopback, and let rollouts be changed.
     pub tokens: Arc<ArcSwap<Tokens>>,
+    /// Stored dtabs; they may come with a later configuration.
+    pub dtabs: Arc<ArcSwapOption<Dtabs>>,
     /// Who runs the rollouts.
     pub desk: Option<Arc<dyn Desk>>,
 }
@@ -113,13 +118,13 @@ impl AdminHandle {
 /// The system refuses the thread or its runtime.
 pub fn start(seed: AdminSeed) -> io::Result<AdminHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let AdminSeed { listener, world, metrics, endpoints, status, tokens, desk } = seed;
+    let AdminSeed { listener, world, metrics, endpoints, status, tokens, dtabs, desk } = seed;
     let listener = {
         let _inside = runtime.enter();
         TcpListener::from_std(listener)?
     };
     let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
-    let sources = pages::Sources { world, metrics, endpoints, status, desk, subscribers };
+    let sources = pages::Sources { world, metrics, endpoints, status, dtabs, desk, subscribers };
     let site = Arc::new(Site { pages: pages::router(sources), tokens });
     let (replacements, received) = mpsc::channel(REPLACEMENTS_MAX);
     let builder = std::thread::Builder::new().name("serin-admin".into());

@@ -28,6 +28,8 @@ pub struct Parts<'a> {
     pub listeners: &'a [Arc<Listener>],
     /// The admin listener: never dialled.
     pub admin: std::net::SocketAddr,
+    /// The listeners of `interfaces`: never dialled.
+    pub interfaces: &'a [std::net::SocketAddr],
     /// What the namers know.
     pub names: &'a Arc<NameTable>,
     /// Workers that share each listener's limits.
@@ -54,7 +56,8 @@ pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
     let rollouts = owned.collect();
     debug_assert_eq!(splits.len(), written.len(), "every split has weights");
     let servers = servers(parts);
-    let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]).collect();
+    let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]);
+    let own = own.chain(parts.interfaces.iter().copied()).collect();
     let names = Arc::clone(parts.names);
     let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, rollouts, own };
     let weights = weights(parts, &structure, written);

@@ -25,12 +25,13 @@ Examples:
   serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
   serin validate serin.yaml        every mistake, with line and caret
   serin explain serin.yaml -H 'Host: world'
+  serin dtab update web web.dtab   keep a dtab in the running Serin; also list, get, create, delete, fmt
   serin rollout watch world        a canary as it goes; also list, status, pause, promote, abort, undo, …
   serin rollout simulate --canary 1% --baseline 0.1% --rps 100
 
 Variables:
   SERIN_ADMIN=ip:port              admin address, instead of the file's
-  SERIN_TOKEN=secret               opens all admin pages to others than loopback, and lets rollouts be changed
+  SERIN_TOKEN=secret               opens all admin pages to others than loopback, and lets rollouts and dtabs be changed
   SERIN_DNS=ip:port                DNS server, instead of the system's
   SERIN_LOG=filter                 info, debug, warn,serin=debug
   SERIN_LOG_FORMAT=auto|text|json  auto is text on a terminal";
@@ -70,10 +71,10 @@ enum Command {
     Validate(ValidateArgs),
     /// Tell step by step where a request would go, from a file
     Explain(Box<ExplainArgs>),
-    /// Work with dtabs
+    /// Work with the language, and with the dtabs that a running Serin keeps
     Dtab {
         #[command(subcommand)]
-        command: DtabCommand,
+        command: dtab::DtabCommand,
     },
     /// See and steer rollouts; try a policy, or bring one along, before anything runs
     Rollout {
@@ -164,15 +165,6 @@ struct ExplainArgs {
     output: Output,
 }
 
-#[derive(Debug, Subcommand)]
-enum DtabCommand {
-    /// Print a dtab with its arrows under each other; comments stay
-    Fmt {
-        /// The dtab [default: standard input]
-        file: Option<PathBuf>,
-    },
-}
-
 /// The shells that commands are completed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CompletedShell {
@@ -203,7 +195,7 @@ pub fn main() -> ExitCode {
         },
         Command::Validate(args) => validate::validate(&args),
         Command::Explain(args) => explain::explain(&args),
-        Command::Dtab { command: DtabCommand::Fmt { file } } => dtab::format(file.as_deref()),
+        Command::Dtab { command } => dtab::dtab(command),
         Command::Rollout { command } => rollout::rollout(*command),
         Command::Completions { shell } => completions(shell),
         Command::Version { output } => version(output),

@@ -19,6 +19,7 @@ use crate::resolve::DnsConfig;
 use crate::snapshot::World;
 use crate::world::{Event, Signal, Status};
 
+mod doors;
 mod engine;
 mod reading;
 mod reload;

@@ -128,6 +128,19 @@ impl Cluster {
         }
     }
 
+    /// Completes once the addresses are others than those of this version. Otherwise as [`Cluster::ready`].
+    pub async fn changed_since(&self, version: u64) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.set.load().version != version {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     fn is_pending(&self) -> bool {
         matches!(self.set.load().addresses, Addresses::Pending)
     }
@@ -240,12 +253,27 @@ impl EndpointTable {
         Ok(cluster)
     }
 
+    /// The cluster of a bound id, if there is one: that of the configuration before one that a request made.
+    pub fn find(&self, id: &Path) -> Option<Arc<Cluster>> {
+        let written = self.written.get(id).map(|entry| Arc::clone(entry.value()));
+        written.or_else(|| self.made.get(id).map(|entry| Arc::clone(entry.value())))
+    }
+
     /// Every cluster that exists, in order of id: for admin pages and gauges.
     pub fn list(&self) -> Vec<Arc<Cluster>> {
         let both = self.written.iter().chain(self.made.iter());
         let mut list: Vec<_> = both.map(|entry| Arc::clone(entry.value())).collect();
         list.sort_by(|a, b| (&a.id, a.from_request).cmp(&(&b.id, b.from_request)));
         list
+    }
+
+    /// The names that configured namers have, in order.
+    pub fn configured_names(&self) -> Vec<String> {
+        let gone = |cluster: &Cluster| matches!(cluster.set.load().addresses, Addresses::Neg);
+        let there = self.written.iter().filter(|entry| is_configured(entry.key()) && !gone(entry));
+        let mut names: Vec<Path> = there.map(|entry| entry.key().clone()).collect();
+        names.sort();
+        names.iter().map(ToString::to_string).collect()
     }
 
     /// Names the resolver: it hears of each name that needs it. Only the first call counts.

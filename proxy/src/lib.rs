@@ -42,6 +42,7 @@ pub mod listener;
 pub mod local;
 pub mod logging;
 pub mod mirror;
+pub mod namerd;
 pub mod outlier;
 pub mod outside;
 pub mod own_address;

@@ -1,14 +1,14 @@
-//! The tree of `/delegator.json`, in the shape Linkerd's playground reads.
+//! Trees of names in the JSON that Linkerd's playground and namerd's clients read: of explanations, and of bound names.
 
 use serde::Serialize;
-use serin_config::dtab::{self, BindError, Delegation, Explained, Layers, Limits, Names, Path, Table};
+use serin_config::dtab::{self, BindError, Bound, Delegation, Explained, Layers, Limits, NameTree, Names, Path, Table};
 
 use crate::endpoints::{Addresses, Cluster};
 
 /// One node.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Node {
+pub(crate) enum Node {
     Alt {
         #[serde(flatten)]
         head: Head,
@@ -50,26 +50,28 @@ pub(super) enum Node {
 
 /// What every node has.
 #[derive(Debug, Serialize)]
-pub(super) struct Head {
-    path: String,
+pub(crate) struct Head {
+    /// Absent in trees of bound names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dentry: Option<Dentry>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Dentry {
+pub(crate) struct Dentry {
     prefix: String,
     dst: String,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Branch {
+pub(crate) struct Branch {
     weight: f64,
     tree: Node,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     addr: Addr,
     id: String,
     path: String,
@@ -78,7 +80,7 @@ pub(super) struct Leaf {
 /// What is known of a bound name's addresses.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Addr {
+pub(crate) enum Addr {
     Bound { addrs: Vec<Socket>, meta: Meta },
     Failed { cause: String },
     Neg,
@@ -86,7 +88,7 @@ pub(super) enum Addr {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     ip: String,
     port: u16,
     meta: Meta,
@@ -94,11 +96,17 @@ pub(super) struct Socket {
 
 /// Always `{}` for now: no namer here knows more.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Meta {}
+pub(crate) struct Meta {}
 
 impl Addr {
-    pub(super) fn of(cluster: &Cluster) -> Self {
-        match &cluster.addresses().load().addresses {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self::from(&cluster.addresses().load().addresses)
+    }
+}
+
+impl From<&Addresses> for Addr {
+    fn from(addresses: &Addresses) -> Self {
+        match addresses {
             Addresses::Bound(addresses) => {
                 let socket = |ip: std::net::IpAddr, port| Socket { ip: ip.to_string(), port, meta: Meta {} };
                 let addrs = addresses.iter().map(|address| socket(address.socket.ip(), address.socket.port()));
@@ -115,7 +123,7 @@ impl Addr {
 ///
 /// # Errors
 /// The tree is too large to show, or too deep where no alternative is around it.
-pub(super) fn tree(
+pub(crate) fn tree(
     table: &Table,
     names: &dyn Names,
     path: &Path,
@@ -125,10 +133,35 @@ pub(super) fn tree(
     Ok(node(dtab::explain(&layers, names, path, &Limits::default())?, addr))
 }
 
+/// A bound tree whose alternatives are decided: what a name is bound to right now.
+pub(crate) fn bound(tree: &NameTree<Bound>, addr: &dyn Fn(&Path) -> Addr) -> Node {
+    let head = || Head { path: None, dentry: None };
+    match tree {
+        NameTree::Alt(children) => {
+            Node::Alt { head: head(), alt: children.iter().map(|child| bound(child, addr)).collect() }
+        }
+        NameTree::Empty => Node::Empty { head: head() },
+        NameTree::Fail => Node::Fail { head: head() },
+        NameTree::Leaf(Bound::Error(error)) => Node::Exception { head: head(), message: error.to_string() },
+        NameTree::Leaf(Bound::Name { id, residual, .. }) => {
+            Node::Leaf { head: head(), bound: Leaf { addr: addr(id), id: id.to_string(), path: residual.to_string() } }
+        }
+        NameTree::Leaf(Bound::Pending) => Node::Exception { head: head(), message: NOT_KNOWN_YET.into() },
+        NameTree::Neg => Node::Neg { head: head() },
+        NameTree::Union(union) => {
+            let branch =
+                |branch: &dtab::Branch<Bound>| Branch { weight: branch.weight.get(), tree: bound(&branch.tree, addr) };
+            Node::Union { head: head(), union: union.branches.iter().map(branch).collect() }
+        }
+    }
+}
+
+const NOT_KNOWN_YET: &str = "the namer does not know yet";
+
 /// As deep as the explanation, which is bounded.
-fn node(delegation: Delegation, addr: &dyn Fn(&Path) -> Addr) -> Node {
+pub(crate) fn node(delegation: Delegation, addr: &dyn Fn(&Path) -> Addr) -> Node {
     let dentry = delegation.dentry.map(|(prefix, dst)| Dentry { prefix, dst });
-    let head = Head { path: delegation.path, dentry };
+    let head = Head { path: Some(delegation.path), dentry };
     match delegation.is {
         Explained::Alt(children) => {
             Node::Alt { head, alt: children.into_iter().map(|child| node(child, addr)).collect() }
@@ -141,7 +174,7 @@ fn node(delegation: Delegation, addr: &dyn Fn(&Path) -> Addr) -> Node {
             Node::Leaf { head, bound: Leaf { addr: addr(&id), id: id.to_string(), path: residual.to_string() } }
         }
         Explained::Neg => Node::Neg { head },
-        Explained::Pending => Node::Exception { head, message: "the namer does not know yet".into() },
+        Explained::Pending => Node::Exception { head, message: NOT_KNOWN_YET.into() },
         Explained::Union(branches) => {
             let branch = |(weight, child): (dtab::Weight, _)| Branch { weight: weight.get(), tree: node(child, addr) };
             Node::Union { head, union: branches.into_iter().map(branch).collect() }

@@ -36,17 +36,17 @@ impl Tokens {
         self.given.as_deref().into_iter().chain(self.stored.as_ref().map(|(token, _)| token.as_str()))
     }
 
-    fn exist(&self) -> bool {
+    pub(crate) fn exist(&self) -> bool {
         self.all().next().is_some()
     }
 
     /// Looks at each, whichever fits.
-    fn have(&self, sent: &[u8]) -> bool {
+    pub(crate) fn have(&self, sent: &[u8]) -> bool {
         self.all().fold(false, |found, token| found | same(sent, token.as_bytes()))
     }
 
     /// Where who sits at this machine finds it. Others are not told of our files.
-    fn whereabouts(&self, near: bool) -> String {
+    pub(crate) fn whereabouts(&self, near: bool) -> String {
         match (&self.given, &self.stored) {
             (_, Some((_, file))) if near => format!("the token is in {}: send Authorization: Bearer <token>", file.display()),
             (Some(_), _) => "the token is what SERIN_TOKEN was when Serin was started: send Authorization: Bearer <token>".to_owned(),
@@ -177,7 +177,7 @@ fn decide(visit: &Visit<'_>, tokens: &Tokens) -> Result<(), Refusal> {
 const HOST_SHOWN_MAX: usize = 100;
 
 /// An address or `localhost`: names that no stranger's DNS server can point at us.
-fn is_ours(host: &[u8]) -> bool {
+pub(crate) fn is_ours(host: &[u8]) -> bool {
     let Ok(host) = str::from_utf8(host) else { return false };
     if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
         return true;
@@ -192,7 +192,7 @@ fn is_ours(host: &[u8]) -> bool {
     name.eq_ignore_ascii_case("localhost")
 }
 
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(BEARER.len())?;
     scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii())
 }

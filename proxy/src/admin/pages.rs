@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,8 +18,9 @@ use tokio::sync::Semaphore;
 
 use super::delegation::{self, Addr};
 use super::desk::Desk;
-use super::{BODY_BYTES_MAX, config_json, events, explanation, rollouts};
+use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, rollouts};
 use crate::clock;
+use crate::dtabs::Dtabs;
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
 use crate::snapshot::World;
 use crate::world::Status;
@@ -31,6 +32,7 @@ pub(super) struct Sources {
     pub(super) metrics: Arc<Metrics>,
     pub(super) endpoints: Arc<EndpointTable>,
     pub(super) status: Arc<ArcSwap<Status>>,
+    pub(super) dtabs: Arc<ArcSwapOption<Dtabs>>,
     pub(super) desk: Option<Arc<dyn Desk>>,
     pub(super) subscribers: Arc<Semaphore>,
 }
@@ -47,6 +49,7 @@ const INDEX: &str = "\
 /api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
 /api/v1/rollouts                     all rollouts; /NAME one of them, /NAME/history?max= its journal
 /api/v1/rollouts/NAME/ACTION         POST with the token: start pause resume promote abort undo weight
+/api/v1/dtabs                        stored dtabs; /NAME one of them, written with the token by POST, PUT and DELETE
 /api/v1/events?rollout=&after=       what happens to rollouts, as it happens (server-sent events)
 ";
 
@@ -65,6 +68,7 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/api/v1/explain", get(explain))
         .route("/api/v1/events", get(events::events))
         .merge(rollouts::router())
+        .merge(dtabs::router())
         .fallback(async || (StatusCode::NOT_FOUND, "no such page: see /\n"))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(sources)
@@ -108,6 +112,10 @@ fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
     }
     let views = sources.desk.as_ref().map(|desk| desk.views()).unwrap_or_default();
     views.iter().for_each(|view| rollouts::ready_lines(&mut text, view));
+    let stored = sources.dtabs.load_full().map(|dtabs| dtabs.view()).unwrap_or_default();
+    for (namespace, why) in stored.namespaces.unreadable() {
+        let _ = writeln!(text, "[-] the stored dtab {namespace} cannot be read and counts as empty: {why}");
+    }
     let mark = if ready { '+' } else { '-' };
     let _ = writeln!(text, "[{mark}] {}\n{word}", status.stage.as_str());
     (code, text)
@@ -135,11 +143,7 @@ async fn config(State(sources): State<Sources>) -> Response {
 }
 
 async fn bound_names(State(sources): State<Sources>) -> Json<Vec<String>> {
-    let clusters = sources.endpoints.list();
-    let gone = |cluster: &Cluster| matches!(cluster.addresses().load().addresses, Addresses::Neg);
-    let enumerable = |cluster: &Cluster| cluster.id.label(0) == Some(b"#");
-    let names = clusters.iter().filter(|cluster| enumerable(cluster) && !gone(cluster));
-    Json(names.map(|cluster| cluster.id.to_string()).collect())
+    Json(sources.endpoints.configured_names())
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -50,6 +50,7 @@ fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
         previous: None,
         routings: &Default::default(),
         stored: &Default::default(),
+        interfaces: &[],
     };
     let (structure, weights) = assemble(&parts);
     let control = Control::new(config, "abc".into());
@@ -63,6 +64,7 @@ fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
         endpoints,
         status: Arc::clone(&status),
         tokens: Arc::new(ArcSwap::from_pointee(tokens)),
+        dtabs: Arc::default(),
         desk,
     };
     Stand { address, status, control, handle: start(seed).unwrap() }

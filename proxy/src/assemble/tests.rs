@@ -21,7 +21,7 @@ fn parts<'a>(
     stored: &'a Namespaces,
 ) -> Parts<'a> {
     let admin = std::net::SocketAddr::from(([127, 0, 0, 1], 9990));
-    Parts { config, listeners: &[], admin, names, workers: 4, previous, routings, stored }
+    Parts { config, listeners: &[], admin, names, workers: 4, previous, routings, stored, interfaces: &[] }
 }
 
 fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>) -> Snapshot {

@@ -83,8 +83,17 @@ fn answer(
     let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let parts =
-        Parts { config, listeners: &[], admin: nowhere, names: &names, workers: 1, previous: None, routings, stored };
+    let parts = Parts {
+        config,
+        listeners: &[],
+        admin: nowhere,
+        names: &names,
+        workers: 1,
+        previous: None,
+        routings,
+        stored,
+        interfaces: &[],
+    };
     let (structure, weights) = assemble::assemble(&parts);
     // puts the shares of the rollouts in their places
     let snapshot = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone()).load();

@@ -9,7 +9,7 @@ use self::order::{Extra, OrderArgs, order};
 
 mod import;
 mod order;
-mod remote;
+pub(super) mod remote;
 mod show;
 mod simulate;
 mod status;

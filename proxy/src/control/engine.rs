@@ -71,6 +71,7 @@ pub(super) fn run(
         let code = engine.serve(signals, commands).await;
         engine.facts.judge.stop();
         engine.admin.stop();
+        engine.sockets.doors.stop();
         code
     })
 }

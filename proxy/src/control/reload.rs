@@ -13,7 +13,8 @@ use serin_config::watch::Watcher;
 use serin_metrics::{Metrics, Reload, SplitWeights as SplitGauge};
 use tokio::sync::Notify;
 
-use super::engine::Engine;
+use super::doors::{Behind, Door, Doors};
+use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::setup::{seconds, watched_file, worker_count};
 use super::{rollouts, sockets};
@@ -32,6 +33,8 @@ pub(super) struct Sockets {
     pub(super) admin_wanted: SocketAddr,
     /// As bound.
     pub(super) admin_address: SocketAddr,
+    /// Those of `interfaces`.
+    pub(super) doors: Doors,
 }
 
 /// The watched file and folders.
@@ -118,7 +121,7 @@ impl Engine {
         if let Err(why) = self.journals.at_reload(&config) {
             return Event::Rejected(why.into());
         }
-        let (listeners, admin) = match self.bind(&config) {
+        let (listeners, admin, doors) = match self.bind(&config) {
             Ok(bound) => bound,
             Err(error) => return Event::Rejected(error.to_string().into()),
         };
@@ -129,6 +132,9 @@ impl Engine {
             tracing::info!(%address, "admin listening");
         }
         let old = std::mem::replace(&mut self.sockets.listeners, listeners);
+        if let Err(error) = self.serve_doors(doors) {
+            tracing::error!(%error, "the system has no thread for `interfaces`: they are not served");
+        }
         // requests that run on the older snapshot are under way to names this one may not have: those stay a moment
         let (clusters, namers) = with_removed(&before, &config);
         self.retiring = clusters.len() > config.clusters.len() || namers.len() > config.namers.len();
@@ -250,7 +256,7 @@ impl Engine {
     fn bind(
         &self,
         config: &Config,
-    ) -> std::io::Result<(Vec<Arc<Listener>>, Option<(SocketAddr, SocketAddr, TcpListener)>)> {
+    ) -> std::io::Result<(Vec<Arc<Listener>>, Option<(SocketAddr, SocketAddr, TcpListener)>, Vec<Door>)> {
         let wanted = self.admin_override.unwrap_or(config.admin.address);
         let admin = if wanted == self.sockets.admin_wanted {
             None
@@ -259,7 +265,13 @@ impl Engine {
             Some((wanted, socket.local_addr()?, socket))
         };
         let listeners = sockets::listeners(config, &self.sockets.listeners, self.workers.len())?;
-        Ok((listeners, admin))
+        Ok((listeners, admin, self.sockets.doors.bind(config)?))
+    }
+
+    fn serve_doors(&mut self, doors: Vec<Door>) -> std::io::Result<()> {
+        let Facts { world, endpoints, .. } = &self.facts;
+        let (dtabs, tokens) = self.journals.for_doors();
+        self.sockets.doors.serve(doors, &Behind { world, endpoints, dtabs, tokens })
     }
 
     /// Which listeners came, and which went.
@@ -283,6 +295,7 @@ impl Engine {
             config,
             listeners: &self.sockets.listeners,
             admin: self.sockets.admin_address,
+            interfaces: &self.sockets.doors.bound(),
             names,
             workers: self.workers.len(),
             previous: Some(&previous),

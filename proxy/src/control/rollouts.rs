@@ -124,6 +124,11 @@ impl Journals {
         self.front.dtabs.load().as_ref().map(|dtabs| dtabs.view()).unwrap_or_default()
     }
 
+    /// What the listeners of `interfaces` need.
+    pub(super) fn for_doors(&self) -> (Option<Arc<Dtabs>>, Arc<ArcSwap<Tokens>>) {
+        (self.front.dtabs.load_full(), Arc::clone(&self.front.tokens))
+    }
+
     /// Completes when a stored dtab changed since the last time. Cancel safe.
     pub(super) async fn dtabs_changed(&self) {
         self.front.dtabs_changed.notified().await;

@@ -9,6 +9,7 @@ use serin_config::model::Config;
 use serin_metrics::{Metrics, Reload, SERIES_MAX, WORKERS_MAX};
 use tokio::sync::Notify;
 
+use super::doors::{Behind, Doors};
 use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::reload::{self, Sockets};
@@ -45,6 +46,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let admin_socket = sockets::admin(admin_wanted).map_err(listen)?;
     let admin_address = admin_socket.local_addr().map_err(listen)?;
 
+    let doors = Doors::default().bind(&config).map_err(listen)?;
+
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
@@ -54,6 +57,7 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         config: &config,
         listeners: &listeners,
         admin: admin_address,
+        interfaces: &Doors::addresses(&doors),
         names: &names,
         workers,
         previous: None,
@@ -78,10 +82,14 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         endpoints: Arc::clone(&endpoints),
         status: Arc::clone(&status),
         tokens: front.tokens,
+        dtabs: front.dtabs,
         desk: Some(Arc::new(Office::new(judge.clone(), front.journals))),
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
-    let sockets = Sockets { listeners, admin_wanted, admin_address };
+    let mut sockets = Sockets { listeners, admin_wanted, admin_address, doors: Doors::default() };
+    let (dtabs, tokens) = journals.for_doors();
+    let behind = Behind { world: &world, endpoints: &endpoints, dtabs, tokens };
+    sockets.doors.serve(doors, &behind).map_err(StartupError::system("a thread for interfaces"))?;
     let addresses = reload::addresses(&world);
     let facts = Facts { addresses, admin: admin_address, world, metrics, endpoints, judge, status };
     let Facts { world, metrics, .. } = &facts;

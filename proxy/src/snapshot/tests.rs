@@ -52,6 +52,7 @@ fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>, routings: &Routin
         previous,
         routings,
         stored: &Default::default(),
+        interfaces: &[],
     };
     let (structure, weights) = assemble(&parts);
     Snapshot { version: previous.map_or(1, |previous| previous.version + 1), structure, weights }

@@ -113,6 +113,7 @@ impl Setting {
             previous: None,
             routings: &routings,
             stored: &Default::default(),
+            interfaces: &[],
         };
         let (structure, weights) = assemble(&parts);
         let world = World::new(Snapshot { version: 1, structure, weights }, routings);

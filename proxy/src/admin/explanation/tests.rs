@@ -37,6 +37,7 @@ fn explained(pairs: &[(&str, &str)], usable: &dyn Fn(&Path) -> bool) -> Result<E
         previous: None,
         routings: &Default::default(),
         stored: &Default::default(),
+        interfaces: &[],
     };
     let (structure, weights) = assemble(&parts);
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();

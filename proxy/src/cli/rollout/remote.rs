@@ -49,7 +49,7 @@ pub(in crate::cli) struct RemoteArgs {
 
 /// A running Serin.
 #[derive(Clone, Debug)]
-pub(super) struct Remote {
+pub(in crate::cli) struct Remote {
     address: String,
     /// Who said that it is there.
     named_by: String,
@@ -62,7 +62,7 @@ pub(super) struct Remote {
 
 impl Remote {
     /// From arguments, variables and the configuration, in this order.
-    pub(super) fn find(args: &RemoteArgs) -> Self {
+    pub(in crate::cli) fn find(args: &RemoteArgs) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let file = args.config.clone().or_else(|| variable("SERIN_CONFIG").map(PathBuf::from));
         let shown = file.clone().unwrap_or_else(|| CONFIG_DEFAULT.into()).display().to_string();
@@ -86,7 +86,7 @@ impl Remote {
         Self { address: bare, named_by, token, token_is_given, no_token }
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+    pub(in crate::cli) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         // a token that was only found may be of another Serin, and reading here needs none
         let token = self.token.as_deref().filter(|_| self.token_is_given);
         match self.call("GET", path, "", token) {
@@ -97,12 +97,26 @@ impl Remote {
         }
     }
 
-    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> Result<T, CallError> {
-        self.call("POST", path, &body.to_string(), self.token.as_deref())
+    pub(in crate::cli) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, CallError> {
+        self.send_json("POST", path, body)
+    }
+
+    /// A change, with the token.
+    pub(in crate::cli) fn send_json<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, CallError> {
+        self.call(method, path, &body.to_string(), self.token.as_deref())
     }
 
     /// Events from behind `last` on, as lines.
-    pub(super) fn events(&self, path: &str, last: Option<u64>) -> Result<BufReader<TcpStream>, CallError> {
+    pub(in crate::cli) fn events(&self, path: &str, last: Option<u64>) -> Result<BufReader<TcpStream>, CallError> {
         let last = last.map_or_else(String::new, |last| format!("last-event-id: {last}\r\n"));
         let token = self.token.as_deref().filter(|_| self.token_is_given);
         let (mut reader, head) = self.send("GET", path, &last, "", token)?;
@@ -147,7 +161,7 @@ impl Remote {
         if let Some(token) = token {
             let _ = write!(request, "authorization: Bearer {}\r\n", token.replace(['\r', '\n'], ""));
         }
-        if method == "POST" {
+        if method != "GET" {
             let _ = write!(request, "content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         let _ = write!(request, "\r\n{body}");
@@ -224,9 +238,14 @@ impl Remote {
 /// Octets of a strange answer that are shown.
 const SHOWN_MAX: usize = 300;
 
-/// The path of a rollout. Whatever was typed stays one segment.
-pub(super) fn path_of(name: &str) -> String {
-    let mut path = "/api/v1/rollouts/".to_owned();
+/// The path of a rollout.
+pub(in crate::cli) fn path_of(name: &str) -> String {
+    path_below("/api/v1/rollouts", name)
+}
+
+/// The path of something below another. Whatever was typed stays one segment.
+pub(in crate::cli) fn path_below(base: &str, name: &str) -> String {
+    let mut path = format!("{base}/");
     for byte in name.bytes() {
         // writing to a string cannot fail
         let _ = match byte {
@@ -239,7 +258,7 @@ pub(super) fn path_of(name: &str) -> String {
 
 /// Why a question was not answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum CallError {
+pub(in crate::cli) enum CallError {
     /// An answer that says no.
     Answer { status: u16, text: String, hint: String },
     /// Nobody is there, or not any more.
