@@ -24,14 +24,14 @@
 //!     team("shop", "owns: {prefixes: [/svc/web]}\n"),
 //!     team("web", "owns: {prefixes: [/svc/web]}\nrouters: [{label: gateway, dtab: /svc/web => /#/clusters/home}]\n"),
 //! ];
-//! let merged = merge(&main, &teams, &BTreeMap::new(), &|_| true)?;
+//! let merged = merge(&main, &teams, &BTreeMap::new(), &|_| true, &|_| None)?;
 //! assert_eq!(merged.teams[0].state, TeamState::Current);
 //! assert_eq!(merged.teams[1].state, TeamState::Out);
 //! assert!(merged.teams[1].report().contains("`/svc/web` belongs to another team already"));
 //!
 //! // With the last good version of `web` known, `shop` is the one that comes too late.
 //! let last_good = BTreeMap::from([("web".to_owned(), teams[1].source.text().into())]);
-//! let merged = merge(&main, &teams, &last_good, &|_| true)?;
+//! let merged = merge(&main, &teams, &last_good, &|_| true, &|_| None)?;
 //! assert_eq!([merged.teams[0].state, merged.teams[1].state], [TeamState::Out, TeamState::Current]);
 //! # Ok::<(), serin_config::Diagnostics>(())
 //! ```
@@ -142,7 +142,8 @@ pub struct Merged {
 }
 
 /// Puts the files together. `last_good` has the texts that served last, by the name of the team; those of teams without
-/// a file are ignored. `exists` is asked for each folder that a file names.
+/// a file are ignored. `exists` is asked for each folder that a file names, `refuse` what a legal configuration asks for in
+/// vain.
 ///
 /// Every team is compiled once with the main file, and all of them together; conflicts cost further rounds, at most two
 /// for each team.
@@ -154,8 +155,12 @@ pub fn merge(
     teams: &[TeamFile],
     last_good: &BTreeMap<String, Arc<str>>,
     exists: &dyn Fn(&Path) -> bool,
+    refuse: &dyn Fn(&Config) -> Option<Diagnostic>,
 ) -> Result<Merged, Diagnostics> {
     let (config, warnings) = Config::parse_with(main, exists)?;
+    if let Some(refused) = refuse(&config) {
+        return Err(refused.into());
+    }
     let alone = Merged { config, warnings, source: Arc::new(main.clone()), teams: Vec::new() };
     if teams.is_empty() {
         return Ok(alone);
@@ -164,7 +169,7 @@ pub fn merge(
     let mut dst_prefixes: Vec<dtab::Path> =
         alone.config.routers.iter().map(|router| router.dst_prefix.clone()).collect();
     dst_prefixes.dedup();
-    let rounds = round::Rounds { main, exists, dst_prefixes };
+    let rounds = round::Rounds { main, exists, refuse, dst_prefixes };
     rounds.refuse_theft(&mut members);
     members.iter_mut().for_each(|member| rounds.settle(member));
     let together = rounds.together(&mut members).unwrap_or((alone.config, alone.warnings, alone.source));

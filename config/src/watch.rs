@@ -61,14 +61,26 @@ impl Watcher {
         folders: Vec<PathBuf>,
         look_again: impl Fn() + Send + 'static,
     ) -> io::Result<Watcher> {
+        Watcher::of_files(vec![file.into()], folders, look_again)
+    }
+
+    /// The same for several files.
+    ///
+    /// # Errors
+    /// As [`Watcher::new`].
+    pub fn of_files(
+        files: Vec<PathBuf>,
+        folders: Vec<PathBuf>,
+        look_again: impl Fn() + Send + 'static,
+    ) -> io::Result<Watcher> {
         // One waiting signal says all there is to say, so the channel needs one place.
         let (wake, woken) = sync_channel(1);
         let events = notifier(wake.clone());
-        Watcher::start(file.into(), folders, look_again, events, (wake, woken), POLL)
+        Watcher::start(files, folders, look_again, events, (wake, woken), POLL)
     }
 
     fn start(
-        file: PathBuf,
+        files: Vec<PathBuf>,
         folders: Vec<PathBuf>,
         look_again: impl Fn() + Send + 'static,
         events: notify::Result<RecommendedWatcher>,
@@ -77,7 +89,7 @@ impl Watcher {
     ) -> io::Result<Watcher> {
         let (stop, stopped) = sync_channel(1);
         let degraded = events.as_ref().err().map(ToString::to_string);
-        let mut watched = Watched { events: events.ok(), file, folders, armed: Vec::new() };
+        let mut watched = Watched { events: events.ok(), files, folders, armed: Vec::new() };
         watched.rearm();
         let run = move || run(&mut watched, &woken, &stopped, poll, &look_again);
         let thread = std::thread::Builder::new().name("serin-watch".to_owned()).spawn(run)?;
@@ -140,7 +152,7 @@ fn run(watched: &mut Watched, woken: &Receiver<()>, stopped: &Receiver<Stop>, po
 /// What is watched now.
 struct Watched {
     events: Option<RecommendedWatcher>,
-    file: PathBuf,
+    files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     armed: Vec<PathBuf>,
 }
@@ -154,7 +166,7 @@ impl Watched {
             // It may be gone already, and the watch with it.
             let _ = events.unwatch(&folder);
         }
-        let mut wanted = folders_on_the_way(&self.file);
+        let mut wanted: BTreeSet<PathBuf> = self.files.iter().flat_map(|file| folders_on_the_way(file)).collect();
         for folder in &self.folders {
             wanted.extend(folders_on_the_way(folder));
             add_folders_inside(folder, 0, &mut wanted);

@@ -226,6 +226,17 @@ impl Collector for ControlCollector {
                 write_gauge(&mut weights, &labels, *share)?;
             }
         }
+        let teams = self.0.teams();
+        let mut states = describe(&mut encoder, &names::TEAM_STATE)?;
+        for (team, found) in &*teams {
+            for (state, holds) in found.states {
+                write_gauge(&mut states, &[("team", team), ("state", state)], u64::from(holds))?;
+            }
+        }
+        let mut since = describe(&mut encoder, &names::TEAM_SINCE)?;
+        for (team, seconds) in teams.iter().filter_map(|(team, found)| Some((team, found.since?))) {
+            write_gauge(&mut since, &[("team", team)], seconds)?;
+        }
         let mut endpoints = describe(&mut encoder, &names::ENDPOINTS)?;
         for (client, count) in &*self.0.endpoint_counts() {
             write_gauge(&mut endpoints, &[("client", client)], *count)?;

@@ -77,6 +77,27 @@ pub struct SplitWeights {
     pub shares: Vec<(Arc<str>, f64)>,
 }
 
+/// States of a team file.
+pub const TEAM_STATES: usize = 3;
+
+/// How it goes for one team file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TeamGauge<'a> {
+    /// Its name.
+    pub team: &'a str,
+    /// Each state, and whether it is in it.
+    pub states: [(&'static str, bool); TEAM_STATES],
+    /// Unix time in seconds at which the version that serves came into force.
+    pub since: Option<f64>,
+}
+
+/// What is kept of one team file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TeamCells {
+    pub(crate) states: [(&'static str, bool); TEAM_STATES],
+    pub(crate) since: Option<f64>,
+}
+
 /// Gauges and counters that the control thread writes. Methods take `&self` and lock for moments; none is for the
 /// request path.
 #[derive(Debug)]
@@ -92,6 +113,7 @@ pub struct Control {
     // Shared pointers, so that a scrape copies a pointer under the lock and prints outside it.
     splits: Mutex<Arc<SplitShares>>,
     endpoints: Mutex<Arc<BTreeMap<String, u64>>>,
+    teams: Mutex<Arc<BTreeMap<String, TeamCells>>>,
     series_max: usize,
     dropped: Arc<AtomicU64>,
 }
@@ -111,6 +133,7 @@ impl Control {
             dtab_writes: Default::default(),
             splits: Mutex::default(),
             endpoints: Mutex::default(),
+            teams: Mutex::default(),
             series_max,
             dropped,
         }
@@ -177,6 +200,25 @@ impl Control {
             }
         }
         *lock(&self.endpoints) = Arc::new(endpoints);
+    }
+
+    /// Reports how it goes for team files, in place of all that were there.
+    pub fn replace_teams<'a>(&self, all: impl IntoIterator<Item = TeamGauge<'a>>) {
+        let mut teams = BTreeMap::new();
+        for TeamGauge { team, states, since } in all {
+            let team = limited(team);
+            if teams.len() < self.series_max || teams.contains_key(&team) {
+                teams.insert(team, TeamCells { states, since });
+            } else {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        *lock(&self.teams) = Arc::new(teams);
+    }
+
+    /// The teams as last reported.
+    pub(crate) fn teams(&self) -> Arc<BTreeMap<String, TeamCells>> {
+        Arc::clone(&lock(&self.teams))
     }
 
     /// The splits as last reported.
@@ -292,6 +334,16 @@ mod tests {
         control.set_split_weights("out", "b", &[("v1", 0.5), ("v2", 0.5)]);
         assert_eq!(control.dropped.load(Ordering::Relaxed), 1);
         check_shares(&control, &[("out", "a", "v1", 0.5), ("out", "a", "v2", 0.5), ("out", "b", "v1", 0.5)]);
+    }
+
+    #[test]
+    fn teams_fill_the_cap_and_one_more_is_dropped() {
+        let control = control(2);
+        let team = |team| TeamGauge { team, states: [("a", true), ("b", false), ("c", false)], since: None };
+        control.replace_teams(["x", "y", "x"].map(team));
+        assert_eq!((control.dropped.load(Ordering::Relaxed), control.teams().len()), (0, 2));
+        control.replace_teams(["x", "y", "z"].map(team));
+        assert_eq!((control.dropped.load(Ordering::Relaxed), control.teams().len()), (1, 2));
     }
 
     #[test]

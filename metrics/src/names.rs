@@ -288,6 +288,17 @@ pub(crate) const DTAB_WRITES: Family = counter(
     "Writes to stored dtabs, by outcome (created, updated, deleted, refused, failed)",
     &["outcome"],
 );
+pub(crate) const TEAM_STATE: Family = gauge(
+    "serin_team_state",
+    "1 for the state of a team file: current, last-good (rejected, the version before serves) or out (nothing serves)",
+    &["team", "state"],
+);
+pub(crate) const TEAM_SINCE: Family = gauge(
+    "serin_team_last_good_timestamp_seconds",
+    "Unix time at which the version of the team file that serves came into force",
+    &["team"],
+)
+.with_unit(Unit::Seconds);
 pub(crate) const SNAPSHOT_VERSION: Family =
     gauge("serin_snapshot_version", "Version of the snapshot that was published last", &[]);
 pub(crate) const BUILD_INFO: Family =
@@ -356,6 +367,8 @@ pub const FAMILIES: &[Family] = &[
     RELOADS,
     RELOAD_SUCCESSFUL,
     RELOAD_TIMESTAMP,
+    TEAM_STATE,
+    TEAM_SINCE,
     SNAPSHOT_VERSION,
     DTAB_NAMESPACES,
     DTAB_WRITES,

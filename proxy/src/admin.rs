@@ -27,6 +27,7 @@ use tower::ServiceExt;
 
 use self::events::Streaming;
 use crate::dtabs::Dtabs;
+use crate::control::TeamBoard;
 use crate::endpoints::EndpointTable;
 use crate::snapshot::World;
 use crate::world::Status;
@@ -42,6 +43,7 @@ pub mod office;
 mod pages;
 mod problem;
 mod rollouts;
+mod teams;
 
 pub use desk::Desk;
 pub use dtabs::{Changed as ChangedDtab, DTAB_BODY_BYTES_MAX, Shown as ShownDtab};
@@ -82,6 +84,8 @@ pub struct AdminSeed {
     pub tokens: Arc<ArcSwap<Tokens>>,
     /// Stored dtabs; they may come with a later configuration.
     pub dtabs: Arc<ArcSwapOption<Dtabs>>,
+    /// How it goes for team files.
+    pub teams: TeamBoard,
     /// Who runs the rollouts.
     pub desk: Option<Arc<dyn Desk>>,
 }
@@ -118,13 +122,13 @@ impl AdminHandle {
 /// The system refuses the thread or its runtime.
 pub fn start(seed: AdminSeed) -> io::Result<AdminHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let AdminSeed { listener, world, metrics, endpoints, status, tokens, dtabs, desk } = seed;
+    let AdminSeed { listener, world, metrics, endpoints, status, tokens, dtabs, teams, desk } = seed;
     let listener = {
         let _inside = runtime.enter();
         TcpListener::from_std(listener)?
     };
     let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
-    let sources = pages::Sources { world, metrics, endpoints, status, dtabs, desk, subscribers };
+    let sources = pages::Sources { world, metrics, endpoints, status, dtabs, teams, desk, subscribers };
     let site = Arc::new(Site { pages: pages::router(sources), tokens });
     let (replacements, received) = mpsc::channel(REPLACEMENTS_MAX);
     let builder = std::thread::Builder::new().name("serin-admin".into());

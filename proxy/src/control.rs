@@ -21,15 +21,19 @@ use crate::world::{Event, Signal, Status};
 
 mod doors;
 mod engine;
+mod folder;
 mod reading;
 mod reload;
 mod rollouts;
 mod setup;
 mod signals;
 mod sockets;
+mod teams;
 
 pub(crate) use reading::read_capped;
-pub use reading::{Loaded, ReadError, load, parse, text};
+pub use folder::{FOLDER_ENTRIES_MAX, Files, MAIN_FILE};
+pub use teams::{TeamBoard, TeamStatus};
+pub use reading::{LastGood, Loaded, ReadError, load, main_text, parse, parse_files, read, text};
 #[cfg(test)]
 pub(crate) use sockets::admin as admin_socket;
 
@@ -41,6 +45,8 @@ const COMMANDS_MAX: usize = 16;
 pub enum ConfigSource {
     /// A file that is watched.
     File(PathBuf),
+    /// A folder that is watched: one main file, and one for each team.
+    Folder(PathBuf),
     /// A text that never changes, from standard input or made by a command.
     Text {
         /// What diagnostics call it.

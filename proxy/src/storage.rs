@@ -8,6 +8,7 @@
 //! <dir>/rollouts/<name>.journal   one line for each decision, newest last
 //! <dir>/dtabs/<name>.dtab         one stored dtab with its version
 //! <dir>/dtabs/retired             no version up to this one is used again
+//! <dir>/teams/<name>.yaml         the last good version of each team file
 //! ```
 //!
 //! A line is on the disk before its writer says so. Files are only appended to, or replaced whole: whenever the process or
@@ -20,6 +21,7 @@ mod folder;
 mod journal;
 mod scribe;
 mod shelf;
+mod teams;
 
 #[cfg(test)]
 pub(crate) use disk::sim as disk_sim;
@@ -35,6 +37,7 @@ pub(crate) use dtabs::DtabFiles;
 pub use error::{StorageError, TOKEN_BYTES_MAX};
 pub use scribe::{ROLLOUTS_MAX, STOP_WAIT, Scribe, TICKETS_MAX, Written};
 pub use shelf::{RING_MAX, Recovered};
+pub use teams::kept_teams;
 
 use folder::Folder;
 use shelf::Shelf;
@@ -99,6 +102,11 @@ impl Store {
     /// What whoever runs this should know: each a sentence for the log.
     pub fn warnings(&self) -> Vec<String> {
         self.0.folder.as_ref().map_or(Vec::new(), Folder::warnings)
+    }
+
+    /// Where everything lies; `None` in memory.
+    fn folder(&self) -> Option<&Path> {
+        self.0.folder.as_ref().map(Folder::dir)
     }
 
     /// From now on only [`Self::end`] makes the end a clean one.

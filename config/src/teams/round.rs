@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::dtab;
 use crate::model::Config;
-use crate::source::Source;
+use crate::source::{Source, Span};
 
 use super::{Finding, TeamFile, TeamOutcome, TeamState, claims};
 
@@ -88,6 +88,7 @@ impl<'t> Member<'t> {
 pub(super) struct Rounds<'r> {
     pub(super) main: &'r Source,
     pub(super) exists: &'r dyn Fn(&Path) -> bool,
+    pub(super) refuse: &'r dyn Fn(&Config) -> Option<Diagnostic>,
     pub(super) dst_prefixes: Vec<dtab::Path>,
 }
 
@@ -204,7 +205,12 @@ impl Rounds<'_> {
 
     fn compile(&self, teams: &[&Source]) -> Result<(), (Arc<Source>, Diagnostics)> {
         let source = Arc::new(Source::joined(self.main, teams.iter().copied()));
-        Config::parse_with(&source, self.exists).map(|_| ()).map_err(|wrong| (source, wrong))
+        let parsed = Config::parse_with(&source, self.exists).and_then(|(config, _)| match (self.refuse)(&config) {
+            // Found behind the parser, so its place is made up: the last file is the one that is tried.
+            Some(refused) => Err(Diagnostic { span: Span::at(source.file_range(teams.len()).start), ..refused }.into()),
+            None => Ok(()),
+        });
+        parsed.map_err(|wrong| (source, wrong))
     }
 }
 

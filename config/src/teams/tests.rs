@@ -27,7 +27,7 @@ fn good(texts: &[(String, String)]) -> BTreeMap<String, Arc<str>> {
 
 #[track_caller]
 fn merged(now: &[(String, String)], before: &[(String, String)]) -> Merged {
-    merge(&Source::new("serin.yaml", MAIN), &files(now), &good(before), &|_| true).unwrap()
+    merge(&Source::new("serin.yaml", MAIN), &files(now), &good(before), &|_| true, &|_| None).unwrap()
 }
 
 fn states(merged: &Merged) -> String {
@@ -77,7 +77,7 @@ fn what_cannot_be_read_is_a_broken_version() {
     let unreadable =
         TeamFile { unreadable: Some("cannot read web.yaml".to_owned()), ..files(std::slice::from_ref(&web)).remove(0) };
     let main = Source::new("serin.yaml", MAIN);
-    let merged = merge(&main, &[unreadable], &good(&[web]), &|_| true).unwrap();
+    let merged = merge(&main, &[unreadable], &good(&[web]), &|_| true, &|_| None).unwrap();
     assert_eq!(states(&merged), "web=last-good");
     assert!(merged.teams[0].report().contains("cannot read web.yaml"));
 }
@@ -199,7 +199,7 @@ fn a_team_file_may_have_so_many_bytes_and_values() {
 #[test]
 fn a_broken_main_file_gives_nothing() {
     let main = Source::new("serin.yaml", "routers: []\n");
-    let mistakes = merge(&main, &files(&[owner("a", "/host/home")]), &BTreeMap::new(), &|_| true).unwrap_err();
+    let mistakes = merge(&main, &files(&[owner("a", "/host/home")]), &BTreeMap::new(), &|_| true, &|_| None).unwrap_err();
     assert!(mistakes.iter().all(|one| one.code == "config/missing-key"), "{mistakes}");
 }
 

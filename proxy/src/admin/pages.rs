@@ -18,8 +18,9 @@ use tokio::sync::Semaphore;
 
 use super::delegation::{self, Addr};
 use super::desk::Desk;
-use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, rollouts};
+use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, rollouts, teams};
 use crate::clock;
+use crate::control::TeamBoard;
 use crate::dtabs::Dtabs;
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
 use crate::snapshot::World;
@@ -33,6 +34,7 @@ pub(super) struct Sources {
     pub(super) endpoints: Arc<EndpointTable>,
     pub(super) status: Arc<ArcSwap<Status>>,
     pub(super) dtabs: Arc<ArcSwapOption<Dtabs>>,
+    pub(super) teams: TeamBoard,
     pub(super) desk: Option<Arc<dyn Desk>>,
     pub(super) subscribers: Arc<Semaphore>,
 }
@@ -44,6 +46,7 @@ const INDEX: &str = "\
 /admin/metrics/prometheus            the same
 /admin/ping                          pong
 /config.json                         the configuration in force, defaults filled in
+/teams.json                          team files: which version serves, and what is wrong with the others
 /bound-names.json                    the names that namers have
 /delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
 /api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
@@ -63,6 +66,7 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/admin/metrics/prometheus", get(metrics))
         .route("/admin/ping", get(async || "pong"))
         .route("/config.json", get(config))
+        .route("/teams.json", get(teams))
         .route("/bound-names.json", get(bound_names))
         .route("/delegator.json", get(delegator).post(delegator_post))
         .route("/api/v1/explain", get(explain))
@@ -110,6 +114,7 @@ fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
             let _ = writeln!(text, "[-] the file as last read is rejected, the last good one serves:\n{why}");
         }
     }
+    teams::ready_lines(&mut text, &sources.teams.load());
     let views = sources.desk.as_ref().map(|desk| desk.views()).unwrap_or_default();
     views.iter().for_each(|view| rollouts::ready_lines(&mut text, view));
     let stored = sources.dtabs.load_full().map(|dtabs| dtabs.view()).unwrap_or_default();
@@ -140,6 +145,10 @@ fn count(cluster: &Cluster) -> u64 {
 async fn config(State(sources): State<Sources>) -> Response {
     let config = Arc::clone(&sources.status.load().config);
     Json(config_json::Config::from(&*config)).into_response()
+}
+
+async fn teams(State(sources): State<Sources>) -> Response {
+    Json(teams::page(&sources.teams.load())).into_response()
 }
 
 async fn bound_names(State(sources): State<Sources>) -> Json<Vec<String>> {

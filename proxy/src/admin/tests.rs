@@ -65,6 +65,7 @@ fn stand_with(tokens: Tokens, desk: Option<Arc<dyn Desk>>) -> Stand {
         status: Arc::clone(&status),
         tokens: Arc::new(ArcSwap::from_pointee(tokens)),
         dtabs: Arc::default(),
+        teams: Default::default(),
         desk,
     };
     Stand { address, status, control, handle: start(seed).unwrap() }

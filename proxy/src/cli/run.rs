@@ -34,7 +34,8 @@ fn looks_like_a_command(file: Option<&Path>) -> bool {
 /// A file is watched; standard input is read once, here.
 pub(super) fn source(file: &Path) -> Result<ConfigSource, ReadError> {
     if file != Path::new("-") {
-        return Ok(ConfigSource::File(file.to_owned()));
+        let of = if file.is_dir() { ConfigSource::Folder } else { ConfigSource::File };
+        return Ok(of(file.to_owned()));
     }
     let named = || PathBuf::from("standard input");
     let bytes =

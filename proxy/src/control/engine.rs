@@ -15,9 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
+use super::folder::Files;
 use super::reload::{Folders, Sockets};
 use super::rollouts::Journals;
 use super::signals::{self, Signals};
+use super::teams::Teams;
 use super::{ConfigSource, StartOptions, StartupError, setup};
 use crate::admin::AdminHandle;
 use crate::endpoints::EndpointTable;
@@ -85,10 +87,11 @@ fn give_up(ready: &SyncSender<Result<Facts, StartupError>>, error: StartupError)
 pub(super) struct Engine {
     pub(super) source: ConfigSource,
     pub(super) admin_override: Option<SocketAddr>,
-    /// The bytes that serve.
-    pub(super) serving: Vec<u8>,
-    /// The bytes as last read, if they were refused.
-    pub(super) refused: Option<Vec<u8>>,
+    /// The files that serve.
+    pub(super) serving: Files,
+    /// The files as last read, if they were refused.
+    pub(super) refused: Option<Files>,
+    pub(super) teams: Teams,
     pub(super) control: Control,
     pub(super) facts: Facts,
     pub(super) resolver: Resolver,
@@ -109,12 +112,12 @@ impl Engine {
     #[expect(clippy::too_many_arguments, reason = "called once, by the function that makes all of these")]
     pub(super) fn new(
         options: &StartOptions,
-        serving: Vec<u8>,
+        serving: Files,
         control: Control,
         facts: Facts,
         resolver: Resolver,
         sockets: Sockets,
-        (journals, rearm): (Journals, Arc<Notify>),
+        (journals, teams, rearm): (Journals, Teams, Arc<Notify>),
         admin: AdminHandle,
         workers: Vec<JoinHandle<()>>,
     ) -> Self {
@@ -123,6 +126,7 @@ impl Engine {
             admin_override: options.admin,
             serving,
             refused: None,
+            teams,
             control,
             facts,
             resolver,

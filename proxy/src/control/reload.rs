@@ -8,16 +8,16 @@ use std::sync::Arc;
 use serin_config::diagnostic::render;
 use serin_config::dtab::{SplitId, Weight};
 use serin_config::model::{Cluster, Config, Namer};
-use serin_config::source::Source;
 use serin_config::watch::Watcher;
 use serin_metrics::{Metrics, Reload, SplitWeights as SplitGauge};
 use tokio::sync::Notify;
 
 use super::doors::{Behind, Door, Doors};
 use super::engine::{Engine, Facts};
+use super::folder::Files;
 use super::reading::{self, Loaded};
-use super::setup::{seconds, watched_file, worker_count};
-use super::{rollouts, sockets};
+use super::setup::{seconds, watched_files, worker_count};
+use super::{ConfigSource, rollouts, sockets};
 use crate::assemble::{self, Parts};
 use crate::clock;
 use crate::listener::Listener;
@@ -41,6 +41,7 @@ pub(super) struct Sockets {
 #[derive(Default)]
 pub(super) struct Folders {
     watcher: Option<Watcher>,
+    files: Vec<PathBuf>,
     roots: Vec<PathBuf>,
     touched: Arc<Notify>,
 }
@@ -56,18 +57,20 @@ impl Engine {
     /// Starts to watch, or watches other folders than before.
     pub(super) fn watch(&mut self) {
         let roots = self.resolver.folders();
-        if self.folders.watcher.is_some() && self.folders.roots == roots {
+        let files = watched_files(&self.source);
+        if self.folders.watcher.is_some() && self.folders.roots == roots && self.folders.files == files {
             return;
         }
-        let file = watched_file(&self.source);
-        let Some(first) = file.or(roots.first().map(PathBuf::as_path)).map(PathBuf::from) else { return };
+        if files.is_empty() && roots.is_empty() {
+            return;
+        }
         let touched = Arc::clone(&self.folders.touched);
-        match Watcher::new(first, roots.clone(), move || touched.notify_one()) {
+        match Watcher::of_files(files.clone(), roots.clone(), move || touched.notify_one()) {
             Ok(watcher) => {
                 if let Some(why) = watcher.degraded() {
                     tracing::warn!(why, "the system sends no file events: changes are noticed every few seconds");
                 }
-                (self.folders.watcher, self.folders.roots) = (Some(watcher), roots);
+                self.folders = Folders { watcher: Some(watcher), files, roots, touched: Arc::clone(&self.folders.touched) };
                 // what changed after it was read and before it was watched
                 self.folders.touched.notify_one();
             }
@@ -77,28 +80,31 @@ impl Engine {
 
     /// Reads the file. Equal bytes are no event unless somebody asked, or the bytes before them were refused.
     pub(super) fn read(&mut self, forced: bool) -> Option<Event> {
-        if watched_file(&self.source).is_none() {
+        if matches!(self.source, ConfigSource::Text { .. }) {
             if forced {
                 tracing::info!("the configuration came from no file: there is nothing to read again");
             }
             return None;
         }
-        let bytes = match reading::load(&self.source) {
-            Ok(bytes) => bytes,
+        let files = match reading::read(&self.source) {
+            Ok(files) => files,
             Err(error) => return self.unreadable(&error.to_string(), forced),
         };
-        if !forced && self.refused.as_ref() == Some(&bytes) {
+        if !forced && self.refused.as_ref() == Some(&files) {
             return None;
         }
-        if !forced && self.serving == bytes {
+        if !forced && self.serving == files {
             return self.refused.take().map(|_| Event::Unchanged);
         }
-        let source = reading::text(&self.source, bytes.clone());
+        let loaded = reading::parse_or_text(&self.source, &files, self.teams.last_good());
         // refused until it is in force: that clears it
-        self.refused = Some(bytes);
-        match reading::parse_or_text(&source) {
+        self.refused = Some(files);
+        match loaded {
             Ok(loaded) => {
-                log_warnings(&loaded, &source);
+                if let Err(why) = self.teams.judge(&loaded) {
+                    return Some(Event::Rejected(why.into()));
+                }
+                log_warnings(&loaded);
                 Some(Event::Accepted { config: loaded.config, revision: loaded.revision })
             }
             Err(text) => Some(Event::Rejected(text)),
@@ -112,7 +118,7 @@ impl Engine {
             return None;
         }
         // whatever is read next is news
-        self.refused = Some(Vec::new());
+        self.refused = Some(Files::default());
         Some(Event::Rejected(why.into()))
     }
 
@@ -151,6 +157,7 @@ impl Engine {
         }
         self.log_listeners(&old);
         self.serving = self.refused.take().unwrap_or_default();
+        self.teams.commit(&self.facts.metrics, self.journals.store());
         self.watch();
         log_difference(&before, &config, &revision);
         if worker_count(&config) != self.workers.len() {
@@ -338,9 +345,9 @@ pub(super) fn report_snapshot(metrics: &Metrics, world: &World) {
 }
 
 /// One log line for all warnings of a file.
-pub(super) fn log_warnings(loaded: &Loaded, source: &Source) {
+pub(super) fn log_warnings(loaded: &Loaded) {
     if !loaded.warnings.is_empty() {
-        let text = render(&loaded.warnings, source, false);
+        let text = render(&loaded.warnings, &loaded.source, false);
         tracing::warn!("the configuration is accepted with warnings\n{}", text.trim_end());
     }
 }

@@ -88,6 +88,11 @@ impl Journals {
         }
     }
 
+    /// The storage in use.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.open.as_ref().map(|(_, store)| store)
+    }
+
     /// What the journals say of the rollouts of `config` that `before` does not have.
     pub(super) fn openings(&self, config: &Config, before: Option<&Config>) -> Openings {
         let now = TimestampMs(clock::steady_ms());

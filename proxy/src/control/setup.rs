@@ -1,6 +1,7 @@
 //! From nothing to a running proxy: everything that can fail, in the order that leaves nothing behind.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -14,7 +15,8 @@ use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::reload::{self, Sockets};
 use super::rollouts::{Front, Journals};
-use super::{ConfigSource, StartOptions, StartupError, rollouts, sockets};
+use super::teams::Teams;
+use super::{ConfigSource, StartOptions, StartupError, folder, rollouts, sockets};
 use crate::admin::office::Office;
 use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
@@ -28,10 +30,12 @@ use crate::{clock, world};
 
 /// Reads, binds, assembles and spawns.
 pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
-    let bytes = reading::load(&options.source)?;
-    let source = reading::text(&options.source, bytes.clone());
-    let loaded = reading::parse_or_text(&source).map_err(|text| StartupError::Config(text.to_string()))?;
-    reload::log_warnings(&loaded, &source);
+    let files = reading::read(&options.source)?;
+    let mut teams = Teams::at_start(&reading::main_text(&options.source, &files), &files);
+    let loaded = reading::parse_or_text(&options.source, &files, teams.last_good());
+    let loaded = loaded.map_err(|text| StartupError::Config(text.to_string()))?;
+    reload::log_warnings(&loaded);
+    teams.judge(&loaded).map_err(StartupError::Config)?;
     let Loaded { config, revision, .. } = loaded;
     let workers = worker_count(&config);
 
@@ -83,6 +87,7 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         status: Arc::clone(&status),
         tokens: front.tokens,
         dtabs: front.dtabs,
+        teams: teams.board(),
         desk: Some(Arc::new(Office::new(judge.clone(), front.journals))),
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
@@ -95,7 +100,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let Facts { world, metrics, .. } = &facts;
     reload::report_snapshot(metrics, world);
     metrics.control().reload(Reload::Applied, seconds(clock::unix_ms()));
-    Ok(Engine::new(options, bytes, control, facts, resolver, sockets, (journals, rearm), admin, handles))
+    teams.commit(metrics, journals.store());
+    Ok(Engine::new(options, files, control, facts, resolver, sockets, (journals, teams, rearm), admin, handles))
 }
 
 /// The judge, and what wakes the control thread when it wants other arms.
@@ -155,10 +161,11 @@ fn spawn_workers(
     })
 }
 
-/// Does the source have a file to watch?
-pub(super) fn watched_file(source: &ConfigSource) -> Option<&std::path::Path> {
+/// The files of the source that are watched, as it is now. A folder is watched through a file that may not be there.
+pub(super) fn watched_files(source: &ConfigSource) -> Vec<PathBuf> {
     match source {
-        ConfigSource::File(path) => Some(path),
-        ConfigSource::Text { .. } => None,
+        ConfigSource::File(path) => vec![path.clone()],
+        ConfigSource::Folder(path) => folder::watched(path),
+        ConfigSource::Text { .. } => Vec::new(),
     }
 }

@@ -1,0 +1,156 @@
+//! A folder of configuration files: one main file, and one for each team.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serin_config::limits::{TEAM_BYTES_MAX, TEAMS_MAX};
+use serin_config::source::Source;
+use serin_config::teams::TeamFile;
+
+use super::reading::{ReadError, load_file, read_at_most};
+
+/// Entries of a folder that are looked at.
+pub const FOLDER_ENTRIES_MAX: usize = 10_000;
+
+/// The main file of a folder, where there are others beside it.
+pub const MAIN_FILE: &str = "serin.yaml";
+
+/// The files of a configuration as they were read: equal ones mean the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The main file, or the only one.
+    pub(super) main: Vec<u8>,
+    /// Where it is, if it is in a folder.
+    pub(super) main_path: Option<PathBuf>,
+    /// In the order of their names.
+    pub(super) teams: Vec<TeamBytes>,
+}
+
+/// A team file as it was read, or why it was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TeamBytes {
+    name: String,
+    path: PathBuf,
+    bytes: Result<Vec<u8>, String>,
+}
+
+impl TeamBytes {
+    /// A text that diagnostics can point into.
+    pub(super) fn file(&self) -> TeamFile {
+        let shown = self.path.display().to_string();
+        let (bytes, unreadable) = match &self.bytes {
+            Ok(bytes) => (bytes.clone(), None),
+            Err(why) => (Vec::new(), Some(why.clone())),
+        };
+        TeamFile { unreadable, ..TeamFile::new(self.name.clone(), Source::from_bytes(shown, bytes)) }
+    }
+}
+
+/// Reads all files of a folder. A team file that cannot be read is told as such, and is no error.
+pub(super) fn read(dir: &Path) -> Result<Files, ReadError> {
+    let mut paths = list(dir)?;
+    let main = main_of(dir, &paths)?;
+    paths.retain(|path| *path != main);
+    Ok(Files { main: load_file(&main)?, teams: paths.into_iter().map(team).collect(), main_path: Some(main) })
+}
+
+/// The main file of a folder: the one called [`MAIN_FILE`], or the only one there is.
+pub(super) fn main_file(dir: &Path) -> Result<PathBuf, ReadError> {
+    main_of(dir, &list(dir)?)
+}
+
+fn main_of(dir: &Path, paths: &[PathBuf]) -> Result<PathBuf, ReadError> {
+    let named = paths.iter().find(|path| path.file_name().is_some_and(|name| name == MAIN_FILE));
+    match (named, paths) {
+        (Some(main), _) => Ok(main.clone()),
+        (None, [only]) => Ok(only.clone()),
+        (None, _) => Err(ReadError::NoMain { path: dir.to_owned(), files: paths.len() }),
+    }
+}
+
+/// What is watched of a folder: its files, and the place of the main file even if there is none. One symbolic link may
+/// lead far, so the number of files is bounded.
+pub(super) fn watched(dir: &Path) -> Vec<PathBuf> {
+    let files = list(dir).unwrap_or_default().into_iter().take(TEAMS_MAX);
+    [dir.join(MAIN_FILE)].into_iter().chain(files).collect()
+}
+
+/// The files `*.yaml`, sorted. Hidden ones are the editor's.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let failed = |cause| ReadError::Io { path: dir.to_owned(), cause };
+    let mut paths = Vec::new();
+    for (at, entry) in fs::read_dir(dir).map_err(failed)?.enumerate() {
+        if at == FOLDER_ENTRIES_MAX {
+            let cause = io::Error::other(format!("the folder has more than {FOLDER_ENTRIES_MAX} entries"));
+            return Err(failed(cause));
+        }
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        if !hidden && path.extension().is_some_and(|ending| ending == "yaml") && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn team(path: PathBuf) -> TeamBytes {
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+    // One byte too many is enough to tell that there are too many.
+    let read = fs::File::open(&path).and_then(|file| read_at_most(file, TEAM_BYTES_MAX + 1));
+    let bytes = read.map_err(|cause| format!("cannot read {}: {cause}", path.display()));
+    TeamBytes { name, path, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::write(dir.path().join(file), "x").unwrap();
+        }
+        dir
+    }
+
+    #[track_caller]
+    fn check_main(files: &[&str], expected: Option<&str>) {
+        let dir = folder(files);
+        let main = main_file(dir.path()).ok();
+        assert_eq!(main.as_ref().and_then(|path| path.file_name()?.to_str()), expected);
+    }
+
+    #[test]
+    fn the_main_file_is_the_one_called_so_or_the_only_one() {
+        check_main(&["a.yaml", "serin.yaml"], Some("serin.yaml"));
+        check_main(&["a.yaml"], Some("a.yaml"));
+        check_main(&["a.yaml", "b.yaml"], None);
+        check_main(&["a.yml", "a.yaml~"], None);
+    }
+
+    #[test]
+    fn teams_come_sorted_and_hidden_files_and_folders_do_not_count() {
+        let dir = folder(&["b.yaml", "serin.yaml", "a.yaml", ".c.yaml", "d.txt"]);
+        fs::create_dir(dir.path().join("e.yaml")).unwrap();
+        let names: Vec<String> = read(dir.path()).unwrap().teams.into_iter().map(|team| team.name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_team_file_that_leads_nowhere_is_told_and_no_error() {
+        let dir = folder(&["serin.yaml"]);
+        std::os::unix::fs::symlink("nowhere", dir.path().join("a.yaml")).unwrap();
+        let files = read(dir.path()).unwrap();
+        assert!(files.teams[0].file().unreadable.is_some_and(|why| why.contains("cannot read")));
+    }
+
+    #[test]
+    fn a_team_file_is_read_up_to_one_byte_too_many() {
+        let dir = folder(&["serin.yaml"]);
+        fs::write(dir.path().join("a.yaml"), vec![b'#'; TEAM_BYTES_MAX + 5]).unwrap();
+        let files = read(dir.path()).unwrap();
+        assert_eq!(files.teams[0].bytes.as_ref().map(Vec::len), Ok(TEAM_BYTES_MAX + 1));
+    }
+}
