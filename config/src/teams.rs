@@ -112,6 +112,8 @@ pub struct Finding {
 pub struct TeamOutcome {
     /// Its name.
     pub name: String,
+    /// The name of its file in diagnostics.
+    pub file: String,
     /// Which version is in the configuration.
     pub state: TeamState,
     /// The text that is in the configuration: the next last good version.

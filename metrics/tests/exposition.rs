@@ -12,7 +12,7 @@ use page::Page;
 use proptest::prelude::*;
 use serin_metrics::{
     BUCKETS, Class, FAMILIES, Format, IDLE_MS_MAX, Kind, Metrics, Reload, RequestLabels, RolloutOutcome, RolloutSample,
-    Rollouts, SERIES_MAX, Shard,
+    Rollouts, SERIES_MAX, Shard, TeamGauge,
 };
 
 const FORMATS: [Format; 2] = [Format::Classic, Format::OpenMetrics];
@@ -32,6 +32,8 @@ fn populated() -> Arc<Metrics> {
     control.reload(Reload::Rejected, 1_700_000_060.0);
     control.set_snapshot_version(7);
     control.set_dtab_namespaces(3);
+    let states = [("current", false), ("last-good", true), ("out", false)];
+    control.replace_teams([TeamGauge { team: "web", states, since: Some(1_700_000_000.0) }]);
     control.dtab_write(serin_metrics::DtabWrite::Updated);
     control.set_split_weights("outgoing", "/host/world", &[("v1", 0.999_999), ("v2", 0.000_001)]);
     control.replace_endpoints([("/#/clusters/world-v1", 1), ("/#/clusters/world-v2", 2)]);

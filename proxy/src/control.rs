@@ -30,12 +30,12 @@ mod signals;
 mod sockets;
 mod teams;
 
-pub(crate) use reading::read_capped;
 pub use folder::{FOLDER_ENTRIES_MAX, Files, MAIN_FILE};
-pub use teams::{TeamBoard, TeamStatus};
+pub(crate) use reading::read_capped;
 pub use reading::{LastGood, Loaded, ReadError, load, main_text, parse, parse_files, read, text};
 #[cfg(test)]
 pub(crate) use sockets::admin as admin_socket;
+pub use teams::{TeamBoard, TeamStatus};
 
 /// Commands from outside that may wait for the control thread.
 const COMMANDS_MAX: usize = 16;

@@ -32,6 +32,7 @@ mod route_names;
 mod route_overrides;
 mod route_splits;
 mod support;
+mod teams;
 mod tidy_tree;
 mod wire_faults;
 mod wire_floods;

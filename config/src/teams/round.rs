@@ -80,7 +80,8 @@ impl<'t> Member<'t> {
             Some(_) => TeamState::LastGood,
         };
         let text = self.versions.first().map(|version| version.source.text().into());
-        TeamOutcome { name: self.file.name.clone(), state, text, findings: self.findings }
+        let (name, file) = (self.file.name.clone(), self.file.source.name().to_owned());
+        TeamOutcome { name, file, state, text, findings: self.findings }
     }
 }
 

@@ -199,7 +199,8 @@ fn a_team_file_may_have_so_many_bytes_and_values() {
 #[test]
 fn a_broken_main_file_gives_nothing() {
     let main = Source::new("serin.yaml", "routers: []\n");
-    let mistakes = merge(&main, &files(&[owner("a", "/host/home")]), &BTreeMap::new(), &|_| true, &|_| None).unwrap_err();
+    let mistakes =
+        merge(&main, &files(&[owner("a", "/host/home")]), &BTreeMap::new(), &|_| true, &|_| None).unwrap_err();
     assert!(mistakes.iter().all(|one| one.code == "config/missing-key"), "{mistakes}");
 }
 

@@ -167,7 +167,8 @@ fn without_events_the_poll_still_looks() {
     };
     let no_events = Err(notify::Error::generic("no watches left"));
     let file = dir.path().join("file");
-    let watcher = Watcher::start(vec![file], Vec::new(), look, no_events, sync_channel(1), Duration::from_millis(5)).unwrap();
+    let watcher =
+        Watcher::start(vec![file], Vec::new(), look, no_events, sync_channel(1), Duration::from_millis(5)).unwrap();
     assert_eq!(watcher.degraded(), Some("no watches left"));
     fs::write(dir.path().join("file"), "new").unwrap();
     wait_until(&looks, || fs::read_to_string(dir.path().join("file")).is_ok_and(|text| text == "new"));

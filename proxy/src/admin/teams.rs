@@ -40,7 +40,9 @@ pub(super) fn ready_lines(text: &mut String, teams: &[TeamStatus]) {
             TeamState::LastGood => {
                 writeln!(text, "[-] team {name}: its file is rejected, its last good version serves:\n{report}")
             }
-            TeamState::Out => writeln!(text, "[-] team {name}: its file is rejected, and no version of it serves:\n{report}"),
+            TeamState::Out => {
+                writeln!(text, "[-] team {name}: its file is rejected, and no version of it serves:\n{report}")
+            }
         };
     }
 }
@@ -67,7 +69,11 @@ mod tests {
     #[test]
     fn a_team_is_told_by_its_state() {
         check(TeamState::Current, "[+]", r#"[{"name":"web","state":"current","servesSinceMs":7}]"#);
-        check(TeamState::LastGood, "[-]", r#"[{"name":"web","state":"last-good","servesSinceMs":7,"report":"the reason"}]"#);
+        check(
+            TeamState::LastGood,
+            "[-]",
+            r#"[{"name":"web","state":"last-good","servesSinceMs":7,"report":"the reason"}]"#,
+        );
         check(TeamState::Out, "[-]", r#"[{"name":"web","state":"out","report":"the reason"}]"#);
     }
 }

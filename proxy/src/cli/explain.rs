@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serin_config::diagnostic::render;
 
-use super::run::source;
+use super::run::{configuration, warn_of_teams};
 use super::{ExplainArgs, Output, failed, print, state, usage};
 use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, World};
 use crate::assemble::{self, Parts};
@@ -22,13 +22,16 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         Ok(ask) => ask,
         Err(error) => return usage(&error),
     };
-    let read = source(&args.file).and_then(|from| Ok(control::text(&from, control::load(&from)?)));
-    let text = match read {
-        Ok(text) => text,
+    let last_good = args.state.as_deref().map(state::last_good).unwrap_or_default();
+    let (text, loaded) = match configuration(&args.file, &last_good) {
+        Ok((text, _, loaded)) => (text, loaded),
         Err(error) => return failed(&error),
     };
-    let loaded = match control::parse(&text) {
-        Ok(loaded) => loaded,
+    let loaded = match loaded {
+        Ok(loaded) => {
+            warn_of_teams(&loaded);
+            loaded
+        }
         Err(mistakes) => {
             eprintln!("{}", render(&mistakes, &text, false).trim_end());
             return ExitCode::FAILURE;

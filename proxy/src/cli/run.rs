@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serin_config::Diagnostics;
+use serin_config::source::Source;
+use serin_config::teams::TeamState;
+
 use super::{RunArgs, failed, print, shares, usage};
-use crate::control::{self, ConfigSource, ReadError, StartOptions, StartupError};
+use crate::control::{self, ConfigSource, Files, LastGood, Loaded, ReadError, StartOptions, StartupError};
 use crate::logging;
 
 /// The file that is served if none is named.
@@ -46,6 +50,25 @@ pub(super) fn source(file: &Path) -> Result<ConfigSource, ReadError> {
         cause: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
     })?;
     Ok(ConfigSource::Text { name: "-".into(), text })
+}
+
+/// The main file of what a command was given, and what it means together with the team files beside it.
+pub(super) fn configuration(
+    file: &Path,
+    last_good: &LastGood,
+) -> Result<(Source, Files, Result<Loaded, Diagnostics>), ReadError> {
+    let from = source(file)?;
+    let files = control::read(&from)?;
+    let main = control::main_text(&from, &files);
+    let loaded = control::parse_files(&main, &files, last_good);
+    Ok((main, files, loaded))
+}
+
+/// Teams that a command goes on without, for people.
+pub(super) fn warn_of_teams(loaded: &Loaded) {
+    for team in loaded.teams.iter().filter(|team| team.state != TeamState::Current) {
+        eprintln!("warning: without the team file of `{}`, which has mistakes\n{}", team.name, team.report());
+    }
 }
 
 fn run_targets(args: &RunArgs) -> ExitCode {

@@ -7,10 +7,11 @@ use serin_config::model::Rollout;
 use serin_rollout::{Revision, TimestampMs};
 
 use crate::clock;
+use crate::control::LastGood;
 use crate::dtabs::Namespaces;
 use crate::judge::Opening;
 use crate::snapshot::Routings;
-use crate::storage::{HistoryReader, Recovered, stored_dtabs};
+use crate::storage::{HistoryReader, Recovered, kept_teams, stored_dtabs};
 
 /// The journals of a folder that must be there.
 pub(super) fn journals(dir: &Path) -> Result<HistoryReader, String> {
@@ -27,6 +28,11 @@ pub(super) fn dtabs(dir: &Path) -> Result<Namespaces, String> {
         eprintln!("warning: the stored dtab `{namespace}` cannot be read and counts as empty: {why}");
     }
     Ok(found)
+}
+
+/// The last good versions of teams in a folder, if there is one.
+pub(super) fn last_good(dir: &Path) -> LastGood {
+    kept_teams(dir).into_iter().map(|(name, (text, _))| (name, text)).collect()
 }
 
 /// Between which names each rollout moves, and the share of its canary, as its process last wrote them down.

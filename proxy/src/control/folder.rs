@@ -27,6 +27,13 @@ pub struct Files {
     pub(super) teams: Vec<TeamBytes>,
 }
 
+impl Files {
+    /// The texts of the team files, in the order of their names.
+    pub fn teams(&self) -> Vec<Source> {
+        self.teams.iter().map(|team| team.file().source).collect()
+    }
+}
+
 /// A team file as it was read, or why it was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TeamBytes {

@@ -70,7 +70,8 @@ impl Engine {
                 if let Some(why) = watcher.degraded() {
                     tracing::warn!(why, "the system sends no file events: changes are noticed every few seconds");
                 }
-                self.folders = Folders { watcher: Some(watcher), files, roots, touched: Arc::clone(&self.folders.touched) };
+                self.folders =
+                    Folders { watcher: Some(watcher), files, roots, touched: Arc::clone(&self.folders.touched) };
                 // what changed after it was read and before it was watched
                 self.folders.touched.notify_one();
             }

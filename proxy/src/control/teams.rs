@@ -14,8 +14,8 @@ use serin_metrics::{Metrics, TeamGauge};
 use super::folder::Files;
 use super::reading::{LastGood, Loaded};
 use super::setup::seconds;
-use crate::storage::{self, Store};
 use crate::clock;
+use crate::storage::{self, Store};
 
 /// What the admin pages show of one team.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl Teams {
     /// A team that serves would lose its place. Only a change of the main file can do that, and it is refused whole.
     pub(super) fn judge(&mut self, loaded: &Loaded) -> Result<(), String> {
         self.pending = None;
-        let serving: BTreeSet<String> = self.board.load().iter().filter(|team| team.since_ms.is_some()).map(|team| team.name.clone()).collect();
+        let serving: BTreeSet<String> =
+            self.board.load().iter().filter(|team| team.since_ms.is_some()).map(|team| team.name.clone()).collect();
         let out = |team: &&TeamOutcome| team.state == TeamState::Out && serving.contains(&team.name);
         if let Some(lost) = loaded.teams.iter().find(out) {
             return Err(format!(
@@ -150,7 +151,9 @@ fn tell(before: &[TeamStatus], now: &[TeamStatus]) {
             _ if same => {}
             TeamState::Current if old.is_some_and(|old| old.state == TeamState::Current) => {}
             TeamState::Current => tracing::info!(team = name, "team file in force"),
-            TeamState::LastGood => tracing::error!(team = name, "team file rejected, its last good version keeps serving\n{report}"),
+            TeamState::LastGood => {
+                tracing::error!(team = name, "team file rejected, its last good version keeps serving\n{report}")
+            }
             TeamState::Out => tracing::error!(team = name, "team file rejected, and no version of it serves\n{report}"),
         }
     }

@@ -76,7 +76,8 @@ mod tests {
 
     #[track_caller]
     fn check_kept(dir: &Path, expected: &[(&str, &str)]) {
-        let expected: Vec<(String, String)> = expected.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
         assert_eq!(texts(dir), expected);
     }
 

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serin_config::Config;
 use serin_config::model::Storage;
 
-use super::super::run::source;
-use crate::control;
+use super::super::run::configuration;
+use crate::control::LastGood;
 
 /// To connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -308,9 +308,8 @@ fn line(reader: &mut BufReader<TcpStream>) -> io::Result<String> {
 }
 
 fn config(file: &std::path::Path) -> Result<Config, String> {
-    let read = source(file).and_then(|from| Ok(control::text(&from, control::load(&from)?)));
-    let text = read.map_err(|error| error.to_string())?;
-    let loaded = control::parse(&text).map_err(|mistakes| format!("{} has mistakes: {mistakes}", file.display()))?;
+    let (_, _, loaded) = configuration(file, &LastGood::new()).map_err(|error| error.to_string())?;
+    let loaded = loaded.map_err(|mistakes| format!("{} has mistakes: {mistakes}", file.display()))?;
     Ok(std::sync::Arc::unwrap_or_clone(loaded.config))
 }
 

@@ -11,9 +11,10 @@ use serin_config::diagnostic::render;
 use serin_rollout::simulate::{Arms, End, Fault, Outcome, Scenario, simulate as simulate_one};
 use serin_rollout::{Pace, Policy, Ppm};
 
-use super::super::run::source;
+use super::super::run::{configuration, warn_of_teams};
 use super::super::{Output, failed, print};
-use crate::{clock, control};
+use crate::clock;
+use crate::control::LastGood;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,12 +121,13 @@ fn policy_of(place: &Path) -> Result<(String, Policy), String> {
         Some((file, name)) if !place.exists() => (Path::new(file), Some(name)),
         _ => (place, None),
     };
-    let read = source(file).and_then(|from| Ok(control::text(&from, control::load(&from)?)));
-    let text = read.map_err(|error| error.to_string())?;
+    let (text, _, loaded) = configuration(file, &LastGood::new()).map_err(|error| error.to_string())?;
     let mistakes = |mistakes: serin_config::Diagnostics| {
         format!("{} has mistakes\n{}", file.display(), render(&mistakes, &text, false).trim_end())
     };
-    let config = control::parse(&text).map_err(mistakes)?.config;
+    let loaded = loaded.map_err(mistakes)?;
+    warn_of_teams(&loaded);
+    let config = loaded.config;
     let known: Vec<&str> = config.rollouts.iter().map(|rollout| rollout.name.as_str()).collect();
     let there = || match known.as_slice() {
         [] => "there are none".to_owned(),
