@@ -26,8 +26,8 @@ use tokio::task::LocalSet;
 use tower::ServiceExt;
 
 use self::events::Streaming;
-use crate::dtabs::Dtabs;
 use crate::control::TeamBoard;
+use crate::dtabs::Dtabs;
 use crate::endpoints::EndpointTable;
 use crate::snapshot::World;
 use crate::world::Status;
