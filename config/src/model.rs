@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,12 +11,14 @@ use crate::dtab::{Dtab, Path};
 mod headers;
 mod identifier;
 mod limits;
+mod namer;
 mod rollout;
 mod stores;
 
 pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
+pub use namer::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Namer, NamerKind, Transformer, TransformerKind};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
@@ -85,25 +86,6 @@ pub enum Host {
     Ip(IpAddr),
     /// A DNS name, lower case.
     Name(String),
-}
-
-/// A configured namer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namer {
-    /// The name stands under `/#/<prefix>`. Default: the kind.
-    pub prefix: Path,
-    /// What it is.
-    pub kind: NamerKind,
-}
-
-/// The namers there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamerKind {
-    /// `io.l5d.fs`: a watched folder of address files.
-    Fs {
-        /// Absolute, or relative to the folder of the configuration file (already joined).
-        root_dir: PathBuf,
-    },
 }
 
 /// One routing world with its listeners.

@@ -35,6 +35,7 @@ fn every_example_is_legal() {
         "ab.yaml",
         "bluegreen.yaml",
         "mirror.yaml",
+        "consul.yaml",
     ] {
         assert!(names.iter().any(|found| found == name), "{name} is missing");
     }

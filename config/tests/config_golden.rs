@@ -50,6 +50,11 @@ fn identifiers_say_what_they_want() {
 }
 
 #[test]
+fn namers_say_what_each_key_may_be() {
+    check_golden("namers");
+}
+
+#[test]
 fn warnings_say_which_line_to_add() {
     check_golden("warnings");
 }

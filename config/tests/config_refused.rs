@@ -207,7 +207,7 @@ fn split_rules_need_a_dentry_with_a_union() {
 #[test]
 fn what_is_not_built_is_refused_and_says_so() {
     check_top("announcers: []", "config/not-built", 1);
-    check_top("namers: [{kind: io.l5d.consul}]", "config/not-built", 17);
+    check_top("namers: [{kind: io.l5d.k8s}]", "config/not-built", 17);
     check_top("telemetry: [{kind: io.l5d.zipkin}]", "config/not-built", 20);
     check_top("telemetry: [{kind: io.l5d.prometheus, path: /x}]", "config/not-built", 39);
     check_top("admin: {tls: {}}", "config/not-built", 9);

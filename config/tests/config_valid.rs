@@ -96,7 +96,7 @@ fn namers_stand_under_their_kind_or_their_prefix() {
         .namers
         .into_iter()
         .map(|namer| {
-            let NamerKind::Fs { root_dir } = namer.kind;
+            let NamerKind::Fs { root_dir } = namer.kind else { panic!("another kind") };
             (namer.prefix.to_string(), root_dir.display().to_string())
         })
         .collect();

@@ -87,6 +87,18 @@ pub struct Overrides {
     pub sent: Option<Dtab>,
 }
 
+impl Binding {
+    /// Is there anything but nothing: a name that exists, as far as is known, or an end that somebody wrote.
+    fn leads_somewhere(&self) -> bool {
+        match &self.tree {
+            NameTree::Neg => false,
+            NameTree::Fail | NameTree::Empty => true,
+            NameTree::Leaf(target) => target.exists(),
+            tree => tree.leaves().into_iter().any(Target::exists),
+        }
+    }
+}
+
 impl Leaf {
     /// A name whose requests count under these labels.
     pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, residual: &Path, shard: &Shard) -> Self {
@@ -114,6 +126,14 @@ impl Leaf {
 }
 
 impl Target {
+    /// Does the name exist; one that its namer is still asked for does not yet.
+    fn exists(&self) -> bool {
+        match self {
+            Self::Failed(_) | Self::Pending => true,
+            Self::Name(leaf) => leaf.cluster.exists(),
+        }
+    }
+
     /// Can a request go here now.
     pub fn state(&self, worker: &Worker) -> LeafState {
         match self {
@@ -134,7 +154,15 @@ impl Bindings {
 
     /// The binding of a plain name, if it is known.
     pub fn plain(&self, name: &[u8], now_ms: u64) -> Option<Rc<Binding>> {
-        self.plain.get(name, now_ms).or_else(|| self.unbound.get(name, now_ms))
+        if let Some(known) = self.plain.get(name, now_ms) {
+            return Some(known);
+        }
+        let found = self.unbound.get(name, now_ms)?;
+        if found.leads_somewhere() {
+            self.unbound.remove(name);
+            self.plain.insert(name, &found, now_ms);
+        }
+        Some(found)
     }
 
     /// The binding of a name with an override, if it is known.
@@ -144,10 +172,11 @@ impl Bindings {
 
     /// Keeps a binding. Returns whether another had to go.
     pub fn keep(&self, key: &[u8], overridden: bool, binding: &Rc<Binding>, now_ms: u64) -> bool {
-        let cache = match (overridden, &binding.tree) {
-            (true, _) => &self.overridden,
-            (false, NameTree::Neg) => &self.unbound,
-            (false, _) => &self.plain,
+        let cache = match overridden {
+            true => &self.overridden,
+            // a name that its namer is still asked for may not exist: a scan of such must evict nobody
+            false if !binding.leads_somewhere() => &self.unbound,
+            false => &self.plain,
         };
         cache.insert(key, binding, now_ms)
     }
@@ -244,6 +273,10 @@ impl Cache {
         let entry = entries.get(key)?;
         entry.used_ms.set(now_ms);
         Some(Rc::clone(&entry.binding))
+    }
+
+    fn remove(&self, key: &[u8]) {
+        self.entries.borrow_mut().remove(key);
     }
 
     fn insert(&self, key: &[u8], binding: &Rc<Binding>, now_ms: u64) -> bool {

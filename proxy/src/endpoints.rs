@@ -7,18 +7,21 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
+use http::HeaderValue;
 use ipnet::IpNet;
 use serin_config::dtab::Path;
 use tokio::sync::{Notify, mpsc};
 
 use crate::resolve::inet;
+use evicting::Evicting;
 use sources::Sources;
 
+mod evicting;
 mod sources;
 
 /// One place a name is served from.
@@ -33,11 +36,13 @@ pub struct Address {
 /// What is known of where a name is served.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Addresses {
+    /// The namer was asked and has no such name, and why. It may come any time.
+    Absent(Arc<str>),
     /// The addresses. None at all is legal: bound, and nobody home.
     Bound(Arc<[Address]>),
     /// Nothing good was ever learned, and why. Later failures keep the last good addresses instead.
     Failed(Arc<str>),
-    /// The name is gone.
+    /// The name left the structure: who still has it serves what it had.
     Neg,
     /// Nothing is known yet.
     Pending,
@@ -61,6 +66,9 @@ pub struct Cluster {
     pub from_request: bool,
     set: ArcSwap<AddressSet>,
     settled: Notify,
+    /// What `Host` requests to it carry, where the namer says so.
+    authority: ArcSwapOption<HeaderValue>,
+    told: ArcSwapOption<Told>,
     bound_at_ms: AtomicU64,
     /// The resolver looks at the name no more until it is bound again.
     asleep: AtomicBool,
@@ -73,6 +81,8 @@ impl Cluster {
             from_request,
             set: ArcSwap::from_pointee(AddressSet { addresses, version: 0 }),
             settled: Notify::new(),
+            authority: ArcSwapOption::empty(),
+            told: ArcSwapOption::empty(),
             bound_at_ms: AtomicU64::new(0),
             asleep: AtomicBool::new(asleep),
         })
@@ -87,6 +97,28 @@ impl Cluster {
         // The control thread is the only writer once a cluster is shared, so nothing is lost between load and store.
         self.set.store(Arc::new(AddressSet { addresses, version: current.version + 1 }));
         self.settled.notify_waiters();
+    }
+
+    /// Requests carry this `Host` from the next change of addresses on.
+    pub(crate) fn set_authority(&self, authority: Option<HeaderValue>) {
+        if self.authority.load().as_deref() != authority.as_ref() {
+            self.authority.store(authority.map(Arc::new));
+        }
+    }
+
+    /// What `Host` requests to it carry instead of their own.
+    pub fn authority(&self) -> Option<HeaderValue> {
+        self.authority.load().as_deref().cloned()
+    }
+
+    /// Notes what its namer said last.
+    pub(crate) fn note(&self, told: Told) {
+        self.told.store(Some(Arc::new(told)));
+    }
+
+    /// What its namer said last, if it is asked for one by one.
+    pub fn told(&self) -> Option<Arc<Told>> {
+        self.told.load_full()
     }
 
     /// Says that nobody refreshes this name any more. `false`: somebody bound it meanwhile, go on.
@@ -152,6 +184,19 @@ impl fmt::Debug for Cluster {
     }
 }
 
+/// What the namer of a name said last, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Unix time of the last good answer, ms; 0: none yet.
+    pub answered_at_ms: u64,
+    /// Why the tries since then failed.
+    pub error: Option<Arc<str>>,
+    /// Failed tries since then.
+    pub failures: u32,
+    /// What the namer calls this state: the index of Consul.
+    pub version: u64,
+}
+
 /// Caps of an [`EndpointTable`].
 #[derive(Clone, Copy, Debug)]
 pub struct TableLimits {
@@ -159,6 +204,8 @@ pub struct TableLimits {
     pub made_max: usize,
     /// Names written in the configuration that exist at once.
     pub written_max: usize,
+    /// Names that exist at once of namers that are asked for each name, and likewise gives way.
+    pub asked_max: usize,
     /// New names one source may make within a window. A source is an IPv4 address or an IPv6 /64.
     pub new_names_max: u32,
     /// Length of that window, ms.
@@ -169,7 +216,14 @@ pub struct TableLimits {
 
 impl Default for TableLimits {
     fn default() -> Self {
-        Self { made_max: 1_000, written_max: 1_000_000, new_names_max: 64, window_ms: 10_000, sources_max: 10_000 }
+        Self {
+            made_max: 1_000,
+            asked_max: 4_000,
+            written_max: 1_000_000,
+            new_names_max: 64,
+            window_ms: 10_000,
+            sources_max: 10_000,
+        }
     }
 }
 
@@ -199,8 +253,10 @@ pub enum EndpointError {
 
 /// All bound names that exist, shared by every thread.
 pub struct EndpointTable {
-    made: DashMap<Path, Arc<Cluster>>,
-    made_count: AtomicUsize,
+    made: Evicting,
+    asked: Evicting,
+    /// Prefixes of names that are asked for one by one, with `#` in front.
+    asked_prefixes: ArcSwap<Vec<Path>>,
     written: DashMap<Path, Arc<Cluster>>,
     sources: Sources,
     allow: ArcSwap<Vec<IpNet>>,
@@ -220,8 +276,9 @@ impl EndpointTable {
     #[must_use]
     pub fn with_limits(limits: TableLimits) -> Self {
         Self {
-            made: DashMap::new(),
-            made_count: AtomicUsize::new(0),
+            made: Evicting::new(limits.made_max),
+            asked: Evicting::new(limits.asked_max),
+            asked_prefixes: ArcSwap::default(),
             written: DashMap::new(),
             sources: Sources::default(),
             allow: ArcSwap::default(),
@@ -246,8 +303,11 @@ impl EndpointTable {
         source: Option<IpAddr>,
         now_ms: u64,
     ) -> Result<Arc<Cluster>, EndpointError> {
-        let cluster =
-            if from_request && !is_configured(id) { self.get_made(id, source, now_ms)? } else { self.get_written(id)? };
+        let cluster = match (is_configured(id), from_request) {
+            (true, _) if self.is_asked(id) => self.get_asked(id, source.filter(|_| from_request), now_ms)?,
+            (false, true) => self.get_made(id, source, now_ms)?,
+            _ => self.get_written(id)?,
+        };
         cluster.bound_at_ms.store(now_ms, Ordering::Relaxed);
         self.wake(&cluster)?;
         Ok(cluster)
@@ -256,13 +316,14 @@ impl EndpointTable {
     /// The cluster of a bound id, if there is one: that of the configuration before one that a request made.
     pub fn find(&self, id: &Path) -> Option<Arc<Cluster>> {
         let written = self.written.get(id).map(|entry| Arc::clone(entry.value()));
-        written.or_else(|| self.made.get(id).map(|entry| Arc::clone(entry.value())))
+        written.or_else(|| self.made.get(id)).or_else(|| self.asked.get(id))
     }
 
     /// Every cluster that exists, in order of id: for admin pages and gauges.
     pub fn list(&self) -> Vec<Arc<Cluster>> {
-        let both = self.written.iter().chain(self.made.iter());
-        let mut list: Vec<_> = both.map(|entry| Arc::clone(entry.value())).collect();
+        let mut list: Vec<_> = self.written.iter().map(|entry| Arc::clone(entry.value())).collect();
+        list.extend(self.made.list());
+        list.extend(self.asked.list());
         list.sort_by(|a, b| (&a.id, a.from_request).cmp(&(&b.id, b.from_request)));
         list
     }
@@ -323,44 +384,46 @@ impl EndpointTable {
 
     fn get_made(&self, id: &Path, source: Option<IpAddr>, now_ms: u64) -> Result<Arc<Cluster>, EndpointError> {
         if let Some(cluster) = self.made.get(id) {
-            return Ok(Arc::clone(&cluster));
+            return Ok(cluster);
         }
-        if let Some(source) = source
-            && !self.sources.admit(source, now_ms, &self.limits)
-        {
-            let TableLimits { new_names_max: max, window_ms, .. } = self.limits;
-            return Err(EndpointError::TooManyNames { source_address: source, max, window_ms });
-        }
-        self.reserve_made()?;
-        let mut inserted = false;
-        let cluster = Arc::clone(&self.made.entry(id.clone()).or_insert_with(|| {
-            inserted = true;
-            Cluster::new(id.clone(), true, inet::first_addresses(id, Some(self.allow.load().as_slice())))
-        }));
-        if !inserted {
-            // Another thread was faster; its reservation stands for both.
-            self.made_count.fetch_sub(1, Ordering::Relaxed);
-        }
-        Ok(cluster)
+        self.admit(source, now_ms)?;
+        let fresh = || Cluster::new(id.clone(), true, inet::first_addresses(id, Some(self.allow.load().as_slice())));
+        self.made.insert(id, fresh)
     }
 
-    /// Takes one of the `made_max` places, where needed from the name bound longest ago that nobody uses.
-    fn reserve_made(&self) -> Result<(), EndpointError> {
-        let max = self.limits.made_max;
-        let below = |count: usize| (count < max).then_some(count + 1);
-        if self.made_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok() {
-            return Ok(());
+    /// A name whose namer must be asked: nothing is known of it at first.
+    fn get_asked(&self, id: &Path, source: Option<IpAddr>, now_ms: u64) -> Result<Arc<Cluster>, EndpointError> {
+        if let Some(cluster) = self.asked.get(id) {
+            return Ok(cluster);
         }
-        // Another thread may take the victim into use or evict it first; a few tries are enough.
-        for _ in 0..EVICTION_TRIES {
-            let unused = self.made.iter().filter(|entry| Arc::strong_count(entry.value()) == 1);
-            let oldest = unused.min_by_key(|entry| entry.bound_at_ms.load(Ordering::Relaxed));
-            let Some(victim) = oldest.map(|entry| entry.key().clone()) else { break };
-            if self.made.remove_if(&victim, |_, cluster| Arc::strong_count(cluster) == 1).is_some() {
-                return Ok(()); // its place is ours
+        self.admit(source, now_ms)?;
+        self.asked.insert(id, || Cluster::new(id.clone(), false, (Addresses::Pending, true)))
+    }
+
+    fn admit(&self, source: Option<IpAddr>, now_ms: u64) -> Result<(), EndpointError> {
+        match source {
+            Some(source_address) if !self.sources.admit(source_address, now_ms, &self.limits) => {
+                let TableLimits { new_names_max: max, window_ms, .. } = self.limits;
+                Err(EndpointError::TooManyNames { source_address, max, window_ms })
             }
+            _ => Ok(()),
         }
-        Err(EndpointError::Full { max })
+    }
+
+    /// Is it a name whose namer is asked for it.
+    pub fn is_asked(&self, id: &Path) -> bool {
+        self.asked_prefixes.load().iter().any(|prefix| id.starts_with(prefix))
+    }
+
+    /// Sets the prefixes (with `#`) whose names are asked for; names of others are gone.
+    pub(crate) fn set_asked(&self, prefixes: Vec<Path>) {
+        if **self.asked_prefixes.load() == prefixes {
+            return;
+        }
+        self.asked_prefixes.store(Arc::new(prefixes));
+        for cluster in self.asked.remove(|id| !self.is_asked(id)) {
+            cluster.publish(Addresses::Neg);
+        }
     }
 
     /// Tells the resolver of a name that it does not look after.
@@ -374,7 +437,7 @@ impl EndpointTable {
             return Ok(());
         }
         cluster.asleep.store(true, Ordering::Release);
-        if !cluster.from_request {
+        if !cluster.from_request && !self.is_asked(&cluster.id) {
             // There are only as many as the configuration wrote: the resolver comes for them when it has caught up.
             // The second try is for the case that it did so between the first one and the note.
             self.wake_missed.store(true, Ordering::Release);
@@ -396,9 +459,6 @@ impl fmt::Debug for EndpointTable {
 fn is_configured(id: &Path) -> bool {
     id.labels().next() == Some(b"#".as_slice())
 }
-
-/// Tries to find a name to evict before the table counts as full.
-const EVICTION_TRIES: usize = 4;
 
 #[cfg(test)]
 mod tests;

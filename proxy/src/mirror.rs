@@ -262,7 +262,7 @@ fn beside(clusters: &mut Vec<Rc<LocalCluster>>, users: &LocalCluster, workers: u
         clusters.clear();
     }
     let client = Client { accrual: None, ..users.client.clone() };
-    let fresh = LocalCluster::new(Arc::clone(&users.shared), client, workers);
+    let fresh = LocalCluster::new(Arc::clone(&users.shared), client, workers, users.is_asked());
     clusters.push(Rc::clone(&fresh));
     fresh
 }
@@ -348,7 +348,7 @@ mod tests {
         let mut clusters = Vec::new();
         let mut take = |name: usize| {
             let id = Path::parse(&format!("/#/clusters/v{name}")).unwrap();
-            let users = LocalCluster::new(table.configured(&id), client.clone(), 1);
+            let users = LocalCluster::new(table.configured(&id), client.clone(), 1, false);
             let one = beside(&mut clusters, &users, 1);
             assert!(!Rc::ptr_eq(&one, &users), "connections of its own");
             (one, clusters.len())

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serin_config::dtab::{LeafState, Path};
 use serin_config::model::{Accrual, Client, ClientLimits};
 use serin_metrics::Class;
@@ -44,6 +44,9 @@ pub struct LocalCluster {
     pub budget: RefCell<Budget>,
     /// `/$/io.buoyant.http.status/<code>`: answered here, nobody is called.
     pub answer: Option<StatusCode>,
+    /// Its namer is asked for each name.
+    asked: bool,
+    authority: RefCell<Option<HeaderValue>>,
     seen: Cell<Option<u64>>,
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
     /// All weights are equal, so that nobody looks at them.
@@ -54,12 +57,14 @@ pub struct LocalCluster {
 
 impl LocalCluster {
     /// No endpoint is known until the first request looks.
-    pub fn new(shared: Arc<Cluster>, client: Client, workers: usize) -> Rc<Self> {
+    pub fn new(shared: Arc<Cluster>, client: Client, workers: usize, asked: bool) -> Rc<Self> {
         Rc::new(Self {
             answer: fixed_answer(&shared.id),
             shared,
             client,
             budget: RefCell::new(Budget::new(retry::BUDGET_PERCENT, retry::reserve_of_worker(workers))),
+            asked,
+            authority: RefCell::default(),
             seen: Cell::new(None),
             endpoints: RefCell::new(Rc::new([])),
             even: Cell::new(true),
@@ -76,6 +81,7 @@ impl LocalCluster {
                 return LeafState::Usable;
             }
             return match self.shared.addresses().load().addresses {
+                Addresses::Absent(_) => LeafState::Absent,
                 Addresses::Pending => LeafState::Pending,
                 Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => LeafState::Unusable,
             };
@@ -85,6 +91,25 @@ impl LocalCluster {
         }
         let now_ms = clock::now_ms();
         if endpoints.iter().any(|endpoint| endpoint.admitted(now_ms)) { LeafState::Usable } else { LeafState::Unusable }
+    }
+
+    /// Is its namer asked for each name.
+    pub fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Does it exist, as far as its namer has said. Names that were never asked for one by one always do.
+    pub fn exists(&self) -> bool {
+        match self.shared.addresses().load().addresses {
+            Addresses::Absent(_) => false,
+            Addresses::Pending => !self.asked,
+            Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => true,
+        }
+    }
+
+    /// The `Host` that requests to it carry instead of their own, as of the addresses that [`LocalCluster::state`] saw.
+    pub fn authority(&self) -> Option<HeaderValue> {
+        self.authority.borrow().clone()
     }
 
     /// An endpoint by two random choices over the requests in flight. If all are ejected, one is used anyway: the last
@@ -131,7 +156,7 @@ impl LocalCluster {
     pub fn absence(&self) -> String {
         let id = &self.shared.id;
         match &self.shared.addresses().load().addresses {
-            Addresses::Failed(why) => format!("{id}: {why}"),
+            Addresses::Absent(why) | Addresses::Failed(why) => format!("{id}: {why}"),
             Addresses::Neg => format!("{id} is gone"),
             Addresses::Pending => format!("{id} is not resolved yet"),
             Addresses::Bound(_) => format!("{id} has no usable endpoint"),
@@ -151,13 +176,14 @@ impl LocalCluster {
             return;
         }
         self.seen.set(Some(set.version));
+        *self.authority.borrow_mut() = self.shared.authority();
         if matches!(set.addresses, Addresses::Neg) && !self.endpoints.borrow().is_empty() {
             // a newer structure does not bind this name; who still has it serves what it had
             return;
         }
         let addresses: &[Address] = match &set.addresses {
             Addresses::Bound(addresses) => addresses,
-            Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => &[],
+            Addresses::Absent(_) | Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => &[],
         };
         let before = Rc::clone(&self.endpoints.borrow());
         let kept = |address: &Address| {

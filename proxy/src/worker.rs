@@ -216,7 +216,7 @@ impl Worker {
         match clusters.get(&key) {
             Some(known) if Arc::ptr_eq(&known.shared, &shared) && known.client == *client => Ok(Rc::clone(known)),
             _ => {
-                let fresh = LocalCluster::new(shared, client.clone(), self.workers);
+                let fresh = LocalCluster::new(shared, client.clone(), self.workers, self.endpoints.is_asked(id));
                 clusters.insert(key, Rc::clone(&fresh));
                 Ok(fresh)
             }

@@ -9,7 +9,8 @@ use crate::support::serin::{project, run};
 use crate::support::{Client, Serin, Upstream, eventually, http1};
 
 /// What the curl lines of a file promise, in their order: which upstream may answer.
-const PROMISES: [(&str, &str, &[&[&str]]); 4] = [
+const PROMISES: [(&str, &str, &[&[&str]]); 5] = [
+    ("consul", "gateway", &[&["hello"]]),
     ("dogfood-cookie", "gateway", &[&["world-v1"], &["world-v2"]]),
     ("hello", "gateway", &[&["hello"], &["world-v1", "world-v2"], &["world-v2"]]),
     ("http-proxy", "outgoing", &[&["hello"], &["world-v2"]]),
@@ -151,6 +152,11 @@ fn every_example_is_known_here_and_valid() {
 #[test]
 fn hello_gives_what_it_promises() {
     check_promises("hello");
+}
+
+#[test]
+fn consul_falls_back_while_no_agent_runs() {
+    check_promises("consul");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod rollout_outside;
 mod rollout_state;
 mod rollout_strategies;
 mod rollout_traffic;
+mod route_consul;
 mod route_context;
 mod route_errors;
 mod route_identifiers;

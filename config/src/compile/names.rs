@@ -1,32 +1,22 @@
 //! `clusters` and `namers`: what names can be bound to.
 
+mod namers;
+
 use std::collections::HashMap;
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::Path;
-use crate::model::{Cluster, HostPort, Namer, NamerKind};
+use crate::model::{Cluster, HostPort};
 use crate::raw::{Cx, Fields};
 use crate::source::Span;
-use crate::units::{self, Wrong};
+use crate::units;
 use crate::yaml::{Entry, Node};
+
+pub(super) use namers::namers;
+pub use namers::{DNS_HOSTS_MAX, REFRESH_S_MAX, TAG_WEIGHTS_MAX};
 
 /// The prefix under `/#` of the clusters of the file.
 pub(crate) const CLUSTERS: &str = "clusters";
-
-const NAMERS_NOT_BUILT: &[&str] = &[
-    "io.l5d.consul",
-    "io.l5d.curator",
-    "io.l5d.dnssrv",
-    "io.l5d.k8s",
-    "io.l5d.k8s.external",
-    "io.l5d.k8s.istio",
-    "io.l5d.k8s.ns",
-    "io.l5d.marathon",
-    "io.l5d.rancher",
-    "io.l5d.rewrite",
-    "io.l5d.serversets",
-    "io.l5d.zkLeader",
-];
 
 pub(super) fn clusters(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Vec<Cluster> {
     let Some(entry) = fields.take(cx, "clusters") else { return Vec::new() };
@@ -70,53 +60,4 @@ fn read_endpoints(cx: &Cx<'_>, list: &Node<'_>) -> Vec<HostPort> {
         endpoints.push(endpoint);
     }
     endpoints
-}
-
-/// The namers, and whether none was refused.
-pub(super) fn namers(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Vec<Namer>, bool) {
-    let Some(entry) = fields.take(cx, "namers") else { return (Vec::new(), true) };
-    let items = cx.list("namers", &entry.value, "[{kind: io.l5d.fs, rootDir: disco}]");
-    let namers: Vec<Namer> = items.iter().filter_map(|item| namer(cx, item)).collect();
-    let all = namers.len() == items.len();
-    (namers, all)
-}
-
-fn namer(cx: &Cx<'_>, item: &Node<'_>) -> Option<Namer> {
-    let mut fields = Fields::open(cx, "namers", item, "{kind: io.l5d.fs, rootDir: disco}")?;
-    let instead = "until then, list addresses under `clusters`, keep them in files (`io.l5d.fs`), \
-                   or let DNS answer: `/$/inet/<name>/<port>`";
-    let Some(kind) = super::kind(cx, &mut fields, "namers", &["io.l5d.fs"], NAMERS_NOT_BUILT, instead) else {
-        fields.abandon();
-        return None;
-    };
-    fields.scalar(cx, "experimental", units::boolean);
-    fields.not_built(cx, &[("transformers", "")]);
-    let prefix = fields.scalar(cx, "prefix", prefix).or_else(|| prefix(kind).ok())?;
-    let help = "write `rootDir: disco`: a folder with one file of addresses for each name";
-    let root_dir = fields.require(cx, "rootDir", "a namer of kind `io.l5d.fs`", help);
-    fields.finish(cx);
-    let entry = root_dir?;
-    let text =
-        cx.scalar("rootDir", &entry.value, |text| units::visible(text, 4096, "the path of a folder", "disco"))?;
-    let root_dir = cx.source.folder().join(text);
-    if !(cx.exists)(&root_dir) {
-        let message = format!("the folder `{}` does not exist", root_dir.display());
-        let missing = Diagnostic::error("config/no-folder", entry.value.span, message);
-        cx.push(missing.help("create it; a relative path starts from the folder of the configuration file"));
-    }
-    Some(Namer { prefix, kind: NamerKind::Fs { root_dir } })
-}
-
-/// `io.l5d.fs` or `/io.l5d.fs`, as Linkerd files have both.
-fn prefix(text: &str) -> Result<Path, Wrong> {
-    let wrong = || Wrong::new("one or more elements of a path", "io.l5d.fs");
-    let path = if text.starts_with('/') { Path::parse(text) } else { Path::parse(&format!("/{text}")) };
-    let path = path.map_err(|_| wrong())?;
-    match path.label(0) {
-        None => Err(wrong()),
-        Some(first) if first == CLUSTERS.as_bytes() => {
-            Err(wrong().help("`/#/clusters` is taken by the `clusters` of this file: choose another prefix"))
-        }
-        Some(_) => Ok(path),
-    }
 }

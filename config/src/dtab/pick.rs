@@ -19,6 +19,8 @@ pub trait Weights {
 /// What the caller knows about a leaf at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeafState {
+    /// The namer was asked, and knows no such name: as if `~` stood here.
+    Absent,
     /// It could not be bound.
     Error,
     /// It is not known yet.
@@ -96,11 +98,11 @@ pub struct Draws {
 ///
 /// **Unions.** A branch of weight 0 is never chosen; a union without any other branch is Neg. Branches that are Neg or
 /// Fail are left out. The weights choose among all others, the first branch at the low draws; so raising its weight
-/// only ever moves draws to it, and the illness of one branch moves nobody but its own users. An error or a pending
-/// name gives its share to the rest, as an unusable branch does where the rules say so: to usable branches, by their
-/// weights. `$` keeps its share.
+/// only ever moves draws to it, and the illness of one branch moves nobody but its own users. An error, a pending
+/// or an absent name gives its share to the rest, as an unusable branch does where the rules say so: to usable
+/// branches, by their weights. `$` keeps its share.
 ///
-/// **Alternations.** The first that is not Neg; `!`, `$` and an error stop, a pending name is waited for. With
+/// **Alternations.** The first that is neither Neg nor absent; `!`, `$` and an error stop, a pending name is waited for. With
 /// [`Failover::Health`] what has nothing usable is passed over too; if nothing usable follows, the first unusable one
 /// is the outcome, so that the error names it.
 pub fn pick<'t, B>(
@@ -168,6 +170,8 @@ impl Weights for () {
 /// What can come of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// A name that its namer does not have at this moment.
+    Absent,
     Empty,
     Error,
     Fail,
@@ -254,11 +258,12 @@ impl<W: Weights, S> Picker<'_, W, S> {
     where
         S: Fn(&B) -> LeafState,
     {
-        let mut unusable = None;
+        let (mut unusable, mut nothing) = (None, Kind::Neg);
         for child in children {
             let kind = self.kind(child);
             match (kind, self.rules.failover) {
                 (Kind::Neg, _) => {}
+                (Kind::Absent, _) => nothing = Kind::Absent,
                 (Kind::Unusable { stops: false }, Failover::Health) => {
                     unusable.get_or_insert(child);
                 }
@@ -274,7 +279,7 @@ impl<W: Weights, S> Picker<'_, W, S> {
         }
         match unusable {
             Some(first) => (Some(first), Kind::Unusable { stops: false }),
-            None => (None, Kind::Neg),
+            None => (None, nothing),
         }
     }
 
@@ -284,6 +289,7 @@ impl<W: Weights, S> Picker<'_, W, S> {
     {
         match tree {
             NameTree::Leaf(leaf) => match (self.state)(leaf) {
+                LeafState::Absent => Kind::Absent,
                 LeafState::Error => Kind::Error,
                 LeafState::Pending => Kind::Pending,
                 LeafState::Unusable => Kind::Unusable { stops: false },
@@ -300,6 +306,7 @@ impl<W: Weights, S> Picker<'_, W, S> {
 
 fn outcome<B>(leaf: &B, state: LeafState) -> Outcome<'_, B> {
     match state {
+        LeafState::Absent => Outcome::Neg,
         LeafState::Error => Outcome::Error(leaf),
         LeafState::Pending => Outcome::Pending(leaf),
         LeafState::Unusable => Outcome::Unusable(leaf),

@@ -1,6 +1,7 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
 mod headers;
+mod namers;
 mod naming;
 mod rollouts;
 mod stores;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serin_config::model;
-use serin_config::model::{Exposure, Failover, Host, NamerKind, OnUnhealthy, Protocol, StickyKey, Trust};
+use serin_config::model::{Exposure, Failover, Host, OnUnhealthy, Protocol, StickyKey, Trust};
+
+use namers::Namer;
 
 /// The file.
 #[derive(Debug, Serialize)]
@@ -39,14 +42,6 @@ struct Address {
 #[derive(Debug, Serialize)]
 struct Cluster {
     endpoints: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Namer {
-    kind: &'static str,
-    prefix: String,
-    root_dir: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,7 +196,7 @@ impl From<&model::Config> for Config {
             admin: address(config.admin.address),
             workers: config.workers.map(std::num::NonZero::get),
             clusters: config.clusters.iter().map(cluster).collect(),
-            namers: config.namers.iter().map(namer).collect(),
+            namers: config.namers.iter().map(Namer::from).collect(),
             egress: Egress { allow: texts(&config.egress.allow) },
             drain: Drain { delay_ms: ms(config.drain.delay), deadline_ms: ms(config.drain.deadline) },
             routers: config.routers.iter().map(router).collect(),
@@ -237,11 +232,6 @@ fn router(router: &model::Router) -> Router {
         interpreter: (&router.interpreter).into(),
         trace_propagator: headers::propagator(router.propagator),
     }
-}
-
-fn namer(namer: &model::Namer) -> Namer {
-    let NamerKind::Fs { root_dir } = &namer.kind;
-    Namer { kind: "io.l5d.fs", prefix: namer.prefix.to_string(), root_dir: root_dir.display().to_string() }
 }
 
 fn when(when: &model::When) -> When {

@@ -113,7 +113,7 @@ impl From<&Addresses> for Addr {
                 Self::Bound { addrs: addrs.collect(), meta: Meta {} }
             }
             Addresses::Failed(cause) => Self::Failed { cause: cause.to_string() },
-            Addresses::Neg => Self::Neg,
+            Addresses::Absent(_) | Addresses::Neg => Self::Neg,
             Addresses::Pending => Self::Pending,
         }
     }

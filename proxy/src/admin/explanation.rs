@@ -179,7 +179,7 @@ pub struct World<'a> {
     /// Index of the router.
     pub router: usize,
     /// Can this bound name serve.
-    pub usable: &'a dyn Fn(&Path) -> bool,
+    pub state: &'a dyn Fn(&Path) -> LeafState,
 }
 
 impl std::fmt::Debug for World<'_> {
@@ -268,12 +268,14 @@ pub struct ExplainedDentry {
     pub dst: String,
 }
 
-/// Can a cluster serve, as far as its addresses tell. One that is still asked for gets the benefit of the doubt.
-pub fn may_serve(cluster: &Cluster) -> bool {
+/// Can a cluster serve, as far as its addresses tell. One that DNS is still asked for gets the benefit of the doubt.
+pub fn state_of(cluster: &Cluster, asked: bool) -> LeafState {
     match &cluster.addresses().load().addresses {
-        Addresses::Bound(addresses) => !addresses.is_empty(),
-        Addresses::Failed(_) | Addresses::Neg => false,
-        Addresses::Pending => true,
+        Addresses::Absent(_) => LeafState::Absent,
+        Addresses::Bound(addresses) if !addresses.is_empty() => LeafState::Usable,
+        Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => LeafState::Unusable,
+        Addresses::Pending if asked => LeafState::Pending,
+        Addresses::Pending => LeafState::Usable,
     }
 }
 
@@ -387,6 +389,11 @@ impl Ends<'_> {
             split.and_then(|split| self.info(split)).map_or(self.model.on_unhealthy, |info| info.on_unhealthy)
         };
         let rules = Rules { failover: self.model.failover, on_unhealthy: &unhealthy };
+        for bound in tree.leaves() {
+            if let (LeafState::Absent, Bound::Name { id, .. }) = (self.state(bound), bound) {
+                notes.insert(format!("{id} does not exist at this moment: its namer says so"));
+            }
+        }
         for (outcome, share) in dtab::shares(tree, self.world.weights, &|bound: &Bound| self.state(bound), &rules) {
             if let Outcome::Unusable(Bound::Name { id, .. }) = outcome {
                 notes.insert(format!("{id} has no endpoint that can serve"));
@@ -432,8 +439,7 @@ impl Ends<'_> {
     fn state(&self, bound: &Bound) -> LeafState {
         match bound {
             Bound::Error(_) => LeafState::Error,
-            Bound::Name { id, .. } if (self.world.usable)(id) => LeafState::Usable,
-            Bound::Name { .. } => LeafState::Unusable,
+            Bound::Name { id, .. } => (self.world.state)(id),
             Bound::Pending => LeafState::Pending,
         }
     }

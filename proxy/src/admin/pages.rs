@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serin_config::dtab::{Dtab, Path, Table};
+use serin_config::dtab::{Dtab, LeafState, Path, Table};
 use serin_metrics::{Format, Metrics};
 use tokio::sync::Semaphore;
 
@@ -138,7 +138,7 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
 fn count(cluster: &Cluster) -> u64 {
     match &cluster.addresses().load().addresses {
         Addresses::Bound(addresses) => addresses.len() as u64,
-        Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => 0,
+        Addresses::Absent(_) | Addresses::Failed(_) | Addresses::Neg | Addresses::Pending => 0,
     }
 }
 
@@ -224,8 +224,12 @@ async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String
         return (StatusCode::NOT_FOUND, unknown_router(label.unwrap_or_default(), structure)).into_response();
     };
     let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
-    let usable = |id: &Path| clusters.get(id).is_none_or(|cluster| explanation::may_serve(cluster));
-    let world = explanation::World { structure, weights: &snapshot.weights, router: index, usable: &usable };
+    let state = |id: &Path| match clusters.get(id) {
+        Some(cluster) => explanation::state_of(cluster, sources.endpoints.is_asked(id)),
+        None if sources.endpoints.is_asked(id) => LeafState::Pending,
+        None => LeafState::Usable,
+    };
+    let world = explanation::World { structure, weights: &snapshot.weights, router: index, state: &state };
     match explanation::explain(&world, &ask) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serin_config::diagnostic::render;
+use serin_config::dtab::LeafState;
 
 use super::run::{configuration, warn_of_teams};
 use super::{ExplainArgs, Output, failed, print, state, usage};
@@ -101,7 +102,7 @@ fn answer(
     // puts the shares of the rollouts in their places
     let snapshot = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone()).load();
     let Snapshot { structure, weights, .. } = &*snapshot;
-    let world = World { structure, weights, router, usable: &|_| true };
+    let world = World { structure, weights, router, state: &|_| LeafState::Usable };
     explanation::explain(&world, ask).map_err(|error| error.to_string())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 
 fn small() -> TableLimits {
-    TableLimits { made_max: 2, written_max: 2, new_names_max: 3, window_ms: 1_000, sources_max: 2 }
+    TableLimits { made_max: 2, asked_max: 2, written_max: 2, new_names_max: 3, window_ms: 1_000, sources_max: 2 }
 }
 
 fn path(text: &str) -> Path {
@@ -278,6 +278,6 @@ fn threads_agree_on_one_cluster_and_on_the_limit() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(clusters.len(), 1);
-    assert_eq!(table.made.len(), table.made_count.load(Ordering::Relaxed));
+    assert_eq!(table.made.len(), table.made.reserved());
     assert!(table.made.len() <= 8);
 }

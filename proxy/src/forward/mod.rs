@@ -1,5 +1,6 @@
 //! Sends one request and hands back a response whose body streams. The only part of the stack that touches a socket.
 
+mod authority;
 mod extra;
 mod pump;
 mod source;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, SET_COOKIE, VIA};
 use http::uri::PathAndQuery;
-use http::{Response, StatusCode, request};
+use http::{HeaderValue, Response, StatusCode, request};
 use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
 
@@ -48,7 +49,10 @@ struct Call<'a> {
     parts: &'a request::Parts,
     /// Path and query; `None` as for an absolute target that ends with its authority.
     target: Option<&'a PathAndQuery>,
+    /// What the caller asked for.
     host: &'a [u8],
+    /// What the namer of the upstream wants instead.
+    authority: Option<HeaderValue>,
     extra: Extra<'a>,
     /// What the current attempt was routed to.
     to: Rc<Destination>,
@@ -112,13 +116,14 @@ impl<'a> Call<'a> {
         binding: &'a Binding,
         travel: &'a Travel,
         (handle, to): (Handle, Rc<Destination>),
-        client: &Client,
+        cluster: &LocalCluster,
     ) -> Self {
-        let length = length(&exchange.parts);
+        let (length, client) = (length(&exchange.parts), &cluster.client);
         Self {
             parts: &exchange.parts,
             target: exchange.sent_target(),
             host: exchange.host().unwrap_or_default(),
+            authority: cluster.authority(),
             extra: Extra::new(exchange, binding.context.as_ref(), travel),
             to,
             length,
@@ -127,6 +132,11 @@ impl<'a> Call<'a> {
             attempt_timeout: attempt_timeout(client, exchange.grpc),
             stall: Stall::new(exchange, length, client),
         }
+    }
+
+    /// The `Host` that the upstream sees.
+    fn host(&self) -> &[u8] {
+        self.authority.as_ref().map_or(self.host, HeaderValue::as_bytes)
     }
 
     /// The connection stands: from here the upstream owes us a response head.
@@ -160,7 +170,7 @@ pub fn forward(
             return Ok(answer(status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
-        let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster.client);
+        let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster);
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
         let mut retries = 0;
@@ -178,6 +188,9 @@ pub fn forward(
                     worker.in_flight.head(handle);
                     let version = response.version();
                     response.headers_mut().append(VIA, via(version));
+                    if let Some(authority) = &call.authority {
+                        authority::map_back(response.headers_mut(), authority, call.host);
+                    }
                     tell_session(&exchange, &mut response);
                     copy_held(&worker, &mut exchange, &binding, &source);
                     worker.give_map(exchange.parts.headers);
@@ -205,6 +218,7 @@ pub fn forward(
                 call.attempt_timeout = attempt_timeout(&other.cluster.client, exchange.grpc);
                 call.to = Rc::clone(&other.to);
                 route::count_under(&worker, handle, &other);
+                call.authority = other.cluster.authority();
                 (cluster, avoid) = (Rc::clone(&other.cluster), None);
             }
         }

@@ -92,7 +92,7 @@ fn head(worker: &Worker, call: &Call<'_>, framing: Framing) -> Vec<u8> {
     let head = RequestHead {
         method: &call.parts.method,
         target: if call.parts.uri.path() == "*" { "*" } else { target },
-        host: call.host,
+        host: call.host(),
         headers: &call.parts.headers,
         extra: extra.as_slice(),
         framing,

@@ -99,7 +99,7 @@ fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     headers.clone_from(&parts.headers);
-    if parts.uri.authority().is_none() {
+    if parts.uri.authority().is_none() || call.authority.is_some() {
         headers.remove(http::header::HOST);
     }
     call.extra.append_to(headers, &call.to, worker);
@@ -108,15 +108,15 @@ fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
 
 fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
     let from = &call.parts.uri;
-    let changed = call.target != from.path_and_query();
+    let changed = call.authority.is_some() || call.target != from.path_and_query();
     if from.scheme().is_some() && from.authority().is_some() && !changed {
         return Ok(from.clone());
     }
     let mut uri = uri::Parts::default();
     uri.scheme = Some(from.scheme().cloned().unwrap_or(Scheme::HTTP));
     uri.authority = match from.authority() {
-        Some(authority) => Some(authority.clone()),
-        None => Some(Authority::try_from(call.host).map_err(|_| malformed("Host is malformed"))?),
+        Some(authority) if call.authority.is_none() => Some(authority.clone()),
+        _ => Some(Authority::try_from(call.host()).map_err(|_| malformed("Host is malformed"))?),
     };
     uri.path_and_query = Some(call.target.cloned().unwrap_or(PathAndQuery::from_static("/")));
     Uri::from_parts(uri).map_err(|_| malformed("the target is malformed"))

@@ -80,7 +80,7 @@ fn best(list: impl Iterator<Item = Presence>) -> Presence {
 fn of_addresses(addresses: &Addresses) -> Presence {
     match addresses {
         Addresses::Bound(list) if list.iter().any(|address| is_usable(address.socket)) => Presence::Some,
-        Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => Presence::None,
+        Addresses::Absent(_) | Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => Presence::None,
         Addresses::Pending => Presence::Unknown,
     }
 }

@@ -425,11 +425,20 @@ fn leaf(
         Outcome::Error(Target::Failed(error)) => Err(error.clone()),
         Outcome::Empty => Err(ProxyError::NoEndpoint(format!("{} leads to nobody, on purpose", binding.path))),
         Outcome::Fail => Err(ProxyError::NoRoute(format!("{} leads to `!`", binding.path))),
-        Outcome::Neg => Err(ProxyError::NoRoute(binding.path.to_string())),
+        Outcome::Neg => Err(ProxyError::NoRoute(nowhere(binding))),
         Outcome::Leaf(_) | Outcome::Unusable(_) | Outcome::Error(_) => {
             Err(ProxyError::BindingFailed(binding.path.to_string()))
         }
     }
+}
+
+/// The name, and which of the names it leads to does not exist.
+fn nowhere(binding: &Binding) -> String {
+    let absent = binding.tree.leaves().into_iter().find_map(|target| match target {
+        Target::Name(leaf) if !leaf.cluster.exists() => Some(leaf.cluster.absence()),
+        _ => None,
+    });
+    absent.map_or_else(|| binding.path.to_string(), |why| format!("{}: {why}", binding.path))
 }
 
 /// The request counts as one of this name, and of the arm that the name serves as.

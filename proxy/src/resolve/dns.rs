@@ -80,7 +80,7 @@ fn only(server: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), vec![asked])
 }
 
-fn tuned(mut options: ResolverOpts, strategy: LookupIpStrategy) -> ResolverOpts {
+pub(super) fn tuned(mut options: ResolverOpts, strategy: LookupIpStrategy) -> ResolverOpts {
     options.ip_strategy = strategy;
     options.use_hosts_file = ResolveHosts::Always;
     // Answers live in `Hosts`, by their own TTL: a second cache would only age them.

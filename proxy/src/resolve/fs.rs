@@ -123,7 +123,7 @@ fn merge(
             let (last, told) = before.map_or((None, None), |file| (Some(file.content), file.error));
             let content = match last {
                 Some(good @ Content::Targets(_)) => good,
-                Some(Content::Failed(_)) | None => Content::Failed(Arc::clone(&why)),
+                Some(Content::Absent(_) | Content::Failed(_)) | None => Content::Failed(Arc::clone(&why)),
             };
             let new = (told.as_ref() != Some(&why)).then(|| Arc::clone(&why));
             (File { stamp, settled, content, error: Some(why) }, new)
@@ -282,7 +282,7 @@ fn parse_line(code: &str) -> Option<Target> {
     if words.next().is_some() || !(0.0..=WEIGHT_MAX).contains(&weight) {
         return None;
     }
-    Some(Target { host: parse_host(host.as_bytes()).ok()?, port: parse_port(port.as_bytes()).ok()?, weight })
+    Some(Target { host: parse_host(host.as_bytes()).ok()?, port: parse_port(port.as_bytes()).ok()?, weight, rank: 0 })
 }
 
 /// A file larger than this is bad.

@@ -34,7 +34,7 @@ pub fn target(id: &Path) -> Option<Result<Target, InetError>> {
         _ => return None,
     };
     let host = host.map_or(Ok(Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST))), parse_host);
-    Some(host.and_then(|host| Ok(Target { host, port: parse_port(port)?, weight: 1.0 })))
+    Some(host.and_then(|host| Ok(Target { host, port: parse_port(port)?, weight: 1.0, rank: 0 })))
 }
 
 /// What is known of a new name at once, and whether the resolver must be asked for more.

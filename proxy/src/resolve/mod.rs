@@ -22,23 +22,32 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
+use consul::ConsulSource;
 use dns::DnsClient;
 use fs::FsNamer;
 use hosts::{Answer, Family, Hosts, User};
-use names::StaticClusters;
+use names::{AskedNamer, Content, Namer, StaticClusters};
+use srv::SrvSource;
 use targets::compose;
+use watches::{News, Source, Watches};
 
+pub use consul::{BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, INSTANCES_MAX as CONSUL_INSTANCES_MAX};
 pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
 pub use hosts::{HOSTS_MAX, RECORDS_MAX, TTL_S_MAX, TTL_S_MIN};
-pub use names::{Content, NameSet, NameTable, Namer};
+pub use names::NameTable;
+pub use srv::RECORDS_MAX as SRV_RECORDS_MAX;
 pub use targets::{ADDRESSES_MAX, Target};
 
+mod consul;
 mod dns;
 mod fs;
 mod hosts;
 pub mod inet;
 mod names;
+mod peer;
+mod srv;
 mod targets;
+mod watches;
 
 /// What went wrong so far, for metrics. Counts only grow.
 #[derive(Debug, Default)]
@@ -68,6 +77,7 @@ pub struct Resolver {
     client: Option<DnsClient>,
     lookups: JoinSet<Answer>,
     asked: HashMap<Id, Arc<str>>,
+    watches: Watches,
     wakes: mpsc::Receiver<Weak<Cluster>>,
     stats: Arc<ResolverStats>,
     started: Instant,
@@ -103,6 +113,7 @@ impl Resolver {
             client: None,
             lookups: JoinSet::new(),
             asked: HashMap::new(),
+            watches: Watches::new(),
             wakes,
             stats: Arc::default(),
             started: Instant::now(),
@@ -119,6 +130,7 @@ impl Resolver {
     ) -> Arc<NameTable> {
         self.client = None;
         let mut old = std::mem::take(&mut self.namers);
+        let before = asked_prefixes(&old);
         self.namers.push(Configured { written: None, namer: Box::new(StaticClusters::new(clusters)) });
         for written in namers {
             let kept = old.iter().position(|namer| namer.written.as_ref() == Some(written));
@@ -129,6 +141,7 @@ impl Resolver {
             configured.namer.refresh();
         }
         self.apply();
+        self.set_asked(&before);
         self.set_egress(egress);
         self.picture()
     }
@@ -152,9 +165,11 @@ impl Resolver {
         loop {
             self.start_due();
             let next_due = self.hosts.next_due_ms().filter(|_| self.lookups.len() < LOOKUPS_MAX);
+            let due_at = next_due.map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let look_at = self.watches.look_at();
             let wait = async {
-                match next_due {
-                    Some(at_ms) => sleep_until(self.started + Duration::from_millis(at_ms)).await,
+                match due_at.into_iter().chain(look_at).min() {
+                    Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
@@ -163,8 +178,12 @@ impl Resolver {
                     self.take_answer(answered);
                     return;
                 }
+                (cluster, news) = self.watches.next() => {
+                    self.take_news(&cluster, news);
+                    return;
+                }
                 Some(cluster) = self.wakes.recv() => self.wake_all(cluster),
-                () = pin!(wait) => {}
+                () = pin!(wait) => self.look_at_watches(),
             }
         }
     }
@@ -172,7 +191,11 @@ impl Resolver {
     /// The folders whose changes [`Resolver::fs_changed`] wants to be called for.
     pub fn folders(&self) -> Vec<PathBuf> {
         let written = self.namers.iter().filter_map(|namer| namer.written.as_ref());
-        written.map(|model::Namer { kind: model::NamerKind::Fs { root_dir }, .. }| root_dir.clone()).collect()
+        let folder = |written: &model::Namer| match &written.kind {
+            model::NamerKind::Fs { root_dir } => Some(root_dir.clone()),
+            model::NamerKind::Consul(_) | model::NamerKind::DnsSrv(_) => None,
+        };
+        written.filter_map(folder).collect()
     }
 
     /// The names as of the last change.
@@ -186,9 +209,77 @@ impl Resolver {
     }
 
     fn open(&self, written: &model::Namer) -> Configured {
-        let model::Namer { prefix, kind: model::NamerKind::Fs { root_dir } } = written;
-        let namer = FsNamer::new(prefix.clone(), root_dir.clone(), Arc::clone(&self.stats));
-        Configured { written: Some(written.clone()), namer: Box::new(namer) }
+        let asked = |source: Arc<dyn Source>| {
+            let labels = written.kind.asked_labels().unwrap_or_default();
+            Box::new(AskedNamer::new(written.prefix.clone(), labels, source)) as Box<dyn Namer>
+        };
+        let namer = match &written.kind {
+            model::NamerKind::Consul(settings) => asked(Arc::new(ConsulSource::new((**settings).clone(), self.dns))),
+            model::NamerKind::DnsSrv(settings) => asked(Arc::new(SrvSource::new(settings.clone(), self.dns))),
+            model::NamerKind::Fs { root_dir } => {
+                Box::new(FsNamer::new(written.prefix.clone(), root_dir.clone(), Arc::clone(&self.stats)))
+            }
+        };
+        Configured { written: Some(written.clone()), namer }
+    }
+
+    /// Tells the table which names are asked for, and ends the watches of namers that are gone or other than before.
+    fn set_asked(&mut self, before: &[(Path, Arc<dyn Source>)]) {
+        let now = asked_prefixes(&self.namers);
+        self.table.set_asked(now.iter().map(|(prefix, _)| prefix.clone()).collect());
+        let same = |(prefix, source): &(Path, Arc<dyn Source>)| {
+            now.iter().any(|(kept, other)| kept == prefix && Arc::ptr_eq(source, other))
+        };
+        let gone: Vec<&Path> = before.iter().filter(|old| !same(old)).map(|(prefix, _)| prefix).collect();
+        let stopped = self.watches.stop_all(|id| gone.iter().any(|prefix| id.starts_with(prefix)));
+        for cluster in stopped.iter().filter_map(Weak::upgrade) {
+            untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
+            // what it had serves until the namer that has the prefix now says otherwise
+            self.watch(&cluster);
+        }
+    }
+
+    /// Has the namer of a name watch it; says whether it has one that must.
+    fn watch(&mut self, cluster: &Arc<Cluster>) -> bool {
+        let asked = self.namers.iter().rev().find_map(|Configured { namer, .. }| {
+            let source = namer.source()?;
+            let name = cluster.id.label(0).filter(|first| *first == b"#").map(|_| cluster.id.skip(1))?;
+            name.starts_with(namer.prefix()).then(|| (source, name.skip(namer.prefix().len())))
+        });
+        let Some((source, name)) = asked else { return false };
+        self.watches.start(cluster, &source, name);
+        true
+    }
+
+    /// Takes in what a watch learned.
+    fn take_news(&mut self, cluster: &Arc<Cluster>, News { content, authority }: News) {
+        cluster.set_authority(authority);
+        match content {
+            Content::Absent(why) => {
+                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
+                cluster.publish(Addresses::Absent(why));
+            }
+            Content::Failed(why) => {
+                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
+                cluster.publish(Addresses::Failed(why));
+            }
+            Content::Targets(targets) => self.track(cluster, targets, self.now_ms()),
+        }
+    }
+
+    /// Names that nobody uses any more are unknown again: what was true of them once may not be when they are next used.
+    fn look_at_watches(&mut self) {
+        if self.watches.look_at().is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        for (id, cluster) in self.watches.look() {
+            untrack(&mut self.tracked, &mut self.hosts, &(id, false));
+            let Some(cluster) = cluster else { continue };
+            cluster.publish(Addresses::Pending);
+        }
+        for cluster in self.watches.broken() {
+            self.watch(&cluster);
+        }
     }
 
     fn picture(&mut self) -> Arc<NameTable> {
@@ -214,6 +305,7 @@ impl Resolver {
         for (id, content) in assigned.iter().filter(|(id, content)| before.get(*id) != Some(content)) {
             let cluster = self.table.configured(id);
             match content {
+                Content::Absent(why) => cluster.publish(Addresses::Absent(Arc::clone(why))),
                 Content::Failed(why) => {
                     untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), false));
                     cluster.publish(Addresses::Failed(Arc::clone(why)));
@@ -289,6 +381,9 @@ impl Resolver {
 
     fn wake(&mut self, cluster: &Weak<Cluster>, now_ms: u64) {
         let Some(cluster) = cluster.upgrade() else { return };
+        if self.watch(&cluster) {
+            return;
+        }
         let tracked = self.tracked.get(&(cluster.id.clone(), cluster.from_request));
         let targets = tracked.map(|tracked| Arc::clone(&tracked.targets));
         let written = || inet::target(&cluster.id).and_then(Result::ok).map(|target| Arc::from([target]));
@@ -378,9 +473,17 @@ impl Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { names, tracked, hosts, .. } = self;
-        write!(f, "Resolver of {names:?}: {} clusters with {} DNS names", tracked.len(), hosts.len())
+        let Self { names, tracked, hosts, watches, .. } = self;
+        let (tracked, hosts, watches) = (tracked.len(), hosts.len(), watches.len());
+        write!(f, "Resolver of {names:?}: {tracked} clusters with {hosts} DNS names, {watches} watches")
     }
+}
+
+/// The namers that are asked for each name, by prefix with `#`.
+fn asked_prefixes(namers: &[Configured]) -> Vec<(Path, Arc<dyn Source>)> {
+    let root = Path::from_labels(["#"]).unwrap_or_default();
+    let asked = namers.iter().filter_map(|Configured { namer, .. }| Some((namer, namer.source()?)));
+    asked.map(|(namer, source)| (root.join(namer.prefix()), source)).collect()
 }
 
 fn untrack(tracked: &mut HashMap<User, Tracked>, hosts: &mut Hosts, user: &User) {

@@ -2,8 +2,9 @@
 //!
 //! Binding is pure: it asks a [`NameTable`], an immutable picture of which names exist. Where those names are served is
 //! filled in behind it, by the [`super::Resolver`]. A source of names is a [`Namer`]: it draws the picture and tells the
-//! targets. A source that learns asynchronously (a registry over the network) answers [`Answer::Pending`] in its picture
-//! until it knows better, and has the control loop refresh it when it does.
+//! targets. A source that must be asked for each name (a registry over the network) has every name of its shape in its
+//! picture; whether it exists is part of what is learned behind it, as [`Content`], and the pick passes over names that
+//! do not. So a name that comes or goes rebuilds no snapshot and empties no cache.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,9 +14,10 @@ use serin_config::dtab::{Answer, Names, Path};
 use serin_config::model;
 
 use super::targets::Target;
+use super::watches::Source;
 
 /// A source of names under `/#/<prefix>`, owned by the control thread.
-pub trait Namer: Send {
+pub(super) trait Namer: Send {
     /// The prefix, without `/#`.
     fn prefix(&self) -> &Path;
 
@@ -25,19 +27,26 @@ pub trait Namer: Send {
     /// Which names exist as of the last refresh.
     fn names(&self) -> Arc<dyn NameSet>;
 
+    /// Who is asked for each name, if the names cannot be listed.
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
+
     /// Every name (without the prefix) and where it is served, as of the last refresh.
     fn each(&self, tell: &mut dyn FnMut(&Path, &Content));
 }
 
 /// Which names of one namer exist; never changes.
-pub trait NameSet: Send + Sync {
+pub(super) trait NameSet: Send + Sync {
     /// Answers for the path behind the namer's prefix; `id_len` of an [`Answer::Bound`] counts from there.
     fn lookup(&self, rest: &Path) -> Answer;
 }
 
 /// What a namer says of one name.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub(super) enum Content {
+    /// Its namer was asked and does not have it.
+    Absent(Arc<str>),
     /// It exists, but where it is served was never legible.
     Failed(Arc<str>),
     /// Where it is served.
@@ -116,6 +125,48 @@ impl Namer for StaticClusters {
 
     fn each(&self, tell: &mut dyn FnMut(&Path, &Content)) {
         self.clusters.iter().for_each(|(name, content)| tell(name, content));
+    }
+}
+
+/// A namer whose names cannot be listed.
+pub(super) struct AskedNamer {
+    prefix: Path,
+    shape: Arc<Shape>,
+    source: Arc<dyn Source>,
+}
+
+/// Every name with so many labels.
+struct Shape(usize);
+
+impl AskedNamer {
+    pub(super) fn new(prefix: Path, labels: usize, source: Arc<dyn Source>) -> Self {
+        Self { prefix, shape: Arc::new(Shape(labels)), source }
+    }
+}
+
+impl Namer for AskedNamer {
+    fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    fn refresh(&mut self) -> bool {
+        false // its names are watched one by one
+    }
+
+    fn names(&self) -> Arc<dyn NameSet> {
+        Arc::clone(&self.shape) as Arc<dyn NameSet>
+    }
+
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::clone(&self.source))
+    }
+
+    fn each(&self, _tell: &mut dyn FnMut(&Path, &Content)) {}
+}
+
+impl NameSet for Shape {
+    fn lookup(&self, rest: &Path) -> Answer {
+        if rest.len() < self.0 { Answer::Neg } else { Answer::Bound { id_len: self.0 } }
     }
 }
 

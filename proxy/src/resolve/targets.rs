@@ -19,6 +19,8 @@ pub struct Target {
     pub port: u16,
     /// Passed on to every address of it.
     pub weight: f64,
+    /// Of several ranks the smallest that has an address serves; 0 but for SRV records, whose priority it is.
+    pub rank: u16,
 }
 
 impl Target {
@@ -33,7 +35,7 @@ impl Target {
 
 impl From<&HostPort> for Target {
     fn from(written: &HostPort) -> Self {
-        Self { host: written.host.clone(), port: written.port, weight: 1.0 }
+        Self { host: written.host.clone(), port: written.port, weight: 1.0, rank: 0 }
     }
 }
 
@@ -52,7 +54,14 @@ pub(super) enum Known<'a> {
 /// `allow` is given for names made by requests: addresses that [`permitted`] refuses are left out.
 pub(super) fn compose<'a>(targets: &[Target], known: impl Fn(&str) -> Known<'a>, allow: Option<&[IpNet]>) -> Addresses {
     let mut gathered = Gathered::default();
+    let mut targets: Vec<&Target> = targets.iter().collect();
+    targets.sort_by_key(|target| target.rank); // stable: what is equal stays as written
+    let mut rank = targets.first().map_or(0, |target| target.rank);
     for target in targets {
+        if target.rank != rank && !gathered.list.is_empty() {
+            break;
+        }
+        rank = target.rank;
         match &target.host {
             Host::Ip(ip) => gathered.add(target, &[*ip], allow),
             Host::Name(name) if is_localhost(name) => gathered.add(target, &LOOPBACK, allow),
@@ -104,7 +113,7 @@ impl Gathered {
 }
 
 /// RFC 6761: these names mean this host, and no DNS server is asked.
-fn is_localhost(name: &str) -> bool {
+pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -122,7 +131,7 @@ mod tests {
     fn target(text: &str) -> Target {
         let (host, port) = text.rsplit_once(':').unwrap();
         let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
-        Target { host, port: port.parse().unwrap(), weight: 1.0 }
+        Target { host, port: port.parse().unwrap(), weight: 1.0, rank: 0 }
     }
 
     /// `good.test` has two addresses, `inside.test` loopback, `bad.test` failed; every other name is unknown.
@@ -139,6 +148,7 @@ mod tests {
         };
         let addresses = compose(&targets, known, made.then_some(&[]));
         let text = match addresses {
+            Addresses::Absent(why) => format!("absent: {why}"),
             Addresses::Bound(list) => list.iter().map(|a| a.socket.to_string()).collect::<Vec<_>>().join(" "),
             Addresses::Failed(why) => format!("failed: {why}"),
             Addresses::Neg => "neg".to_owned(),
@@ -157,6 +167,25 @@ mod tests {
     fn what_is_known_does_not_wait_for_the_rest() {
         check(&["slow.test:80", "10.0.0.9:80", "bad.test:80"], false, "10.0.0.9:80");
         check(&["slow.test:80", "bad.test:80"], false, "pending");
+    }
+
+    #[test]
+    fn the_smallest_rank_with_an_address_serves() {
+        for (names, expected) in [
+            (["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], "10.0.0.1:80 10.0.0.2:80"),
+            (["bad.test:80", "10.0.0.2:80", "10.0.0.3:80"], "10.0.0.2:80"),
+            (["bad.test:80", "slow.test:80", "10.0.0.3:80"], "10.0.0.3:80"),
+        ] {
+            let ranked = names.iter().zip([1, 1, 2]).map(|(name, rank)| Target { rank, ..target(name) });
+            let mut ranked: Vec<_> = ranked.collect();
+            ranked.reverse();
+            let why: Arc<str> = "no such host".into();
+            let known = |name: &str| if name == "bad.test" { Known::Bad(&why) } else { Known::Unknown };
+            let Addresses::Bound(list) = compose(&ranked, known, None) else { panic!("not bound") };
+            let mut list: Vec<_> = list.iter().map(|address| address.socket.to_string()).collect();
+            list.sort();
+            assert_eq!(list.join(" "), expected);
+        }
     }
 
     #[test]
@@ -189,7 +218,7 @@ mod tests {
     fn a_cluster_ends_at_its_limit() {
         for (count, kept) in [(ADDRESSES_MAX, ADDRESSES_MAX), (ADDRESSES_MAX + 1, ADDRESSES_MAX)] {
             let ip = |n: usize| Host::Ip(IpAddr::from((n as u32).to_be_bytes()));
-            let targets: Vec<_> = (0..count).map(|n| Target { host: ip(n), port: 80, weight: 1.0 }).collect();
+            let targets: Vec<_> = (0..count).map(|n| Target { host: ip(n), port: 80, weight: 1.0, rank: 0 }).collect();
             let Addresses::Bound(list) = compose(&targets, |_| Known::Unknown, None) else { panic!("not bound") };
             assert_eq!(list.len(), kept);
         }

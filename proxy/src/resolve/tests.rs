@@ -22,6 +22,7 @@ fn cluster(name: &str, endpoints: &[&str]) -> model::Cluster {
 
 fn shown(addresses: &Addresses) -> String {
     match addresses {
+        Addresses::Absent(why) => format!("absent: {why}"),
         Addresses::Bound(list) => list.iter().map(|a| a.socket.to_string()).collect::<Vec<_>>().join(" "),
         Addresses::Failed(why) => format!("failed: {why}"),
         Addresses::Neg => "neg".to_owned(),

@@ -1,10 +1,12 @@
 //! What the tests stand on: the proxy as a process, scripted peers, clients that see every byte.
 
+pub(crate) mod consul;
 pub(crate) mod frames;
 pub(crate) mod h2peer;
 pub(crate) mod http1;
 pub(crate) mod outside;
 pub(crate) mod ports;
+pub(crate) mod registry;
 pub(crate) mod rollouts;
 pub(crate) mod scrape;
 pub(crate) mod serin;

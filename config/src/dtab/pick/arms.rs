@@ -40,7 +40,8 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
 
     /// What comes of the union. Branches of weight 0 are not there at all.
     pub(super) fn kind(&self) -> Kind {
-        let (mut usable, mut unusable, mut empty, mut nothing, mut error, mut pending) = Default::default();
+        let (mut usable, mut unusable, mut empty, mut nothing) = Default::default();
+        let (mut error, mut pending, mut absent) = Default::default();
         for place in (0..self.union.branches.len()).filter(|&place| !self.weight(place).is_zero()) {
             *match self.kind_of(place) {
                 Kind::Usable => &mut usable,
@@ -49,6 +50,7 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
                 Kind::Neg | Kind::Fail => &mut nothing,
                 Kind::Error => &mut error,
                 Kind::Pending => &mut pending,
+                Kind::Absent => &mut absent,
             } = true;
         }
         // In a union `!` stops nobody, so neither does it behind something unusable.
@@ -59,6 +61,7 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
             (nothing, Kind::Neg),
             (error, Kind::Error),
             (pending, Kind::Pending),
+            (absent, Kind::Absent),
         ];
         order.into_iter().find_map(|(there, kind): (bool, Kind)| there.then_some(kind)).unwrap_or(Kind::Neg)
     }
@@ -68,16 +71,11 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
     pub(super) fn choose(&self, draw: u64, on_unhealthy: OnUnhealthy) -> Option<Chosen> {
         let drawn = self.draw(draw, is_there)?;
         let mut last = drawn;
-        if matches!(self.kind_of(drawn.place), Kind::Error | Kind::Pending) {
+        if !is_ready(self.kind_of(drawn.place)) {
             if let Some(ready) = self.draw(last.rest(), is_ready) {
                 last = ready;
-            } else if self.kind_of(drawn.place) == Kind::Pending
-                && let Some(failed) = self.first(Kind::Error)
-            {
-                // Nothing is ready: the first error wins over what is pending.
-                last = Drawn { place: failed, ..last };
-            } else if let Some(first) = self.first(self.kind_of(drawn.place)) {
-                last = Drawn { place: first, ..last };
+            } else if let Some(place) = self.first_unready() {
+                last = Drawn { place, ..last };
             }
         }
         if on_unhealthy == OnUnhealthy::Redistribute
@@ -93,9 +91,7 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
     pub(super) fn share(&self, place: usize, on_unhealthy: OnUnhealthy) -> f64 {
         let (all, ready, usable) = (self.total(is_there), self.total(is_ready), self.total(is_usable));
         if ready == 0 {
-            // Nothing but errors and pending names: the first error, or the first pending name.
-            let first = self.first(Kind::Error).or_else(|| self.first(Kind::Pending));
-            return if first == Some(place) { 1.0 } else { 0.0 };
+            return if self.first_unready() == Some(place) { 1.0 } else { 0.0 };
         }
         let exponent = self.exponent(is_there);
         let part = |wanted: fn(Kind) -> bool, total: u64| {
@@ -155,6 +151,11 @@ impl<'p, 't, W: Weights, S: Fn(&B) -> LeafState, B> Arms<'p, 't, W, S, B> {
     fn exponent(&self, wanted: fn(Kind) -> bool) -> i32 {
         let places = (0..self.union.branches.len()).filter(|&place| wanted(self.kind_of(place)));
         places.map(|place| exponent_above(self.weight(place))).max().unwrap_or(i32::MIN)
+    }
+
+    /// Where nothing is ready the first error wins over what is pending, and that over what is not there.
+    fn first_unready(&self) -> Option<usize> {
+        [Kind::Error, Kind::Pending, Kind::Absent].into_iter().find_map(|kind| self.first(kind))
     }
 
     fn first(&self, kind: Kind) -> Option<usize> {

@@ -41,7 +41,8 @@ fn explained(pairs: &[(&str, &str)], usable: &dyn Fn(&Path) -> bool) -> Result<E
     };
     let (structure, weights) = assemble(&parts);
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    explain(&World { structure: &structure, weights: &weights, router: 0, usable }, &Ask::from_pairs(&pairs)?)
+    let state = |id: &Path| if usable(id) { LeafState::Usable } else { LeafState::Unusable };
+    explain(&World { structure: &structure, weights: &weights, router: 0, state: &state }, &Ask::from_pairs(&pairs)?)
 }
 
 #[track_caller]

@@ -93,7 +93,7 @@ impl Fixture {
         let root = format!("{}/", self.dir.path().display());
         self.namer.each(&mut |name, content| {
             let content = match content {
-                Content::Failed(why) => format!("failed: {}", why.replace(&root, "")),
+                Content::Absent(why) | Content::Failed(why) => format!("failed: {}", why.replace(&root, "")),
                 Content::Targets(targets) => shown_targets(targets),
             };
             found.push((name.to_string(), content));

@@ -1,0 +1,208 @@
+//! Names that their namer must be asked for, one by one: watched while somebody uses them, and no longer.
+//!
+//! ```text
+//!            bound                    the namer answers
+//!  (unknown) ─────▶ watched, pending ───────────────────▶ watched, known
+//!      ▲                 nobody holds it any more           │
+//!      └──────────────────────◀─────────────────────────────┘
+//! ```
+//!
+//! Each watch is a task of the control thread's runtime. It tells what it learns through a bounded channel, so a
+//! registry that talks fast is read slowly.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::HeaderValue;
+use serin_config::dtab::Path;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::names::Content;
+use crate::clock;
+use crate::endpoints::{Cluster, Told};
+
+/// The life of a watch: it ends when it is dropped.
+pub(super) type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A namer that is asked for each name.
+pub(super) trait Source: Send + Sync {
+    /// Watches the name behind the namer's prefix and tells what it learns, for ever.
+    fn watch(self: Arc<Self>, name: Path, teller: Teller) -> Watching;
+}
+
+/// What a watch learned.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct News {
+    /// Where the name is served.
+    pub(super) content: Content,
+    /// The `Host` of requests to it.
+    pub(super) authority: Option<HeaderValue>,
+}
+
+/// The name, the number of the watch, and what it learned.
+type Heard = (Path, u64, News);
+
+/// How a watch tells what it learned.
+pub(super) struct Teller {
+    cluster: Weak<Cluster>,
+    number: u64,
+    news: mpsc::Sender<Heard>,
+    last: Option<News>,
+}
+
+impl Teller {
+    /// A good answer: equal ones are told once. `version` is what the namer calls this state.
+    pub(super) async fn tell(&mut self, news: News, version: u64) {
+        let told = Told { answered_at_ms: clock::unix_ms(), error: None, failures: 0, version };
+        let Some(id) = self.note(told) else { return };
+        if self.last.as_ref() == Some(&news) {
+            return;
+        }
+        self.last = Some(news.clone());
+        // the receiver goes only with the resolver, and this task with it
+        let _gone = self.news.send((id, self.number, news)).await;
+    }
+
+    /// No answer. The last good one stays; a name that never had one is absent until then, so that nobody waits for a
+    /// registry that is down.
+    pub(super) async fn fail(&mut self, why: Arc<str>) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let before = cluster.told().unwrap_or_default();
+        drop(cluster);
+        if before.failures == 0 {
+            tracing::debug!(error = %why, "no answer for a name; its last good state stays, if it had any");
+        }
+        let told =
+            Told { error: Some(Arc::clone(&why)), failures: before.failures.saturating_add(1), ..(*before).clone() };
+        let Some(id) = self.note(told) else { return };
+        if self.last.is_none() {
+            let _gone = self.news.send((id, self.number, News::absent(why))).await;
+        }
+    }
+
+    fn note(&self, told: Told) -> Option<Path> {
+        let cluster = self.cluster.upgrade()?;
+        cluster.note(told);
+        Some(cluster.id.clone())
+    }
+}
+
+impl News {
+    /// There is no such name.
+    pub(super) fn absent(why: Arc<str>) -> Self {
+        Self { content: Content::Absent(why), authority: None }
+    }
+}
+
+/// All watches that run.
+pub(super) struct Watches {
+    tasks: JoinSet<()>,
+    by_id: HashMap<Path, Watch>,
+    news: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
+    started: u64,
+    look_at: Instant,
+}
+
+struct Watch {
+    cluster: Weak<Cluster>,
+    number: u64,
+    task: AbortHandle,
+}
+
+impl Watches {
+    pub(super) fn new() -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            by_id: HashMap::new(),
+            news: mpsc::channel(NEWS_MAX),
+            started: 0,
+            look_at: Instant::now() + LOOK,
+        }
+    }
+
+    /// Begins to watch a name, if nobody does.
+    pub(super) fn start(&mut self, cluster: &Arc<Cluster>, source: &Arc<dyn Source>, name: Path) {
+        let same = |watch: &Watch| watch.cluster.as_ptr() == Arc::as_ptr(cluster) && !watch.task.is_finished();
+        if self.by_id.get(&cluster.id).is_some_and(same) {
+            return;
+        }
+        self.stop(&cluster.id);
+        self.started += 1;
+        let (number, weak) = (self.started, Arc::downgrade(cluster));
+        let teller = Teller { cluster: weak.clone(), number, news: self.news.0.clone(), last: None };
+        let task = self.tasks.spawn(Arc::clone(source).watch(name, teller));
+        self.by_id.insert(cluster.id.clone(), Watch { cluster: weak, number, task });
+    }
+
+    /// Ends the watch of a name.
+    pub(super) fn stop(&mut self, id: &Path) {
+        if let Some(watch) = self.by_id.remove(id) {
+            watch.task.abort();
+        }
+    }
+
+    /// Ends watches that `gone` names, and gives their clusters.
+    pub(super) fn stop_all(&mut self, gone: impl Fn(&Path) -> bool) -> Vec<Weak<Cluster>> {
+        let ended = self.by_id.extract_if(|id, _| gone(id));
+        ended
+            .map(|(_, watch)| {
+                watch.task.abort();
+                watch.cluster
+            })
+            .collect()
+    }
+
+    /// What a watch learned, and of which cluster.
+    pub(super) async fn next(&mut self) -> (Arc<Cluster>, News) {
+        loop {
+            // a sender is kept here, so there is always one
+            let Some((id, number, news)) = self.news.1.recv().await else { return std::future::pending().await };
+            let watch = self.by_id.get(&id).filter(|watch| watch.number == number);
+            if let Some(cluster) = watch.and_then(|watch| watch.cluster.upgrade()) {
+                return (cluster, news);
+            }
+        }
+    }
+
+    /// When to look for names that nobody uses.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        (!self.by_id.is_empty()).then_some(self.look_at)
+    }
+
+    /// Ends the watches of names that nobody uses; gives their ids, and their clusters where those still exist. A watch
+    /// that broke although its name is used (it never should) is not among them: it begins anew by [`Watches::start`].
+    pub(super) fn look(&mut self) -> Vec<(Path, Option<Arc<Cluster>>)> {
+        while self.tasks.try_join_next().is_some() {}
+        self.look_at = Instant::now() + LOOK;
+        let unused = |watch: &Watch| !Cluster::in_use(&watch.cluster) && Cluster::fall_asleep(&watch.cluster);
+        let ended = self.by_id.extract_if(|_, watch| unused(watch));
+        let stopped = ended.map(|(id, watch)| {
+            watch.task.abort();
+            (id, watch.cluster.upgrade())
+        });
+        stopped.collect()
+    }
+
+    /// Watches that broke.
+    pub(super) fn broken(&self) -> Vec<Arc<Cluster>> {
+        self.by_id
+            .values()
+            .filter(|watch| watch.task.is_finished())
+            .filter_map(|watch| watch.cluster.upgrade())
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+/// News that wait for the control thread; a watch that has more waits with them.
+const NEWS_MAX: usize = 256;
+/// Between two looks for names that nobody uses.
+const LOOK: Duration = Duration::from_secs(1);
