@@ -167,6 +167,8 @@ impl Tables {
         write_counter(&mut lookups, &[("result", "hit")], sum(|cells| &cells.binding_cache_hits))?;
         write_counter(&mut lookups, &[("result", "miss")], sum(|cells| &cells.binding_cache_misses))?;
 
+        let refused = sum(|cells| &cells.connections_refused);
+        describe(encoder, &names::CONNECTIONS_REFUSED)?.encode_counter::<NoLabelSet, _, u64>(&refused, None)?;
         let evictions = sum(|cells| &cells.binding_cache_evictions);
         describe(encoder, &names::BINDING_CACHE_EVICTIONS)?.encode_counter::<NoLabelSet, _, u64>(&evictions, None)?;
         let stripped = sum(|cells| &cells.context_headers_stripped);

@@ -126,6 +126,11 @@ pub(crate) const SPLIT_WEIGHT: Family = gauge(
 pub(crate) const ENDPOINTS: Family = gauge("serin_endpoints", "Endpoints that a bound name has", &["client"]);
 pub(crate) const CONNECTIONS_ACCEPTED: Family =
     counter("serin_connections_accepted_total", "Downstream connections accepted, by worker", &["worker"]);
+pub(crate) const CONNECTIONS_REFUSED: Family = counter(
+    "serin_connections_refused_total",
+    "Downstream connections closed at once because their source has as many as it may",
+    &[],
+);
 pub(crate) const CONNECTIONS_ACTIVE: Family =
     gauge("serin_connections_active", "Downstream connections open now, by worker", &["worker"]);
 pub(crate) const REQUESTS_ACTIVE: Family =
@@ -356,6 +361,7 @@ pub const FAMILIES: &[Family] = &[
     FLAGGER_SUCCESSES,
     FLAGGER_FAILURES,
     CONNECTIONS_ACCEPTED,
+    CONNECTIONS_REFUSED,
     CONNECTIONS_ACTIVE,
     REQUESTS_ACTIVE,
     UPSTREAM_CONNECTS,

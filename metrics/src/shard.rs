@@ -76,6 +76,8 @@ pub type FloodCells = [Counter; FLOOD_REASONS.len()];
 pub struct WorkerCells {
     /// Downstream connections accepted.
     pub connections_accepted: Counter,
+    /// Downstream connections closed at once because their source has enough.
+    pub connections_refused: Counter,
     /// Downstream connections open now.
     pub connections_active: Gauge,
     /// Requests in flight now.

@@ -3,21 +3,28 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::admission::{Admission, Admitted, Most, Refused};
+use crate::clock;
 use crate::conn::{self, Link, Links, Stack};
 use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::stack::request_stack;
 use crate::worker::Worker;
 
-/// Connections of one process; each worker takes its share. Beyond it, new ones wait in the kernel.
-const CONNECTIONS_MAX: usize = 20_000;
+/// Between two looks at a listener that has as many connections as it may: other workers may have closed some.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Between two lines of the log about sockets that cannot be had.
+const WARN_US: u64 = 1_000_000;
 /// After an error of `accept` such as too many open files: long enough not to spin, short enough not to be felt.
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -104,15 +111,11 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &S, loops: &mut HashMap<u64, 
 }
 
 async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, stack: S, stop: Rc<Stop>) {
-    let connections_max = CONNECTIONS_MAX.div_ceil(worker.workers);
     // what the listener was like when it was last there: who still waits in its queue came to that
     let Some(mut seen) = place(&worker, id) else { return stop.dry.set(true) };
     while !stop.wanted.get() {
-        if worker.links.len() >= connections_max {
-            tokio::select! {
-                () = worker.links.changed() => {}
-                () = stop.told.notified() => {}
-            }
+        if admission(&seen).is_full(most(&seen)) {
+            pause(&worker, &stop, PAUSE).await;
             continue;
         }
         let accepted = tokio::select! {
@@ -122,19 +125,25 @@ async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, st
         match accepted {
             Ok((io, peer)) => {
                 seen = place(&worker, id).unwrap_or(seen);
-                serve(io, Link::new(id, peer, seen.clone()), &worker, &stack);
+                let admitted = match admit(&seen, peer, &worker, &stop).await {
+                    Err(Refused::Source) => continue,
+                    admitted => admitted.ok(),
+                };
+                serve(io, Link::new(id, peer, seen.clone()), admitted, &worker, &stack);
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(BACKOFF).await;
+            Err(error) if is_exhausted(&error) => {
+                make_room(&worker, &error);
+                pause(&worker, &stop, BACKOFF).await;
             }
+            // of that one connection, which is gone
+            Err(error) => tracing::debug!(%error, "cannot accept a connection"),
         }
     }
     // closing the socket resets what waits in its queue: take it first
     while let Poll::Ready(Ok((io, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
         let link = Link::new(id, peer, seen.clone());
         link.close();
-        serve(io, link, &worker, &stack);
+        serve(io, link, None, &worker, &stack);
     }
     drop(listener);
     stop.dry.set(true);
@@ -147,11 +156,67 @@ fn place(worker: &Worker, id: u64) -> Option<(Rc<Local>, usize)> {
     Some((local, server))
 }
 
-fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, worker: &Rc<Worker>, stack: &S) {
+fn admission((local, server): &(Rc<Local>, usize)) -> &Arc<Admission> {
+    &local.shape.structure.servers[*server].listener.admission
+}
+
+fn most((local, server): &(Rc<Local>, usize)) -> Most {
+    let limits = &local.shape.structure.servers[*server].server.limits;
+    Most { connections: limits.connections_max, of_source: limits.connections_per_source_max }
+}
+
+/// Counts the connection; where another worker took the last place meanwhile, it waits here as it would in the kernel. An
+/// end of the listener lets it in anyway.
+async fn admit(seen: &(Rc<Local>, usize), peer: SocketAddr, worker: &Worker, stop: &Stop) -> Result<Admitted, Refused> {
+    loop {
+        match admission(seen).enter(Some(peer.ip()), most(seen)) {
+            Err(Refused::Full) if !stop.wanted.get() => pause(worker, stop, PAUSE).await,
+            Err(Refused::Source) => {
+                worker.shard.worker().connections_refused.inc();
+                return Err(Refused::Source);
+            }
+            decided => return decided,
+        }
+    }
+}
+
+/// Until the listener is to end, or it is worth another look.
+async fn pause(worker: &Worker, stop: &Stop, at_most: Duration) {
+    tokio::select! {
+        () = worker.links.changed() => {}
+        () = tokio::time::sleep(at_most) => {}
+        () = stop.told.notified() => {}
+    }
+}
+
+/// No descriptors, memory or ports, here or in the whole system (`accept(2)`, `connect(2)`): trying again at once would fail
+/// again.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const EADDRNOTAVAIL: i32 = 99;
+    const ENOBUFS: i32 = 105;
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | EADDRNOTAVAIL | ENOBUFS))
+}
+
+/// Closes connections that wait for nothing in particular, so that somebody else can have their sockets.
+pub fn make_room(worker: &Worker, error: &io::Error) {
+    let upstream = worker.close_idle_upstreams();
+    let downstream = worker.links.close_idlest();
+    let (now_us, warned) = (clock::now_us(), &worker.exhausted_us);
+    if now_us.saturating_sub(warned.get()) > WARN_US {
+        warned.set(now_us);
+        tracing::warn!(%error, upstream, downstream, "no sockets left: closing idle connections");
+    }
+}
+
+fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &S) {
     let open = Links::open(worker, &link);
     let (worker, stack) = (Rc::clone(worker), stack.clone());
     tokio::task::spawn_local(async move {
         conn::serve(io, link, worker, stack).await;
+        drop(admitted);
         drop(open);
     });
 }

@@ -16,9 +16,6 @@ use crate::snapshot::{
 
 mod rollouts;
 
-/// Requests in flight on one listener, over all workers, where the file sets no `maxConcurrentRequests`.
-pub const REQUESTS_MAX: u32 = 10_000;
-
 /// What a snapshot is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
@@ -143,7 +140,7 @@ fn servers(parts: &Parts<'_>) -> Vec<ServerStructure> {
         listener: Arc::clone(listener),
         router,
         server: server.clone(),
-        requests_max: requests_max(server.requests_max, parts.workers),
+        requests_max: requests_max(server.requests_max, listener.requests_max, parts.workers),
         in_flight: server.requests_max.map(|_| Arc::clone(&listener.in_flight)),
     });
     paired.collect()
@@ -151,9 +148,9 @@ fn servers(parts: &Parts<'_>) -> Vec<ServerStructure> {
 
 /// A limit that was written holds over all workers. Of the one that was not, each has its part, so that they need not
 /// share a counter.
-fn requests_max(total: Option<NonZeroU32>, workers: usize) -> u32 {
+fn requests_max(total: Option<NonZeroU32>, unwritten: u32, workers: usize) -> u32 {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
-    total.map_or(REQUESTS_MAX.div_ceil(workers), NonZeroU32::get)
+    total.map_or(unwritten.div_ceil(workers), NonZeroU32::get)
 }
 
 fn weights(parts: &Parts<'_>, structure: &Structure, written: Vec<Arc<[Weight]>>) -> Arc<SplitWeights> {

@@ -44,8 +44,10 @@ pub enum ProxyError {
     NoEndpoint(String),
     /// No dentry leads anywhere.
     NoRoute(String),
-    /// More requests than the listener admits.
+    /// More requests than the listener admits, or no socket left for one.
     Overloaded,
+    /// A mistake in Serin itself: the request's task panicked.
+    Panicked,
     /// The whole request, retries included, took longer than `totalTimeoutMs` or the deadline the caller sent.
     Timeout,
     /// A source made up too many names.
@@ -71,6 +73,7 @@ impl ProxyError {
             Self::BadContext(_) | Self::BadRequest(_) | Self::DownstreamBody | Self::Unidentified => {
                 StatusCode::BAD_REQUEST
             }
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoRoute(_) => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::DownstreamStalled => StatusCode::REQUEST_TIMEOUT,
@@ -100,7 +103,7 @@ impl ProxyError {
             Self::AttemptTimeout | Self::DownstreamStalled | Self::Timeout => 4,
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::UriTooLong => 8,
             Self::MethodRefused | Self::NoRoute(_) | Self::Unidentified => 12,
-            Self::BadRequest(_) | Self::DownstreamBody | Self::UpstreamProtocol(_) => 13,
+            Self::BadRequest(_) | Self::DownstreamBody | Self::Panicked | Self::UpstreamProtocol(_) => 13,
             Self::UpstreamReset(code) => match code {
                 0x7 => 14, // REFUSED_STREAM
                 0x8 => 1,  // CANCEL
@@ -142,6 +145,7 @@ impl ProxyError {
             Self::NoEndpoint(_) => "no-endpoint",
             Self::NoRoute(_) => "no-route",
             Self::Overloaded => "overloaded",
+            Self::Panicked => "panicked",
             Self::Timeout => "timeout",
             Self::TooManyNames => "too-many-names",
             Self::Unidentified => "unidentified",
@@ -219,6 +223,7 @@ impl ProxyError {
             Self::NoEndpoint(_) => "the service has no endpoint to send to",
             Self::NoRoute(_) => "no route for this name",
             Self::Overloaded => "too many requests in flight",
+            Self::Panicked => "a mistake in this proxy",
             Self::TooManyNames => "too many new names from this source",
             Self::Unidentified => "the request names no service",
             Self::UriTooLong => "the request target is too long",
@@ -281,6 +286,11 @@ impl Fault {
         Self { origin: Origin::Upstream, replay, error, lost: None }
     }
 
+    /// Our own decision, or want.
+    pub fn own(error: ProxyError) -> Self {
+        Self { origin: Origin::Proxy, replay: Replay::Never, error, lost: None }
+    }
+
     /// The caller went away or broke its message.
     pub fn downstream(error: ProxyError) -> Self {
         Self { origin: Origin::Downstream, replay: Replay::Never, error, lost: None }
@@ -315,5 +325,6 @@ mod tests {
         check(ProxyError::DownstreamStalled, 408, 4);
         check(ProxyError::UpstreamStalled, 504, 14);
         check(ProxyError::Overloaded, 503, 14);
+        check(ProxyError::Panicked, 500, 13);
     }
 }

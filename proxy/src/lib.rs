@@ -12,6 +12,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod admission;
 pub mod arms;
 pub mod assemble;
 pub mod balance;
@@ -41,6 +42,7 @@ pub mod ledger;
 pub mod listener;
 pub mod local;
 pub mod logging;
+pub mod memory;
 pub mod mirror;
 pub mod namerd;
 pub mod outlier;

@@ -4,12 +4,21 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::admission::Admission;
+use crate::memory;
 
 /// Connections that wait in the kernel for `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Octets that wait in the kernel to be sent to one client. Without it the kernel takes megabytes for a client that reads
+/// slowly, and then nobody can tell slow from stalled.
+const UNSENT_MAX: u32 = 256 << 10;
+/// A peer whose machine is gone says nothing: the kernel asks after so long, so often, and so many times.
+const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 6);
 
 /// One address, one socket for each worker on it.
 #[derive(Debug)]
@@ -22,6 +31,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Requests in flight over all workers, where a limit was written for them.
     pub in_flight: Arc<AtomicU32>,
+    /// Requests in flight over all workers where no limit was written: by the memory there was when it was bound.
+    pub requests_max: u32,
+    /// Connections open.
+    pub admission: Arc<Admission>,
     sockets: Box<[ArcSwapOption<TcpListener>]>,
 }
 
@@ -49,6 +62,8 @@ impl Listener {
             configured: address,
             address: bound,
             in_flight: Arc::default(),
+            requests_max: memory::requests_of(memory::available()),
+            admission: Arc::default(),
             sockets: sockets.into(),
         }))
     }
@@ -71,12 +86,20 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // inherited by accepted sockets on Linux: one system call fewer for each connection
+    // inherited by accepted sockets on Linux: some system calls fewer for each connection
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// For sockets of peers that may be silent for long.
+pub fn keepalive() -> TcpKeepalive {
+    let (time, interval, retries) = ALIVE;
+    TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries)
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -96,6 +119,18 @@ mod tests {
         let first = Listener::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let error = Listener::bind(first.address, 2).unwrap_err().to_string();
         assert!(error.contains(&first.address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_what_the_listener_says() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let socket = listener.take(0).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.address).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_MAX);
     }
 
     #[test]

@@ -15,16 +15,18 @@ use http::{HeaderValue, StatusCode};
 use serin_config::dtab::{LeafState, Path};
 use serin_config::model::{Accrual, Client, ClientLimits};
 use serin_metrics::Class;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::balance::{self, Load};
 use crate::clock;
 use crate::endpoints::{Address, Addresses, Cluster};
-use crate::error::{Fault, Origin, ProxyError};
+use crate::error::{Fault, ProxyError};
 use crate::floods::Budgets;
 use crate::outlier::{self, Outlier, Pass};
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
+use crate::{accept, listener};
 
 mod conn;
 mod h2conn;
@@ -170,6 +172,11 @@ impl LocalCluster {
         }
     }
 
+    /// Closes HTTP/1.1 connections that wait for a request. Says how many.
+    pub fn close_idle(&self) -> usize {
+        self.endpoints.borrow().iter().map(|endpoint| endpoint.idle.borrow_mut().drain(..).count()).sum()
+    }
+
     fn refresh(&self, worker: &Worker) {
         let set = self.shared.addresses().load();
         if self.seen.get() == Some(set.version) {
@@ -284,6 +291,12 @@ impl Endpoint {
         let cells = worker.shard.worker();
         let io = match tokio::time::timeout(timeout, TcpStream::connect(self.address)).await {
             Ok(Ok(io)) => io,
+            // our own want of sockets says nothing of the endpoint
+            Ok(Err(error)) if accept::is_exhausted(&error) => {
+                cells.upstream_connects_failed.inc();
+                accept::make_room(worker, &error);
+                return Err(Fault::own(ProxyError::Overloaded));
+            }
             failed => {
                 cells.upstream_connects_failed.inc();
                 let error = if failed.is_err() { ProxyError::ConnectTimeout } else { ProxyError::ConnectRefused };
@@ -293,6 +306,7 @@ impl Endpoint {
         cells.upstream_connects_ok.inc();
         // without it small messages may wait for the peer's delayed acknowledgement
         let _best_effort = io.set_nodelay(true);
+        let _best_effort = SockRef::from(&io).set_tcp_keepalive(&listener::keepalive());
         Ok(Conn::new(io, &worker.shard))
     }
 
@@ -323,7 +337,7 @@ impl Endpoint {
     /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.
     pub fn check_own(&self) -> Result<(), Fault> {
         if self.own.get() {
-            return Err(Fault { origin: Origin::Proxy, replay: Replay::Never, error: ProxyError::Loop, lost: None });
+            return Err(Fault::own(ProxyError::Loop));
         }
         Ok(())
     }

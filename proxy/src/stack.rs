@@ -30,7 +30,14 @@ pub fn request_stack(
         .layer(layer_fn(with(worker, Deadline::new))) // what is left of the caller's patience
         // the only part with a socket; boxed, so that the layers hand on a pointer instead of moving a large future
         // six times, and so that hyper, which wants a future that can be moved, needs no box of its own
-        .service(service_fn(move |exchange| Box::pin(forward::forward(Rc::clone(&end), exchange))))
+        .service(service_fn(move |exchange| {
+            #[cfg(test)]
+            let panics = tests::panics(&exchange);
+            let forwarded = forward::forward(Rc::clone(&end), exchange);
+            #[cfg(test)]
+            let forwarded = tests::then_panic(panics, forwarded);
+            Box::pin(forwarded)
+        }))
 }
 
 /// A layer that also wants the worker.
@@ -38,3 +45,6 @@ fn with<S, L>(worker: &Rc<Worker>, new: impl Fn(S, Rc<Worker>) -> L) -> impl Fn(
     let worker = Rc::clone(worker);
     move |inner| new(inner, Rc::clone(&worker))
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,8 @@ pub struct Worker {
     pub coarse_us: Cell<u64>,
     /// Downstream connections.
     pub links: Links,
+    /// When it was last said that there are no sockets left, in microseconds.
+    pub exhausted_us: Cell<u64>,
     /// Directions of exchanges that are blocked.
     pub stalls: Stalls,
     /// Requests that wait for a name.
@@ -163,6 +165,7 @@ impl Worker {
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
+            exhausted_us: Cell::new(0),
             stalls: Stalls::default(),
             waiters: Waiters::default(),
             mirrors: Mirrors::default(),
@@ -221,6 +224,11 @@ impl Worker {
                 Ok(fresh)
             }
         }
+    }
+
+    /// Closes the upstream connections that wait for a request. Says how many.
+    pub fn close_idle_upstreams(&self) -> usize {
+        self.clusters.borrow().values().map(|cluster| cluster.close_idle()).sum()
     }
 
     /// Would a connection to this address reach ourselves.

@@ -79,9 +79,9 @@ fn shares_of_nothing_are_nothing() {
 
 #[test]
 fn a_written_limit_is_whole_and_the_other_is_divided() {
-    assert_eq!(requests_max(NonZeroU32::new(10), 4), 10);
-    assert_eq!(requests_max(NonZeroU32::new(1), 4), 1);
-    assert_eq!(requests_max(None, 4), REQUESTS_MAX / 4);
+    assert_eq!(requests_max(NonZeroU32::new(10), 8000, 4), 10);
+    assert_eq!(requests_max(NonZeroU32::new(1), 8000, 4), 1);
+    assert_eq!(requests_max(None, 8000, 4), 2000);
 }
 
 #[test]

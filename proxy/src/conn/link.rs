@@ -1,10 +1,9 @@
 //! What a worker knows of each of its downstream connections, and what it asks of them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,16 +13,12 @@ use serin_config::model::Limits;
 use crate::clock;
 use crate::floods::{Budgets, Flood, Floods};
 use crate::local::Local;
-use crate::snapshot::Phase;
 use crate::worker::Worker;
 
 /// Without a request before the connection gives up its buffers.
 const PARK_US: u64 = 5_000_000;
 /// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
 const DRAIN_FRESH_US: u64 = 1_000_000;
-/// Peers whose stripped fields are remembered, so that each is logged once a minute.
-const STRIPPED_PEERS_MAX: usize = 256;
-const STRIPPED_LOG_US: u64 = 60_000_000;
 
 /// One downstream connection.
 #[derive(Debug)]
@@ -223,6 +218,12 @@ impl Link {
         self.served.get() > 0
     }
 
+    /// Has it served, and waits for another request: closing it now hurts nobody. Since when.
+    pub(super) fn spare_since_us(&self) -> Option<u64> {
+        let spare = self.is_idle() && self.has_served() && matches!(self.ask.get(), Ask::Nothing | Ask::Park);
+        spare.then(|| self.idle_since_us.get())
+    }
+
     /// Is no request under way.
     pub fn is_idle(&self) -> bool {
         self.active.get() == 0
@@ -246,7 +247,7 @@ impl Link {
         }
     }
 
-    fn ask(&self, ask: Ask) {
+    pub(super) fn ask(&self, ask: Ask) {
         if self.ask.get() != ask {
             self.ask.set(ask);
             self.wake();
@@ -274,7 +275,7 @@ impl Link {
         since_us != 0 && now_us.saturating_sub(since_us) > head_us
     }
 
-    fn sweep(&self, now_us: u64, draining: bool) {
+    pub(super) fn sweep(&self, now_us: u64, draining: bool) {
         if self.ask.get() == Ask::Abort {
             return;
         }
@@ -375,115 +376,5 @@ impl Drop for Active {
         link.idle_since_us.set(self.1.coarse_us.get());
         // what came in meanwhile was this request's body
         link.octets_used.set(link.octets.get());
-    }
-}
-
-/// All connections of one worker.
-#[derive(Debug)]
-pub struct Links {
-    all: RefCell<Vec<Weak<Link>>>,
-    open: Cell<usize>,
-    phase: Cell<Phase>,
-    changed: tokio::sync::Notify,
-    stripped: RefCell<HashMap<IpAddr, u64>>,
-}
-
-impl Default for Links {
-    fn default() -> Self {
-        Self {
-            all: RefCell::default(),
-            open: Cell::new(0),
-            phase: Cell::new(Phase::Running),
-            changed: tokio::sync::Notify::new(),
-            stripped: RefCell::default(),
-        }
-    }
-}
-
-impl Links {
-    /// A connection came; the answer counts it until it is dropped.
-    pub fn open(worker: &Rc<Worker>, link: &Rc<Link>) -> Open {
-        let links = &worker.links;
-        links.open.set(links.open.get() + 1);
-        links.all.borrow_mut().push(Rc::downgrade(link));
-        if links.phase.get() != Phase::Running {
-            link.ask(Ask::Close);
-        }
-        let cells = worker.shard.worker();
-        cells.connections_accepted.inc();
-        cells.connections_active.inc();
-        Open(Rc::clone(worker))
-    }
-
-    /// Connections open now.
-    pub fn len(&self) -> usize {
-        self.open.get()
-    }
-
-    /// Is there none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Which part of its life the process is in.
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
-    }
-
-    /// From now on connections end as soon as they can.
-    pub fn drain(&self) {
-        self.phase.set(Phase::Draining);
-        self.close(|_| true);
-        self.changed.notify_waiters();
-    }
-
-    /// Ends the connections of a listener that was removed, politely.
-    pub fn close_listener(&self, listener: u64) {
-        self.close(|link| link.listener == listener);
-    }
-
-    /// Completes when the number of connections may have changed.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Looks for connections that are idle, slow or gone.
-    pub fn sweep(&self, now_us: u64) {
-        let draining = self.phase.get() != Phase::Running;
-        self.all.borrow_mut().retain(|link| {
-            let Some(link) = link.upgrade() else { return false };
-            link.sweep(now_us, draining);
-            true
-        });
-        self.stripped.borrow_mut().retain(|_, at_us| now_us.saturating_sub(*at_us) < STRIPPED_LOG_US);
-    }
-
-    /// Context fields of an untrusted peer were removed: said once for each address and minute.
-    pub fn note_stripped(&self, peer: IpAddr) {
-        let mut stripped = self.stripped.borrow_mut();
-        if stripped.len() < STRIPPED_PEERS_MAX && !stripped.contains_key(&peer) {
-            stripped.insert(peer, clock::now_us());
-            tracing::warn!(%peer, "removed l5d context fields: this peer is not trusted (servers[].trustedSources, clearContext)");
-        }
-    }
-
-    fn close(&self, which: impl Fn(&Link) -> bool) {
-        let all: Vec<Rc<Link>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
-        for link in all.iter().filter(|link| which(link)) {
-            link.ask(Ask::Close);
-        }
-    }
-}
-
-/// Counts a connection as open.
-#[derive(Debug)]
-pub struct Open(Rc<Worker>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let links = &self.0.links;
-        links.open.set(links.open.get().saturating_sub(1));
-        self.0.shard.worker().connections_active.dec();
-        links.changed.notify_waiters();
     }
 }

@@ -3,6 +3,7 @@
 mod http1;
 mod http2;
 mod link;
+mod links;
 mod socket;
 
 use std::convert::Infallible;
@@ -16,7 +17,8 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 use tower::Service;
 
-pub use link::{Active, Link, Links};
+pub use link::{Active, Link};
+pub use links::{Links, Open};
 use socket::Socket;
 
 use crate::body::Body;

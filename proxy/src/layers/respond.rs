@@ -63,7 +63,8 @@ where
             local: Rc::clone(&exchange.local),
             link: Rc::clone(&exchange.link),
         };
-        RespondFuture { inner: self.inner.call(exchange), reader, worker: Rc::clone(&self.worker) }
+        let inner = caught(|| self.inner.call(exchange));
+        RespondFuture { inner: inner.ok(), reader, worker: Rc::clone(&self.worker) }
     }
 }
 
@@ -115,6 +116,16 @@ impl Reader {
             response.headers_mut().insert(classify::SUCCESS_CLASS, classify::success_class(class));
         }
     }
+}
+
+/// A panic below this line costs the request that it happened in, and nothing else. What the request held is given back as
+/// its parts are dropped.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, ProxyError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
+        let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(said = said.unwrap_or_default(), "a request panicked: this is a mistake in Serin");
+        ProxyError::Panicked
+    })
 }
 
 fn marker(error: &ProxyError, may_see: bool) -> HeaderValue {
@@ -185,8 +196,9 @@ pin_project! {
     /// The future of [`Respond`].
     #[derive(Debug)]
     pub struct RespondFuture<F> {
+        // none: it panicked before there was a future
         #[pin]
-        inner: F,
+        inner: Option<F>,
         reader: Reader,
         worker: Rc<Worker>,
     }
@@ -197,7 +209,12 @@ impl<F: Future<Output = Result<Response<Body>, ProxyError>>> Future for RespondF
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
+        let inner = this.inner;
+        let polled = match caught(|| inner.as_pin_mut().map(|inner| inner.poll(cx))) {
+            Ok(Some(polled)) => polled,
+            Ok(None) | Err(_) => Poll::Ready(Err(ProxyError::Panicked)),
+        };
+        Poll::Ready(Ok(match ready!(polled) {
             Ok(mut response) => {
                 this.reader.pass(&mut response, this.worker);
                 response
