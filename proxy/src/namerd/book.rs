@@ -136,7 +136,7 @@ impl Book {
 }
 
 /// A concrete name behind transformers is what stands behind them.
-fn without_transformers(id: &Path) -> Path {
+pub(super) fn without_transformers(id: &Path) -> Path {
     match id.label(0) {
         Some(b"%") => {
             let at = id.labels().position(|label| label == b"#" || label == b"$");

@@ -11,6 +11,7 @@ pub(crate) mod rollouts;
 pub(crate) mod scrape;
 pub(crate) mod serin;
 pub(crate) mod setup;
+pub(crate) mod stored;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::http1::{Response, request};
+use super::http1::{Client, Response};
 use super::serin::{Serin, command};
 use super::{Upstream, eventually_some};
 
@@ -56,14 +56,26 @@ impl Keeper {
     /// Asks the namerd API.
     pub(crate) fn ask(&self, method: &str, target: &str, lines: &[&str], body: &str) -> Response {
         let address = self.namerd();
-        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-        for line in lines {
-            text.push_str(&format!("{line}\r\n"));
-        }
-        if !body.is_empty() || matches!(method, "POST" | "PUT") {
+        let mut client = Client::connect(address);
+        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n");
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\r\n")));
+        if matches!(method, "POST" | "PUT") {
             text.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        request(address, &format!("{text}\r\n{body}"))
+        client.send(format!("{text}\r\n{body}"));
+        client.read(method)
+    }
+
+    /// Opens a watch; its documents come one by one.
+    pub(crate) fn watch(&self, target: &str) -> Watch {
+        let address = self.namerd();
+        let mut client = Client::connect(address);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+        let head = client.read_head().unwrap();
+        assert!(head.first.starts_with("HTTP/1.1 200"), "{}", head.first);
+        assert_eq!(head.fields.get("transfer-encoding").as_deref(), Some("chunked"));
+        assert!(!head.fields.has("etag"));
+        Watch { client }
     }
 
     /// `PUT` of a dtab, which must work.
@@ -84,6 +96,26 @@ impl Keeper {
     pub(crate) fn who(&self) -> String {
         let answer = self.serin.get("web", "/");
         answer.field("x-origin").unwrap_or_else(|| answer.status.to_string())
+    }
+}
+
+/// A stream of documents.
+pub(crate) struct Watch {
+    client: Client,
+}
+
+impl Watch {
+    /// The next one; it ends with a line.
+    pub(crate) fn next(&mut self) -> String {
+        let chunk = self.client.wire.read_chunk().unwrap().expect("a document, not the end");
+        let text = String::from_utf8(chunk).unwrap();
+        assert!(text.ends_with('\n'), "{text:?}");
+        text.trim_end().to_owned()
+    }
+
+    /// Its end, without another document.
+    pub(crate) fn ended(&mut self) {
+        assert_eq!(self.client.wire.read_chunk().unwrap(), None);
     }
 }
 

@@ -100,6 +100,17 @@ impl Wire {
         Ok(body)
     }
 
+    /// One chunk of a body that goes on; `None` is its end.
+    pub(crate) fn read_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.read_line()?.ok_or_else(|| bad("cut before a chunk"))?;
+        let length = usize::from_str_radix(&line, 16).map_err(|_| bad("no length of a chunk"))?;
+        let part = self.read_length(length)?;
+        match self.read_line()? {
+            Some(end) if end.is_empty() && part.complete => Ok((length > 0).then_some(part.data)),
+            _ => Err(bad("cut in a chunk")),
+        }
+    }
+
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? > 0 {}
         Ok(std::mem::take(&mut self.buf))
