@@ -51,6 +51,7 @@ fn check_request(knob: usize, octets: &[u8]) {
         host,
         headers: &laws::fields_of(fields),
         extra: &[("l5d-reqid", extra)],
+        upgrade: false,
         framing,
     });
 }

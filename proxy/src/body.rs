@@ -13,7 +13,7 @@ use serin_metrics::Class;
 use crate::classify;
 use crate::conn::{Active, Link};
 use crate::error::ProxyError;
-use crate::forward::{UpH1, UpH2};
+use crate::forward::{Tunnel, UpH1, UpH2};
 use crate::grpc;
 use crate::inflight::Ticket;
 use crate::layers::hygiene;
@@ -47,6 +47,8 @@ pub enum Kind {
     UpH1(Box<UpH1>),
     /// An upstream HTTP/2 response.
     UpH2(UpH2),
+    /// No body: the connection has switched protocols.
+    Tunnel(Box<Tunnel>),
 }
 
 /// One step of a body.
@@ -134,6 +136,7 @@ impl Body {
             Kind::H2(body) => body.is_end(),
             Kind::UpH1(body) => body.is_end(),
             Kind::UpH2(body) => body.is_end(),
+            Kind::Tunnel(_) => false,
         }
     }
 
@@ -146,6 +149,7 @@ impl Body {
             Kind::H2(body) => body.is_end().then_some(0),
             Kind::UpH1(body) => body.length(),
             Kind::UpH2(body) => body.is_end().then_some(0),
+            Kind::Tunnel(_) => None,
         }
     }
 
@@ -182,6 +186,22 @@ impl Body {
         Poll::Ready(piece)
     }
 
+    /// The tunnel behind an answer that switches protocols, with what it takes to end the request in the books.
+    pub fn into_tunnel(mut self) -> Option<(Box<Tunnel>, Self)> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Tunnel(tunnel) => Some((tunnel, self)),
+            _ => None,
+        }
+    }
+
+    /// The tunnel has ended.
+    pub fn end_tunnel(mut self, ended: Result<(), BodyError>) {
+        match ended {
+            Ok(()) => self.finish(None),
+            Err(error) => self.fail(error),
+        }
+    }
+
     /// Drives what must go on while nobody takes response octets: the rest of the upload.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         match &mut self.kind {
@@ -203,6 +223,8 @@ impl Body {
             Kind::H2(body) => body.poll_piece(cx).map_err(BodyError::Downstream),
             Kind::UpH1(body) => body.poll_piece(cx),
             Kind::UpH2(body) => body.poll_piece(cx),
+            // only its connection can use it
+            Kind::Tunnel(_) => Poll::Ready(Some(Err(BodyError::Upstream(None)))),
         }
     }
 

@@ -38,6 +38,10 @@ pub struct Exchange {
     pub grpc: bool,
     /// Are its context headers obeyed; set by hygiene.
     pub trusted: bool,
+    /// Does its caller wait for 100 before it sends the body; set by hygiene.
+    pub expects: bool,
+    /// Does its caller ask for a WebSocket; set by hygiene.
+    pub upgrade: bool,
     /// Where it goes; set by routing.
     pub route: Option<Route>,
     /// What is sent on in place of what came; set by routing.

@@ -19,6 +19,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::EXPECT;
 use http::{HeaderValue, Request, StatusCode, request};
 use serin_config::dtab::{self, Draw, NameTree, Outcome, Rules, SplitId};
 use serin_config::model::{Client, Mirror, Strategy};
@@ -131,6 +132,8 @@ pub fn send(worker: &Rc<Worker>, due: Due, exchange: &Exchange, binding: &Rc<Bin
         handle: Some(ticket.handle()),
         grpc: exchange.grpc,
         trusted: exchange.trusted,
+        expects: false,
+        upgrade: false,
         route: Some(Route { binding: Rc::clone(binding), leaf }),
         sends: exchange.sends.clone(),
         context: exchange.context,
@@ -200,6 +203,8 @@ fn head(of: &request::Parts) -> request::Parts {
     parts.uri = of.uri.clone();
     parts.version = of.version;
     parts.headers = of.headers.clone();
+    // its body is there
+    parts.headers.remove(EXPECT);
     parts.headers.insert(MIRRORED, HeaderValue::from_static("1"));
     parts
 }

@@ -13,12 +13,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use serin_config::dtab::Path;
 use serin_config::model::Client;
 use serin_metrics::{Metrics, Shard};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::clock;
 use crate::conn::Links;
@@ -93,6 +92,8 @@ pub struct Worker {
     pub waiters: Waiters,
     /// Where copies of requests go.
     pub mirrors: Mirrors,
+    /// Interim responses for the stream whose task runs now: it passes them on as soon as its request has been polled.
+    pub interim: RefCell<Vec<Response<()>>>,
     current: RefCell<Rc<Local>>,
     clusters: RefCell<Clusters>,
     random: RefCell<fastrand::Rng>,
@@ -169,6 +170,7 @@ impl Worker {
             stalls: Stalls::default(),
             waiters: Waiters::default(),
             mirrors: Mirrors::default(),
+            interim: RefCell::default(),
             current: RefCell::new(Rc::new(local)),
             clusters: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
@@ -243,7 +245,7 @@ impl Worker {
 
     /// One read into the worker's block, cut off as a shared slice: no copy and, as long as earlier slices get dropped,
     /// no allocation. A connection that waits holds no buffer. Empty: end of stream.
-    pub fn poll_read(&self, io: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    pub fn poll_read<R: AsyncRead + Unpin>(&self, io: &mut R, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut block = self.block.borrow_mut();
         if block.capacity() < ROOM_MIN {
             block.reserve(BLOCK);

@@ -5,13 +5,13 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
-use crate::body::{Body, HyperBody, Kind};
+use crate::body::{Body, BodyError, HyperBody, Kind};
 use crate::worker::Worker;
 
 /// Room in hyper's read buffer beyond the largest head that is accepted: so it is we who say 414 or 431 for a head that is
@@ -105,6 +105,8 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
         }
     })
     .await;
+    // it holds the link: it must not stay there
+    let switched = link.take_switched();
     ended.ok()?;
     let asked = poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await;
     if asked == Ask::Abort {
@@ -113,6 +115,16 @@ async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, st
     let timed_out = asked == Ask::Timeout;
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
+    if let Some((tunnel, books)) = switched.and_then(|body| body.into_tunnel()) {
+        let mut running = pin!(tunnel.run(socket, parts.read_buf, worker));
+        let ended = poll_fn(|cx| match link.poll_ask(cx) {
+            Ask::Abort => Poll::Ready(Err(BodyError::Downstream(None))),
+            // it has no end of its own
+            Ask::Nothing | Ask::Park | Ask::Close | Ask::Timeout => running.as_mut().poll(cx),
+        });
+        books.end_tunnel(ended.await);
+        return None;
+    }
     if parked && !ending && !timed_out {
         socket.unread(parts.read_buf);
         return Some(socket);
@@ -157,11 +169,25 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for 
             Ok(response) => response,
             Err(never) => match never {},
         };
-        if self.link.is_spent() {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Poll::Ready(Ok(self.switch(response)));
+        }
+        if self.link.is_spent() || self.link.has_unread() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let active = self.active.take();
         Poll::Ready(Ok(response.map(|body| body.holding(active))))
+    }
+}
+
+impl<F> Answer<F> {
+    /// The origin agreed to a WebSocket: when this head is sent, the connection is a tunnel.
+    fn switch(&mut self, response: Response<Body>) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        self.link.switch(body.holding(self.active.take()));
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        Response::from_parts(parts, Body::default())
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         });
         // nothing is sent before the stream's own task polls this
         let answer = stack.call(exchange(&worker, &link, request));
-        tokio::task::spawn_local(stream(answer, respond, active));
+        tokio::task::spawn_local(stream(answer, respond, active, Rc::clone(&worker)));
     }
 }
 
@@ -109,7 +109,7 @@ async fn end(mut connection: Connection<Socket, Bytes>, reason: Reason, link: &L
 }
 
 /// One stream. Dropped or reset, it takes the upstream side with it: everything belongs to this future.
-async fn stream<F>(mut answer: F, mut respond: SendResponse<Bytes>, active: Active)
+async fn stream<F>(mut answer: F, mut respond: SendResponse<Bytes>, active: Active, worker: Rc<Worker>)
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
@@ -117,10 +117,19 @@ where
     if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
         return active.link().note_stream(false);
     }
-    let response = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
-        Poll::Ready(response) => Poll::Ready(response.ok()),
-        // the caller may have gone while we wait
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    let response = poll_fn(|cx| {
+        // nobody took what another request left there
+        worker.interim.borrow_mut().clear();
+        let polled = Pin::new(&mut answer).poll(cx);
+        for interim in worker.interim.borrow_mut().drain(..) {
+            // one that cannot be sent is one that nobody waits for
+            let _sent_or_not = respond.send_informational(interim);
+        }
+        match polled {
+            Poll::Ready(response) => Poll::Ready(response.ok()),
+            // the caller may have gone while we wait
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        }
     });
     let Some(response) = response.await else { return active.link().note_stream(false) };
     active.link().note_stream(true);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use serin_config::model::Limits;
 
+use crate::body::Body;
 use crate::clock;
 use crate::floods::{Budgets, Flood, Floods};
 use crate::local::Local;
@@ -44,6 +45,8 @@ pub struct Link {
     /// Since when its socket takes nothing; 0: no sweep has seen it yet.
     blocked_since_us: Cell<Option<u64>>,
     unread: Cell<bool>,
+    /// The answer that switched protocols.
+    switched: RefCell<Option<Box<Body>>>,
     http2: Cell<bool>,
     /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
     floods: RefCell<Option<Box<Floods>>>,
@@ -87,6 +90,7 @@ impl Link {
             head_since_us: Cell::new(0),
             blocked_since_us: Cell::new(None),
             unread: Cell::new(false),
+            switched: RefCell::default(),
             http2: Cell::new(false),
             floods: RefCell::default(),
             spent: Cell::new(false),
@@ -179,6 +183,16 @@ impl Link {
     /// The caller's body was not read to its end: what is left of it is still to come.
     pub fn note_unread(&self) {
         self.unread.set(true);
+    }
+
+    /// The answer that is being sent switches protocols; its body is the tunnel.
+    pub fn switch(&self, body: Body) {
+        *self.switched.borrow_mut() = Some(Box::new(body));
+    }
+
+    /// The body given to [`Link::switch`].
+    pub fn take_switched(&self) -> Option<Box<Body>> {
+        self.switched.borrow_mut().take()
     }
 
     /// Did [`Link::note_unread`] happen.

@@ -105,6 +105,8 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         seed: worker.random(),
         handle: None,
         trusted: false,
+        expects: false,
+        upgrade: false,
         route: None,
         context: false,
         session: None,

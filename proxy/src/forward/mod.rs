@@ -1,9 +1,11 @@
 //! Sends one request and hands back a response whose body streams. The only part of the stack that touches a socket.
 
 mod authority;
+mod before;
 mod extra;
 mod pump;
 mod source;
+mod tunnel;
 mod up_h1;
 mod up_h2;
 mod upload;
@@ -18,6 +20,7 @@ use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
 
 pub use pump::{Pump, Stopped};
+pub use tunnel::Tunnel;
 pub use up_h1::UpH1;
 pub use up_h2::UpH2;
 
@@ -41,7 +44,7 @@ use source::Source;
 /// To connect, where the file says nothing: strangers' services are farther away than neighbours.
 const CONNECT_EDGE: Duration = Duration::from_secs(5);
 const CONNECT_MESH: Duration = Duration::from_secs(1);
-/// To the response head, where the file says nothing. gRPC calls have a deadline of their own.
+/// To the response head, where the file says nothing. gRPC calls have a deadline of their own, WebSockets none.
 const ATTEMPT: Duration = Duration::from_secs(60);
 
 /// What an attempt needs to know of the request. The same for each attempt.
@@ -60,6 +63,12 @@ struct Call<'a> {
     length: Option<u64>,
     handle: Handle,
     grpc: bool,
+    /// The caller sends its body when it is asked to.
+    expects: bool,
+    /// The caller would switch to WebSocket.
+    upgrade: bool,
+    /// Interim responses before the answer.
+    interim_max: u32,
     attempt_timeout: Option<Duration>,
     stall: Stall,
 }
@@ -129,7 +138,10 @@ impl<'a> Call<'a> {
             length,
             handle,
             grpc: exchange.grpc,
-            attempt_timeout: attempt_timeout(client, exchange.grpc),
+            expects: exchange.expects,
+            upgrade: exchange.upgrade,
+            interim_max: client.limits.interim_responses_max,
+            attempt_timeout: attempt_timeout(client, exchange.grpc || exchange.upgrade),
             stall: Stall::new(exchange, length, client),
         }
     }
@@ -170,6 +182,7 @@ pub fn forward(
             return Ok(answer(status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
+        let untimed = exchange.grpc || exchange.upgrade;
         let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster);
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
@@ -215,7 +228,7 @@ pub fn forward(
             avoid = (!reused).then_some(endpoint.address);
             count_retry(&worker, &exchange, &cluster);
             if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
-                call.attempt_timeout = attempt_timeout(&other.cluster.client, exchange.grpc);
+                call.attempt_timeout = attempt_timeout(&other.cluster.client, untimed);
                 call.to = Rc::clone(&other.to);
                 route::count_under(&worker, handle, &other);
                 call.authority = other.cluster.authority();
@@ -246,6 +259,10 @@ fn tell_session(exchange: &Exchange, response: &mut Response<Body>) {
 
 /// The copy of a request without a body needs to wait for nothing.
 fn copy_at_once(worker: &Rc<Worker>, exchange: &mut Exchange, binding: &Rc<Binding>, source: &Source) {
+    if exchange.upgrade {
+        // a conversation has no copy
+        return exchange.copy.take().into_iter().for_each(|due| due.skip());
+    }
     if let Some(due) = exchange.copy.take_if(|_| source.is_end()) {
         mirror::send(worker, *due, exchange, binding, Body::default());
     }
@@ -308,8 +325,8 @@ async fn attempt(
     up_h1::exchange(worker, endpoint, conn, call, source).await
 }
 
-fn attempt_timeout(client: &Client, grpc: bool) -> Option<Duration> {
-    client.attempt_timeout.or((!grpc).then_some(ATTEMPT))
+fn attempt_timeout(client: &Client, untimed: bool) -> Option<Duration> {
+    client.attempt_timeout.or((!untimed).then_some(ATTEMPT))
 }
 
 fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
@@ -317,6 +334,11 @@ fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
         Exposure::Edge => CONNECT_EDGE,
         Exposure::Mesh => CONNECT_MESH,
     })
+}
+
+/// What the origin sent cannot be.
+fn protocol(what: &str) -> Fault {
+    Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(what.into()))
 }
 
 fn length(parts: &request::Parts) -> Option<u64> {

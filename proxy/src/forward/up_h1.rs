@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
+use http::{Response, StatusCode};
 use serin_config::model::ClientLimits;
 use tokio::net::TcpStream;
 
+use super::before::Before;
 use super::source::Source;
+use super::tunnel::Tunnel;
 use super::upload::{Upload, UploadError};
 use super::{Call, Stall, bad_body, stalled};
 use crate::body::{Body, BodyError, Kind, Piece};
@@ -34,15 +36,16 @@ pub(crate) async fn exchange(
     let mut patience = Patience::default();
     let limits = &endpoint.limits;
     let mut buf = Bytes::new();
-    let mut interim = 0;
-    let head = poll_fn(|cx| {
+    let mut before = Before::new(worker, call);
+    let mut head = poll_fn(|cx| {
         // the time to answer runs from the last octet that the upstream took
-        let before = upload.as_ref().map(|upload| upload.moved);
-        ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, cx))?;
-        if before.is_some() && upload.is_none() && framing == Framing::Chunked {
+        let moved = upload.as_ref().map(|upload| upload.moved);
+        let held = before.poll_held(cx);
+        ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, held, cx))?;
+        if moved.is_some() && upload.is_none() && framing == Framing::Chunked {
             worker.in_flight.sent(call.handle);
         }
-        if before.is_some() && before != upload.as_ref().map(|upload| upload.moved) {
+        if moved.is_some() && moved != upload.as_ref().map(|upload| upload.moved) {
             call.start_attempt(worker);
         }
         if let Some(upload) = &upload {
@@ -63,23 +66,29 @@ pub(crate) async fn exchange(
             };
             buf = join(std::mem::take(&mut buf), got);
             while let Some(head) = parse(worker, &buf, call, limits)? {
-                if !head.status.is_informational() {
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(Ok(head));
                 }
                 buf = buf.split_off(head.used);
-                interim += 1;
-                if interim > limits.interim_responses_max {
-                    return Poll::Ready(Err(protocol("too many interim responses")));
-                }
+                before.hear(head.status, head.headers)?;
+            }
+            if held && !before.holds() {
+                // the body is asked for: on with it before the next wait
+                cx.waker().wake_by_ref();
             }
         }
     })
     .await?;
     let rest = buf.split_off(head.used);
-    let upload = upload.map(|upload| {
-        let source = std::mem::replace(source, Source::new(Body::default()));
-        Box::new(Sending { upload, source, patience, stall: call.stall.answered(call.length), failed: None })
-    });
+    let unsent = upload.as_ref().map(|_| std::mem::replace(source, Source::new(Body::default())));
+    if before.holds() {
+        // an answer in place of 100: the body is never sent, and the origin waits for it on this connection
+        head.keep = false;
+        upload = None;
+    }
+    let stall = call.stall.answered(call.length);
+    let upload =
+        upload.zip(unsent).map(|(upload, source)| Box::new(Sending { upload, source, patience, stall, failed: None }));
     Ok(response(worker, endpoint, conn, head, rest, upload))
 }
 
@@ -95,6 +104,7 @@ fn head(worker: &Worker, call: &Call<'_>, framing: Framing) -> Vec<u8> {
         host: call.host(),
         headers: &call.parts.headers,
         extra: extra.as_slice(),
+        upgrade: call.upgrade,
         framing,
     };
     h1::encode_request(&mut out, &head);
@@ -116,10 +126,11 @@ fn poll_upload(
     io: &mut TcpStream,
     upload: &mut Option<Upload>,
     source: &mut Source,
+    held: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Fault>> {
     let Some(sending) = upload else { return Poll::Ready(Ok(())) };
-    match ready!(sending.poll(io, source, cx)) {
+    match ready!(sending.poll(io, (!held).then_some(source), cx)) {
         Ok(()) => {
             // before the wait: the worker's next request uses the same buffer
             if let Some(done) = upload.take() {
@@ -154,18 +165,19 @@ fn parse(worker: &Worker, buf: &Bytes, call: &Call<'_>, limits: &ClientLimits) -
     if buf.is_empty() {
         return Ok(None);
     }
-    let head = HeadLimits { bytes: limits.head_bytes_max as usize, fields: limits.head_fields_max as usize };
-    h1::parse_response_within(buf, &call.parts.method, worker.take_map(), head)
-        .map_err(|error| Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())))
+    let limits = HeadLimits { bytes: limits.head_bytes_max as usize, fields: limits.head_fields_max as usize };
+    let (method, map) = (&call.parts.method, worker.take_map());
+    let parsed = if call.upgrade {
+        h1::parse_upgrade_response(buf, method, map, limits)
+    } else {
+        h1::parse_response_within(buf, method, map, limits)
+    };
+    parsed.map_err(|error| Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())))
 }
 
 fn closed(nothing_came: bool) -> Fault {
     let replay = if nothing_came { Replay::IfConnectionWasReused } else { Replay::Never };
     Fault::upstream(replay, ProxyError::UpstreamClosed)
-}
-
-fn protocol(what: &str) -> Fault {
-    Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(what.into()))
 }
 
 fn response(
@@ -179,6 +191,9 @@ fn response(
     let mut response = Response::new(());
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return response.map(|()| Body::new(Kind::Tunnel(Box::new(Tunnel::new(conn, rest)))));
+    }
     let whole = match head.body {
         BodyLength::None => Some(0),
         BodyLength::Known(length) if length == rest.len() as u64 => Some(rest.len()),
@@ -259,7 +274,7 @@ impl UpH1 {
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         let (Some(conn), Some(sending)) = (&mut self.conn, &mut self.upload) else { return };
         let Sending { upload, source, patience, stall, failed } = &mut **sending;
-        match upload.poll(&mut conn.io, source, cx) {
+        match upload.poll(&mut conn.io, Some(source), cx) {
             Poll::Pending => {
                 let at = upload.blocked();
                 if !patience.is_over(&self.worker, at, stall.of(at.0), cx) {

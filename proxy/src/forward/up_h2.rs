@@ -9,6 +9,7 @@ use h2::Reason;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 
+use super::before::Before;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
 use super::{Call, Stall, bad_body, stalled};
@@ -44,8 +45,17 @@ pub(crate) async fn exchange(
     let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
     let mut pump = (!end).then(|| Pump::new(stream));
     let mut patience = Patience::default();
+    let mut before = Before::new(worker, call);
     let response = poll_fn(|cx| {
-        if let Some(sending) = &mut pump {
+        // gRPC has no interim responses, and asking for them costs a lock
+        while !call.grpc
+            && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
+        {
+            let (parts, ()) = interim.into_parts();
+            before.hear(parts.status, parts.headers)?;
+        }
+        let held = before.poll_held(cx);
+        if let Some(sending) = pump.as_mut().filter(|_| !held) {
             let before = sending.moved();
             let polled = sending.poll(source, cx);
             if before != sending.moved() {
@@ -79,10 +89,14 @@ pub(crate) async fn exchange(
     })
     .await?;
     let (parts, body) = response.into_parts();
-    let upload = pump.map(|pump| {
-        let source = std::mem::replace(source, Source::new(Body::default()));
-        Box::new(Sending { pump, source, patience, stall: call.stall.answered(call.length), failed: None })
-    });
+    let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::new(Body::default())));
+    if before.holds() {
+        // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
+        pump = None;
+    }
+    let stall = call.stall.answered(call.length);
+    let upload =
+        pump.zip(unsent).map(|(pump, source)| Box::new(Sending { pump, source, patience, stall, failed: None }));
     let body = H2Body::new(body, endpoint.limits.trailer_fields_max);
     let silence_max = endpoint.limits.silence_timeout;
     let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence: Patience::default(), silence_max };

@@ -63,15 +63,20 @@ impl Upload {
         self.out
     }
 
-    /// Writes what can be written. Ready when all of it is.
+    /// Writes what can be written. Ready when all of it is. Without a source: no more than the head for now.
     pub(crate) fn poll(
         &mut self,
         io: &mut TcpStream,
-        source: &mut Source,
+        mut source: Option<&mut Source>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), UploadError>> {
         loop {
-            let starved = !self.ended && self.data.is_empty() && self.poll_fill(source, cx)?.is_pending();
+            let starved = !self.ended
+                && self.data.is_empty()
+                && match source.as_deref_mut() {
+                    Some(source) => self.poll_fill(source, cx)?.is_pending(),
+                    None => true,
+                };
             if self.written < self.out.len() || !self.data.is_empty() {
                 match ready!(self.poll_write(io, cx)) {
                     Ok(0) | Err(_) => return Poll::Ready(Err(UploadError::Io)),

@@ -30,7 +30,9 @@ mod tests;
 
 pub use chunked::{CHUNK_END, Chunk, ChunkLimits, ChunkedDecoder, encode_chunk_head, encode_last_chunk};
 pub use request::{Framing, RequestHead, encode_request};
-pub use response::{BodyLength, HeadLimits, ResponseHead, parse_response, parse_response_within};
+pub use response::{
+    BodyLength, HeadLimits, ResponseHead, parse_response, parse_response_within, parse_upgrade_response,
+};
 
 /// Why bytes of an upstream could not be understood. Each of them is a 502 where a head has not been passed on yet,
 /// and a torn body where it has.

@@ -19,6 +19,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// Fields appended after them. Names are tokens in lower case and none that the codec writes itself.
     pub extra: &'a [(&'a str, &'a [u8])],
+    /// Asks for a WebSocket: `connection: upgrade` and `upgrade: websocket` are written.
+    pub upgrade: bool,
     /// How the request's body is delimited.
     pub framing: Framing,
 }
@@ -52,6 +54,9 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead<'_>) {
         out.extend_from_slice(b": ");
         push_clean(out, value);
         out.extend_from_slice(b"\r\n");
+    }
+    if head.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     }
     match head.framing {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

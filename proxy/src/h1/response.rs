@@ -11,7 +11,7 @@ use super::{FIELDS_ALLOWED_MAX, FIELDS_MAX, H1Error, HEAD_BYTES_MAX, NOMINATIONS
 /// A response head that has one reading.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// 100 to 599, never 101. Below 200 it is an interim response: another head follows.
+    /// 100 to 599; 101 only from [`parse_upgrade_response`]. Otherwise below 200 it is an interim response: another head follows.
     pub status: StatusCode,
     /// Fields to pass on, without those that end at this hop. At most one `content-length`, and it agrees with `body`
     /// unless the response has no body by its nature.
@@ -74,6 +74,30 @@ pub fn parse_response_within(
     map: HeaderMap,
     limits: HeadLimits,
 ) -> Result<Option<ResponseHead>, H1Error> {
+    parse(buf, method, map, limits, false)
+}
+
+/// The same for a request that asked for a WebSocket: 101 is an answer, if it agrees to just that. What stands behind
+/// its head belongs to the new protocol.
+///
+/// # Errors
+/// The head has no reading, or two, or is too large, or switches to something else.
+pub fn parse_upgrade_response(
+    buf: &Bytes,
+    method: &Method,
+    map: HeaderMap,
+    limits: HeadLimits,
+) -> Result<Option<ResponseHead>, H1Error> {
+    parse(buf, method, map, limits, true)
+}
+
+fn parse(
+    buf: &Bytes,
+    method: &Method,
+    map: HeaderMap,
+    limits: HeadLimits,
+    asked: bool,
+) -> Result<Option<ResponseHead>, H1Error> {
     debug_assert!(map.is_empty(), "a spare map is empty");
     let window = &buf[..buf.len().min(limits.bytes)];
     if matches!(window.first(), Some(b'\r' | b'\n')) {
@@ -90,6 +114,9 @@ pub fn parse_response_within(
         Err(error) => return Err(refusal(error)),
     };
     let status = status(parsed.code)?;
+    if status == StatusCode::SWITCHING_PROTOCOLS && !(asked && switches(parsed.headers)) {
+        return Err(H1Error::SwitchedProtocols);
+    }
     let survey = Survey::of(parsed.headers)?;
     let http_1_0 = parsed.version == Some(0);
     let body = survey.body_length(method, status, http_1_0)?;
@@ -108,11 +135,14 @@ fn refusal(error: httparse::Error) -> H1Error {
     }
 }
 
+/// Does a 101 name the one protocol that is ever asked for (RFC 9110 section 7.8).
+fn switches(fields: &[httparse::Header<'_>]) -> bool {
+    let mut named = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
+    named.next().is_some_and(|field| field.value.eq_ignore_ascii_case(b"websocket")) && named.next().is_none()
+}
+
 fn status(code: Option<u16>) -> Result<StatusCode, H1Error> {
     let code = code.filter(|code| (100..=599).contains(code)).ok_or(H1Error::Status)?;
-    if code == 101 {
-        return Err(H1Error::SwitchedProtocols);
-    }
     StatusCode::from_u16(code).map_err(|_| H1Error::Status)
 }
 

@@ -91,7 +91,7 @@ proptest! {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let framing = [Framing::None, Framing::Chunked, Framing::Length(length)][framing as usize];
         let extra = [("via", &extra[..]), ("l5d-reqid", b"7")];
-        check_request(&RequestHead { method: &method, target: &target, host: &host, headers: &headers, extra: &extra, framing });
+        check_request(&RequestHead { method: &method, target: &target, host: &host, headers: &headers, extra: &extra, upgrade: false, framing });
     }
 
     #[test]

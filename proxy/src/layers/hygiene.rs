@@ -99,6 +99,7 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     let trusted = is_trusted(&server.trust, exchange.peer(), found.front || found.via > 0);
     let edge = server.exposure == Exposure::Edge;
     let headers = &mut exchange.parts.headers;
+    let upgrade = found.upgrade && asks_for_websocket(&exchange.parts.method, exchange.parts.version, headers);
     if found.hop {
         strip_hop_by_hop(headers);
     }
@@ -117,9 +118,9 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
         append_via(headers, exchange.parts.version);
     }
     if found.expect {
-        // hyper answers 100 itself as soon as the body is asked for
-        headers.remove(EXPECT);
+        exchange.expects = expects(headers, exchange.parts.version, exchange.body.is_end());
     }
+    exchange.upgrade = upgrade && exchange.body.is_end();
     exchange.trusted = trusted;
     if let Some(handle) = exchange.handle {
         worker.in_flight.set_trusted(handle, trusted);
@@ -141,6 +142,8 @@ struct Found {
     /// Fields that a proxy in front writes, `Via` apart.
     front: bool,
     expect: bool,
+    /// `Upgrade`.
+    upgrade: bool,
     max_forwards: bool,
     hosts: u32,
     /// `Content-Length`.
@@ -177,7 +180,8 @@ fn look(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<Found, Pr
             // what gRPC sends with each request, and what is sent on
             TE if value == "trailers" => {}
             TRANSFER_ENCODING => (found.hop, found.coded) = (true, true),
-            CONNECTION | TE | UPGRADE => found.hop = true,
+            UPGRADE => (found.hop, found.upgrade) = (true, true),
+            CONNECTION | TE => found.hop = true,
             _ => {
                 found.hop |= is_old_hop_by_hop(name);
                 found.context |= is_context(name);
@@ -361,6 +365,28 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if te {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// A WebSocket is asked for by a GET over HTTP/1.1 whose `Connection` names the `Upgrade` (RFC 6455 section 4.1). Nothing
+/// else is ever switched to: least of all `h2c`, behind which nobody would look at requests any more.
+fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    let names =
+        |field: HeaderName, token: &[u8]| headers.get_all(field).iter().any(|value| has_token(value.as_bytes(), token));
+    *method == Method::GET
+        && version == Version::HTTP_11
+        && names(CONNECTION, b"upgrade")
+        && names(UPGRADE, b"websocket")
+}
+
+/// Does the caller wait before it sends its body. An expectation that cannot be meant is not sent on (RFC 9110 section
+/// 10.1.1); one that we do not know is the origin's to refuse.
+fn expects(headers: &mut HeaderMap, version: Version, no_body: bool) -> bool {
+    let waits = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits && (no_body || version == Version::HTTP_10) {
+        headers.remove(EXPECT);
+        return false;
+    }
+    waits
 }
 
 fn has_token(list: &[u8], token: &[u8]) -> bool {

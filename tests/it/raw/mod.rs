@@ -3,6 +3,7 @@
 //!
 //! Peers are scripted by bytes (HTTP/1.1) and by frames (HTTP/2), on both sides. `SERIN_BIN` names the binary to test.
 
+mod exchanges;
 mod requests;
 
 use super::support::http1::End;

@@ -30,6 +30,7 @@ fn check_fields(fields: &[(&'static str, &str)], lines: &str) {
         host: b"web",
         headers: &headers,
         extra: &[],
+        upgrade: false,
         framing: Framing::None,
     };
     check_written(&head, &format!("GET / HTTP/1.1\r\nhost: web\r\n{lines}\r\n"));
@@ -43,6 +44,7 @@ fn check_target(target: &str, written: &str) {
         host: b"web",
         headers: &HeaderMap::new(),
         extra: &[],
+        upgrade: false,
         framing: Framing::None,
     };
     check_written(&head, &format!("GET {written} HTTP/1.1\r\nhost: web\r\n\r\n"));
@@ -56,6 +58,7 @@ fn check_framing(framing: Framing, line: &str) {
         host: b"web",
         headers: &HeaderMap::new(),
         extra: &[],
+        upgrade: false,
         framing,
     };
     check_written(&head, &format!("POST / HTTP/1.1\r\nhost: web\r\n{line}\r\n"));
@@ -120,6 +123,7 @@ fn extra_fields_come_last() {
         host: b"[::1]:80",
         headers: &headers,
         extra: &extra,
+        upgrade: false,
         framing: Framing::None,
     };
     check_written(
@@ -149,6 +153,7 @@ fn nothing_ends_a_field_early() {
         host: b"a\r\nevil: 1",
         headers: &HeaderMap::new(),
         extra: &[("via", b"1.1 x\r\n\r\nGET / HTTP/1.1")],
+        upgrade: false,
         framing: Framing::None,
     };
     check_written(&head, "GET / HTTP/1.1\r\nhost: a  evil: 1\r\nvia: 1.1 x    GET / HTTP/1.1\r\n\r\n");

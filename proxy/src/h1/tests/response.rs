@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::h1::{BodyLength, FIELDS_MAX, H1Error, HEAD_BYTES_MAX, NOMINATIONS_MAX, ResponseHead, parse_response};
+use crate::h1::{
+    BodyLength, FIELDS_MAX, H1Error, HEAD_BYTES_MAX, HeadLimits, NOMINATIONS_MAX, ResponseHead, parse_response,
+    parse_upgrade_response,
+};
 
 fn parse(method: Method, text: &str) -> Result<Option<ResponseHead>, H1Error> {
     parse_response(&Bytes::copy_from_slice(text.as_bytes()), &method, HeaderMap::new())
@@ -170,6 +173,21 @@ fn status_outside_the_known_range_is_refused() {
     }
     check_body(Method::GET, "599 |content-length: 0", BodyLength::Known(0), true);
     check_refused("101 Switching Protocols|upgrade: websocket|connection: upgrade", H1Error::SwitchedProtocols);
+}
+
+#[test]
+fn a_switch_to_what_was_asked_for_is_an_answer() {
+    let parsed = |lines: &str| {
+        let text = format!("HTTP/1.1 101 X\r\n{}\r\n\r\nrest", lines.replace('|', "\r\n"));
+        parse_upgrade_response(&Bytes::from(text), &Method::GET, HeaderMap::new(), HeadLimits::default())
+    };
+    let head = parsed("connection: upgrade|upgrade: WebSocket|x-a: b").unwrap().unwrap();
+    assert_eq!((head.status.as_u16(), head.body, head.headers.len()), (101, BodyLength::None, 1));
+    for lines in
+        ["connection: upgrade", "upgrade: h2c", "upgrade: websocket, h2c", "upgrade: websocket|upgrade: websocket"]
+    {
+        assert_eq!(parsed(lines).unwrap_err(), H1Error::SwitchedProtocols, "{lines}");
+    }
 }
 
 #[test]
