@@ -304,6 +304,11 @@ impl HyperBody {
     pub fn new(body: Incoming, link: &Rc<Link>) -> Self {
         Self { incoming: body, link: Rc::clone(link), done: false }
     }
+
+    fn end(&mut self) {
+        self.done = true;
+        self.link.note_uploaded();
+    }
 }
 
 impl Drop for HyperBody {
@@ -317,16 +322,21 @@ impl Drop for HyperBody {
 fn poll_hyper(body: &mut HyperBody, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
     loop {
         let Some(frame) = ready!(Pin::new(&mut body.incoming).poll_frame(cx)) else {
-            body.done = true;
+            body.end();
             return Poll::Ready(None);
         };
         let Ok(frame) = frame else { return Poll::Ready(Some(Err(BodyError::Downstream(None)))) };
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
-            Ok(data) => return Poll::Ready(Some(Ok(Piece::Data(data)))),
+            Ok(data) => {
+                if body.incoming.is_end_stream() {
+                    body.end();
+                }
+                return Poll::Ready(Some(Ok(Piece::Data(data))));
+            }
             Err(frame) => {
                 if let Ok(mut fields) = frame.into_trailers() {
-                    body.done = true;
+                    body.end();
                     if fields.len() > body.link.limit(|limits| limits.trailer_fields_max) as usize {
                         return Poll::Ready(Some(Err(BodyError::Downstream(None))));
                     }

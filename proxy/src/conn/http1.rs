@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -198,6 +198,7 @@ fn answer<S: Stack>(
     mut stack: S,
 ) -> Answer<S::Future> {
     let active = Some(link.begin(worker));
+    link.note_request(!request.body().is_end_stream(), request.version() == Version::HTTP_10);
     let request = request.map(|body| {
         if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, link))) }
     });

@@ -44,6 +44,11 @@ pub struct Link {
     head_since_us: Cell<u64>,
     /// Since when its socket takes nothing; 0: no sweep has seen it yet.
     blocked_since_us: Cell<Option<u64>>,
+    /// Octets written, and how many had been when the newest request began.
+    written: Cell<u64>,
+    written_before: Cell<u64>,
+    /// What the newest HTTP/1 request is like.
+    request: Cell<RequestState>,
     unread: Cell<bool>,
     /// The answer that switched protocols.
     switched: RefCell<Option<Box<Body>>>,
@@ -53,6 +58,27 @@ pub struct Link {
     spent: Cell<bool>,
     ask: Cell<Ask>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What an HTTP/1 request is like.
+#[derive(Clone, Copy, Debug, Default)]
+struct RequestState {
+    uploading: bool,
+    http_1_0: bool,
+}
+
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The request has not been read to its end.
+    Early,
+    /// So many octets went to the client.
+    Written(u64),
+    /// None. `may_ask`: an interim response would be understood.
+    Unwritten {
+        /// Not by HTTP/1.0.
+        may_ask: bool,
+    },
 }
 
 /// What is asked of a connection.
@@ -89,6 +115,9 @@ impl Link {
             octets_used: Cell::new(0),
             head_since_us: Cell::new(0),
             blocked_since_us: Cell::new(None),
+            written: Cell::new(0),
+            written_before: Cell::new(0),
+            request: Cell::default(),
             unread: Cell::new(false),
             switched: RefCell::default(),
             http2: Cell::new(false),
@@ -132,11 +161,39 @@ impl Link {
         self.active.set(self.active.get() + 1);
         self.served.set(self.served.get().saturating_add(1));
         self.octets_used.set(self.octets.get());
+        self.written_before.set(self.written.get());
         self.head_since_us.set(0);
         if self.ask.get() == Ask::Park {
             self.ask.set(Ask::Nothing);
         }
         Active(Rc::clone(self), Rc::clone(worker))
+    }
+
+    /// Says of the request that has begun whether its body is still to come, and whether it is of HTTP/1.0.
+    pub fn note_request(&self, uploading: bool, http_1_0: bool) {
+        self.request.set(RequestState { uploading, http_1_0 });
+    }
+
+    /// The body of the request has come to its end.
+    pub fn note_uploaded(&self) {
+        self.request.set(RequestState { uploading: false, ..self.request.get() });
+    }
+
+    /// Is the answer to an HTTP/1 request still due, at least in part.
+    pub fn owes_answer(&self) -> bool {
+        !self.is_idle() && !self.http2.get()
+    }
+
+    /// What of that answer has been written.
+    pub fn answer(&self) -> Answer {
+        if self.request.get().uploading {
+            return Answer::Early;
+        }
+        let written = self.written.get() - self.written_before.get();
+        if written > 0 || self.blocked_since_us.get().is_some() {
+            return Answer::Written(written);
+        }
+        Answer::Unwritten { may_ask: !self.request.get().http_1_0 }
     }
 
     /// Octets came in.
@@ -336,6 +393,9 @@ impl Link {
             (true, None) => self.blocked_since_us.set(Some(0)),
             (false, Some(_)) => self.blocked_since_us.set(None),
             _ => {}
+        }
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.set(self.written.get() + *count as u64);
         }
         if let Poll::Ready(Ok(count)) = written
             && let Some(floods) = &mut *self.floods.borrow_mut()

@@ -1,5 +1,6 @@
 //! One downstream connection: which HTTP it speaks, and its life from accept to close.
 
+mod half;
 mod http1;
 mod http2;
 mod link;

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::half::HalfClosed;
 use super::link::Link;
 
 /// Reads first what was read already, then the socket.
@@ -18,6 +19,7 @@ pub(crate) struct Socket {
     io: TcpStream,
     first: Bytes,
     link: Rc<Link>,
+    half: Option<Box<HalfClosed>>,
     /// Octets of a flood that are still read away.
     left: usize,
 }
@@ -29,7 +31,7 @@ const SINK: usize = 4 << 10;
 impl Socket {
     /// A socket of which `first` was read.
     pub(crate) fn new(io: TcpStream, first: Bytes, link: Rc<Link>) -> Self {
-        Self { io, first, link, left: LINGER_OCTETS }
+        Self { io, first, link, half: None, left: LINGER_OCTETS }
     }
 
     /// Puts octets back that a reader did not use, in front of those it never took.
@@ -54,6 +56,26 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// The peer ended its direction: the reader hears of it when that does no harm.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(mut half) = self.half.take() else { return Poll::Ready(Ok(())) };
+        let told = half.poll(self, &self.link, cx);
+        self.half = Some(half);
+        told
+    }
+
+    /// What broke it, if something did.
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.io.take_error()
+    }
+
+    /// Writes at once or not at all.
+    pub(super) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
+        self.io.try_write(octets)
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -68,8 +90,16 @@ impl AsyncRead for Socket {
             if self.link.flood().is_some() {
                 return Poll::Pending;
             }
+            if self.half.is_some() {
+                return self.poll_half_closed(cx);
+            }
             ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-            self.link.note_read(buf.filled().len() - before);
+            let count = buf.filled().len() - before;
+            if count == 0 && buf.remaining() > 0 && self.link.owes_answer() {
+                self.half = Some(Box::new(HalfClosed::new()));
+                return self.poll_half_closed(cx);
+            }
+            self.link.note_read(count);
         }
         if self.link.note_frames(&buf.filled()[before..]) {
             return Poll::Ready(Ok(()));

@@ -394,6 +394,42 @@ fn a_websocket_lasts_through_a_drain_until_its_deadline() {
 }
 
 #[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    let (_origin, serin) = front(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            if request.target == "/slow" {
+                std::thread::park_timeout(Duration::from_millis(1200));
+            }
+            let body = "x".repeat(if request.target == "/large" { 3 << 20 } else { 5 });
+            if wire.send(reply(200, &[], &body)).is_err() {
+                return;
+            }
+        }
+    });
+    for (head, length) in [
+        ("GET / HTTP/1.1\r\nHost: web\r\n\r\n", 5),
+        ("GET / HTTP/1.0\r\nHost: web\r\n\r\n", 5),
+        ("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 2\r\n\r\nab", 5),
+        ("POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", 5),
+        ("GET /slow HTTP/1.1\r\nHost: web\r\n\r\n", 5),
+        ("GET /slow HTTP/1.0\r\nHost: web\r\n\r\n", 5),
+        ("GET /large HTTP/1.1\r\nHost: web\r\n\r\n", 3 << 20),
+    ] {
+        let mut client = Client::connect(serin.address());
+        client.send(head);
+        client.wire.stream.shutdown(Shutdown::Write).unwrap();
+        let answer = client.read("GET");
+        assert_eq!((answer.status, answer.body.len()), (200, length), "{head}");
+        assert!(client.at_end(), "{head}");
+    }
+    let mut client = Client::connect(serin.address());
+    client.send("GET /1 HTTP/1.1\r\nHost: web\r\n\r\nGET /2 HTTP/1.1\r\nHost: web\r\n\r\n");
+    client.wire.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!((client.read("GET").status, client.read("GET").status), (200, 200), "both of a pipeline");
+    assert!(client.at_end());
+}
+
+#[test]
 fn a_client_that_closes_before_its_answer_ends_the_upstream_request() {
     let (origin, serin) = front(|wire, seen, index| {
         next_request(wire, seen, index);
