@@ -8,6 +8,7 @@ mod headers;
 mod identifier;
 mod limits;
 mod names;
+mod request_tests;
 mod rollouts;
 mod router;
 mod rules;
@@ -31,6 +32,7 @@ pub use client::{ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX};
 pub use headers::STATIC_LABEL_BYTES_MAX;
 pub use identifier::IDENTIFIERS_MAX;
 pub use names::{DNS_HOSTS_MAX, REFRESH_S_MAX, TAG_WEIGHTS_MAX};
+pub use request_tests::TESTS_MAX;
 pub use rollouts::{
     ALERT_PROVIDERS_MAX, MATCH_RULES_MAX, METRIC_TEMPLATES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX,
     ROLLOUT_NAME_BYTES_MAX, ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
@@ -85,6 +87,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>, teams: &teams::Additions<'_>)
     stores::check_storage(cx, fields.has("storage"), &routers.stored, &doors);
     routers.listeners.append(&mut doors);
     let parts = rollouts::parts(cx, &mut fields, &rollouts::World { known: &known, routers: &routers });
+    let tests = request_tests::tests(cx, &mut fields, &routers.list);
     check_addresses(cx, &routers.listeners, admin.address, admin_span);
     fields.finish(cx);
     Config {
@@ -99,6 +102,7 @@ fn config(cx: &Cx<'_>, mut fields: Fields<'_, '_>, teams: &teams::Additions<'_>)
         metric_templates: parts.metric_templates,
         alert_providers: parts.alert_providers,
         storage: parts.storage,
+        tests,
         interfaces,
     }
 }

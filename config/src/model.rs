@@ -12,6 +12,7 @@ mod headers;
 mod identifier;
 mod limits;
 mod namer;
+mod request_test;
 mod rollout;
 mod stores;
 
@@ -19,6 +20,7 @@ pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use namer::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Namer, NamerKind, Transformer, TransformerKind};
+pub use request_test::{Expected, RequestTest};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
@@ -50,6 +52,8 @@ pub struct Config {
     pub alert_providers: Vec<AlertProvider>,
     /// Where state lives. `None`: nowhere, which a file with rollouts or stored dtabs may not have.
     pub storage: Option<Storage>,
+    /// Requests and where they shall go: for who checks a file; nothing that serves looks at them.
+    pub tests: Vec<RequestTest>,
     /// Listeners for those who keep dtabs in `storage`; addresses unique over the file.
     pub interfaces: Vec<Interface>,
 }

@@ -138,6 +138,30 @@ pub(crate) struct Fields<'n, 's> {
     pub(crate) span: Span,
     entries: Vec<(&'n Entry<'s>, bool)>,
     known: Vec<&'static str>,
+    /// Where the map itself stands.
+    #[cfg(test)]
+    node: Span,
+}
+
+/// Which keys were asked for in which map, whether they are there or not: the test of the schema compares.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+
+    use crate::source::Span;
+
+    thread_local! {
+        static ASKED: RefCell<Vec<(Span, &'static str)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(map: Span, key: &'static str) {
+        ASKED.with_borrow_mut(|asked| asked.push((map, key)));
+    }
+
+    /// Everything that this thread asked since the last time.
+    pub(crate) fn take() -> Vec<(Span, &'static str)> {
+        ASKED.take()
+    }
 }
 
 impl<'n, 's> Fields<'n, 's> {
@@ -149,12 +173,18 @@ impl<'n, 's> Fields<'n, 's> {
         };
         let entries: Vec<_> = cx.without_duplicates(entries).into_iter().map(|entry| (entry, false)).collect();
         let span = entries.first().map_or(node.span, |(entry, _)| entry.key_span);
-        Some(Fields { span, entries, known: Vec::new() })
+        Some(Fields {
+            span,
+            entries,
+            known: Vec::new(),
+            #[cfg(test)]
+            node: node.span,
+        })
     }
 
     /// The entry of a key, if it is there and has a value.
     pub(crate) fn take(&mut self, cx: &Cx<'_>, key: &'static str) -> Option<&'n Entry<'s>> {
-        self.known.push(key);
+        self.ask(key);
         let (entry, seen) = self.entries.iter_mut().find(|(entry, _)| entry.key == key)?;
         *seen = true;
         if entry.value.is_null() {
@@ -166,6 +196,12 @@ impl<'n, 's> Fields<'n, 's> {
         Some(entry)
     }
 
+    fn ask(&mut self, key: &'static str) {
+        self.known.push(key);
+        #[cfg(test)]
+        asked::note(self.node, key);
+    }
+
     /// The entry of a key that must be there; `holder` is what needs it.
     pub(crate) fn require(
         &mut self,
@@ -175,7 +211,7 @@ impl<'n, 's> Fields<'n, 's> {
         help: &str,
     ) -> Option<&'n Entry<'s>> {
         if !self.has(key) {
-            self.known.push(key);
+            self.ask(key);
             let message = format!("{holder} needs `{key}`");
             cx.push(Diagnostic::error("config/missing-key", self.span, message).help(help));
             return None;
@@ -203,6 +239,8 @@ impl<'n, 's> Fields<'n, 's> {
     /// Keys of Linkerd that do nothing here because nothing here needs them: (key, why).
     pub(crate) fn unneeded(&mut self, cx: &Cx<'_>, keys: &[(&'static str, &str)]) {
         for (key, why) in keys {
+            #[cfg(test)]
+            asked::note(self.node, key);
             if let Some(entry) = self.mark(key) {
                 let message = format!("`{key}` has no effect: {why}");
                 cx.push(Diagnostic::warning("config/no-effect", entry.key_span, message).help("remove the line"));

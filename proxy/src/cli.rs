@@ -12,6 +12,7 @@ use crate::{demo, logging};
 
 mod dtab;
 mod explain;
+mod request_tests;
 mod rollout;
 mod run;
 mod shares;

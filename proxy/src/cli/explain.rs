@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serin_config::Config;
 use serin_config::diagnostic::render;
 use serin_config::dtab::LeafState;
 
@@ -73,37 +74,53 @@ fn answer(
     routings: &Routings,
     stored: &Namespaces,
 ) -> Result<Explanation, String> {
-    let config = &loaded.config;
-    let labels: Vec<&str> = config.routers.iter().map(|router| router.label.as_str()).collect();
-    let known = labels.join(", ");
-    let router = match &ask.router {
-        Some(label) => labels
-            .iter()
-            .position(|known| known == label)
-            .ok_or_else(|| format!("no router is called `{label}`: there are {known}")),
-        None if labels.len() == 1 => Ok(0),
-        None => Err(format!("which router? --router takes one of {known}")),
-    }?;
-    let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
-    let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let parts = Parts {
-        config,
-        listeners: &[],
-        admin: nowhere,
-        names: &names,
-        workers: 1,
-        previous: None,
-        routings,
-        stored,
-        interfaces: &[],
-    };
-    let (structure, weights) = assemble::assemble(&parts);
-    // puts the shares of the rollouts in their places
-    let snapshot = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone()).load();
-    let Snapshot { structure, weights, .. } = &*snapshot;
-    let world = World { structure, weights, router, state: &|_| LeafState::Usable };
-    explanation::explain(&world, ask).map_err(|error| error.to_string())
+    Offline::new(&loaded.config, routings, stored).answer(ask)
+}
+
+/// A configuration as it would serve, without anything that serves.
+pub(super) struct Offline {
+    config: Arc<Config>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Offline {
+    pub(super) fn new(config: &Arc<Config>, routings: &Routings, stored: &Namespaces) -> Offline {
+        let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
+        let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let parts = Parts {
+            config,
+            listeners: &[],
+            admin: nowhere,
+            names: &names,
+            workers: 1,
+            previous: None,
+            routings,
+            stored,
+            interfaces: &[],
+        };
+        let (structure, weights) = assemble::assemble(&parts);
+        // puts the shares of the rollouts in their places
+        let world = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone());
+        Offline { config: Arc::clone(config), snapshot: Arc::clone(&world.load()) }
+    }
+
+    /// Where a request would go.
+    pub(super) fn answer(&self, ask: &Ask) -> Result<Explanation, String> {
+        let labels: Vec<&str> = self.config.routers.iter().map(|router| router.label.as_str()).collect();
+        let known = labels.join(", ");
+        let router = match &ask.router {
+            Some(label) => labels
+                .iter()
+                .position(|known| known == label)
+                .ok_or_else(|| format!("no router is called `{label}`: there are {known}")),
+            None if labels.len() == 1 => Ok(0),
+            None => Err(format!("which router? --router takes one of {known}")),
+        }?;
+        let Snapshot { structure, weights, .. } = &*self.snapshot;
+        let world = World { structure, weights, router, state: &|_| LeafState::Usable };
+        explanation::explain(&world, ask).map_err(|error| error.to_string())
+    }
 }
 
 /// For people.
@@ -174,7 +191,7 @@ const COLUMN_MAX: usize = 60;
 const INDENT_MAX: usize = 10;
 
 /// At most four decimals: what weights resolve.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let text = format!("{:.4}", share * 100.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

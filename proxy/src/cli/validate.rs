@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serin_config::Config;
-use serin_config::diagnostic::{Diagnostic, Diagnostics, render};
+use serin_config::diagnostic::{Diagnostic, Diagnostics, Severity, render};
 use serin_config::source::{Position, Source, Span};
 use serin_config::teams::{Finding, TeamOutcome, TeamState};
 
 use super::run::configuration;
-use super::{Output, ValidateArgs, failed, print, state};
+use super::{Output, ValidateArgs, failed, print, request_tests, state};
 use crate::control::{Files, LastGood, Loaded};
 use crate::storage::HistoryReader;
 
@@ -91,7 +91,9 @@ fn reports(file: &Path, journals: Option<&HistoryReader>, last_good: &LastGood) 
         Err(error) => return vec![Report { file: name, unreadable: Some(error.to_string()), ..Report::default() }],
     };
     match loaded {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
+            // Told beside the warnings; those of a team belong to its file.
+            loaded.warnings.extend(request_tests::failures(&loaded));
             let differences = journals.map(|journals| state::differences(&loaded.config, journals)).unwrap_or_default();
             let mut all = vec![Report { differences, ..of_main(&main, &loaded) }];
             let teams = files.teams();
@@ -108,7 +110,8 @@ fn reports(file: &Path, journals: Option<&HistoryReader>, last_good: &LastGood) 
 
 fn of_main(main: &Source, loaded: &Loaded) -> Report {
     let file = main.name().to_owned();
-    Report { findings: warnings_of(&file, loaded), file, ok: true, ..Report::default() }
+    let findings = warnings_of(&file, loaded);
+    Report { ok: !has_errors(&findings), findings, file, ..Report::default() }
 }
 
 /// A team is judged as at a start. What stopped it may not be all: `wrong` is what shows with the files of all teams as
@@ -122,10 +125,15 @@ fn of_team(team: &TeamOutcome, loaded: &Loaded, whole: &Arc<Source>, wrong: Opti
     if !ok && more.len() > findings.iter().map(|finding| finding.diagnostics.len()).sum() {
         findings = vec![Finding { source: Arc::clone(whole), diagnostics: more }];
     }
-    Report { file: team.file.clone(), findings, ok, ..Report::default() }
+    Report { file: team.file.clone(), ok: ok && !has_errors(&findings), findings, ..Report::default() }
 }
 
-/// The warnings of one file.
+/// A failed test is a mistake of a file that could serve.
+fn has_errors(findings: &[Finding]) -> bool {
+    findings.iter().flat_map(|finding| &finding.diagnostics).any(|one| one.severity == Severity::Error)
+}
+
+/// The warnings of one file, and its failed tests.
 fn warnings_of(file: &str, loaded: &Loaded) -> Vec<Finding> {
     let of_file = |one: &&Diagnostic| loaded.source.name_at(one.span.start) == file;
     let diagnostics: Vec<Diagnostic> = loaded.warnings.iter().filter(of_file).cloned().collect();
