@@ -205,8 +205,8 @@ pub fn make_room(worker: &Worker, error: &io::Error) {
     let upstream = worker.close_idle_upstreams();
     let downstream = worker.links.close_idlest();
     let (now_us, warned) = (clock::now_us(), &worker.exhausted_us);
-    if now_us.saturating_sub(warned.get()) > WARN_US {
-        warned.set(now_us);
+    if warned.get().is_none_or(|at_us| now_us.saturating_sub(at_us) > WARN_US) {
+        warned.set(Some(now_us));
         tracing::warn!(%error, upstream, downstream, "no sockets left: closing idle connections");
     }
 }

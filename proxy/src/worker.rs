@@ -85,7 +85,7 @@ pub struct Worker {
     /// Downstream connections.
     pub links: Links,
     /// When it was last said that there are no sockets left, in microseconds.
-    pub exhausted_us: Cell<u64>,
+    pub exhausted_us: Cell<Option<u64>>,
     /// Directions of exchanges that are blocked.
     pub stalls: Stalls,
     /// Requests that wait for a name.
@@ -166,7 +166,7 @@ impl Worker {
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
-            exhausted_us: Cell::new(0),
+            exhausted_us: Cell::new(None),
             stalls: Stalls::default(),
             waiters: Waiters::default(),
             mirrors: Mirrors::default(),
