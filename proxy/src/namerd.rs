@@ -30,6 +30,7 @@ use crate::snapshot::World;
 mod answer;
 mod api;
 mod book;
+mod form;
 mod guard;
 mod stream;
 

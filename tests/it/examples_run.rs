@@ -20,6 +20,9 @@ const PROMISES: [(&str, &str, &[&[&str]]); 5] = [
 /// Examples without curl lines: rollouts, whose life other tests follow.
 const ROLLOUTS: [&str; 5] = ["ab", "bluegreen", "mirror", "rollout", "rollout-flagger"];
 
+/// Examples whose lines are run in their order by the tests of stored dtabs.
+const STORED: [&str; 1] = ["stored-dtabs"];
+
 /// The services that examples expect on ports 8080 to 8082, here on free ones.
 struct Services {
     upstreams: Vec<(u16, Upstream)>,
@@ -138,7 +141,7 @@ fn check_promises(name: &str) {
 fn every_example_is_known_here_and_valid() {
     let folder = std::fs::read_dir(project().join("examples")).unwrap();
     let files = folder.map(|entry| entry.unwrap().path().file_name().unwrap().to_str().unwrap().to_owned());
-    let names = || PROMISES.iter().map(|(name, ..)| *name).chain(ROLLOUTS);
+    let names = || PROMISES.iter().map(|(name, ..)| *name).chain(ROLLOUTS).chain(STORED);
     let known: BTreeSet<String> = names().map(|name| format!("{name}.yaml")).collect();
     assert_eq!(files.filter(|file| file.ends_with(".yaml")).collect::<BTreeSet<_>>(), known);
     for name in names() {

@@ -6,9 +6,10 @@ use std::process::{Output, Stdio};
 use serde_json::json;
 
 use super::support::http1::{Client, request};
-use super::support::serin::{command, run};
+use super::support::outside::require_peer;
+use super::support::serin::{binary as serin_binary, command, project, run};
 use super::support::stored::Keeper;
-use super::support::{eventually, now};
+use super::support::{Serin, Upstream, eventually, now};
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -290,4 +291,39 @@ fn serin_does_not_route_to_its_own_interfaces() {
     keeper.put("web", &format!("/svc/web => /$/inet/{}/{}", own.ip(), own.port()));
     let answer = keeper.serin.get("web", "/api/1/dtabs");
     assert!(answer.status >= 400 && !answer.text().contains("[\"web\"]"), "{} {}", answer.status, answer.text());
+}
+
+/// The lines of the example's comment, in their order: curl, and the commands of the binary.
+#[test]
+fn the_example_gives_what_it_promises() {
+    if !require_peer("curl") {
+        return;
+    }
+    let (v1, v2) = (Upstream::named("world-v1"), Upstream::named("world-v2"));
+    let text = std::fs::read_to_string(project().join("examples/stored-dtabs.yaml")).unwrap();
+    let mut moved = text.replace("\"127.0.0.1:8081\"", &format!("\"{}\"", v1.endpoint()));
+    moved = moved.replace("\"127.0.0.1:8082\"", &format!("\"{}\"", v2.endpoint()));
+    moved = moved.replace("port: 4140", "port: 0").replace("port: 4180", "port: 0");
+    let serin = Serin::start(&format!("{moved}\nadmin: {{ip: 127.0.0.1, port: 0}}\n"));
+    let gateway = serin.address_of("gateway");
+    let admin = serin.admin_address().to_string();
+    let binary = serin_binary().to_str().unwrap().to_owned();
+    let comment = text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let mut answers = Vec::new();
+    for line in comment.filter(|line| line.contains("serin dtab") || line.contains("curl")) {
+        let line =
+            line.replace("serin dtab", &format!("{binary} dtab")).replace("examples/stored-dtabs.yaml", "serin.yaml");
+        let line =
+            line.replace("127.0.0.1:4140", &gateway.to_string()).replace("curl ", "curl -sS --fail --max-time 10 ");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line]).current_dir(serin.dir.path()).env("SERIN_ADMIN", &admin);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{line}: {}", err(&output));
+        answers.push(out(&output));
+    }
+    let name = |body: &str| serde_json::from_str::<serde_json::Value>(body).unwrap()["name"].clone();
+    let [created, first, got, updated, second] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!((created.as_str(), updated.as_str()), ("Created world\n", "Updated world\n"));
+    assert_eq!((name(first), name(second)), (json!("world-v1"), json!("world-v2")));
+    assert_eq!(got, "# version AAAAAAAAAAE=\n/host/world  => /srv/world-v1 ;\n");
 }

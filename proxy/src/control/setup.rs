@@ -10,7 +10,7 @@ use serin_config::model::Config;
 use serin_metrics::{Metrics, Reload, SERIES_MAX, WORKERS_MAX};
 use tokio::sync::Notify;
 
-use super::doors::{Behind, Doors};
+use super::doors::{Behind, Door, Doors};
 use super::engine::{Engine, Facts};
 use super::reading::{self, Loaded};
 use super::reload::{self, Sockets};
@@ -45,12 +45,8 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let mut journals = Journals::at_start(&config, front.clone())?;
 
     let listen = |error: std::io::Error| StartupError::Listen(error.to_string());
-    let listeners = sockets::listeners(&config, &[], workers).map_err(listen)?;
-    let admin_wanted = options.admin.unwrap_or(config.admin.address);
-    let admin_socket = sockets::admin(admin_wanted).map_err(listen)?;
-    let admin_address = admin_socket.local_addr().map_err(listen)?;
-
-    let doors = Doors::default().bind(&config).map_err(listen)?;
+    let (mut sockets, admin_socket, doors) = bind(options, &config, workers).map_err(listen)?;
+    let admin_address = sockets.admin_address;
 
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
@@ -59,7 +55,7 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let routings = rollouts::routings(&config, &openings);
     let parts = Parts {
         config: &config,
-        listeners: &listeners,
+        listeners: &sockets.listeners,
         admin: admin_address,
         interfaces: &Doors::addresses(&doors),
         names: &names,
@@ -91,7 +87,6 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
         desk: Some(Arc::new(Office::new(judge.clone(), front.journals))),
     };
     let admin = admin::start(seed).map_err(StartupError::system("a thread for the admin server"))?;
-    let mut sockets = Sockets { listeners, admin_wanted, admin_address, doors: Doors::default() };
     let (dtabs, tokens) = journals.for_doors();
     let behind = Behind { world: &world, endpoints: &endpoints, dtabs, tokens };
     sockets.doors.serve(doors, &behind).map_err(StartupError::system("a thread for interfaces"))?;
@@ -102,6 +97,20 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     metrics.control().reload(Reload::Applied, seconds(clock::unix_ms()));
     teams.commit(metrics, journals.store());
     Ok(Engine::new(options, files, control, facts, resolver, sockets, (journals, teams, rearm), admin, handles))
+}
+
+/// Every socket; those of `interfaces` are not served yet.
+fn bind(
+    options: &StartOptions,
+    config: &Config,
+    workers: usize,
+) -> std::io::Result<(Sockets, std::net::TcpListener, Vec<Door>)> {
+    let listeners = sockets::listeners(config, &[], workers)?;
+    let admin_wanted = options.admin.unwrap_or(config.admin.address);
+    let admin = sockets::admin(admin_wanted)?;
+    let doors = Doors::default();
+    let bound = doors.bind(config)?;
+    Ok((Sockets { listeners, admin_wanted, admin_address: admin.local_addr()?, doors }, admin, bound))
 }
 
 /// The judge, and what wakes the control thread when it wants other arms.

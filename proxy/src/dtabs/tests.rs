@@ -20,7 +20,9 @@ fn on(disk: &Arc<SimDisk>) -> DtabFiles {
 }
 
 /// Version and dtab of a namespace.
-fn look(dtabs: &Dtabs, name: &str) -> Option<(u64, String)> {
+type Seen = Option<(u64, String)>;
+
+fn look(dtabs: &Dtabs, name: &str) -> Seen {
     match dtabs.view().namespaces.get(name)? {
         Content::Readable(stored) => Some((stored.version.get(), stored.draft.dtab().to_string())),
         Content::Unreadable { .. } => None,
@@ -90,7 +92,7 @@ fn a_loss_of_power_at_any_moment_keeps_what_was_acknowledged() {
         let dtabs = open(Some(on(&disk)));
         let mut draws = fastrand::Rng::with_seed(seed);
         disk.plan(Plan { dead_from: Some(draws.u64(0..60)), ..Plan::default() });
-        let mut known: Vec<(String, Option<(u64, String)>, Option<(u64, String)>)> = Vec::new();
+        let mut known: Vec<(String, Seen, Seen)> = Vec::new();
         for step in 0..16 {
             let name = format!("n{}", draws.u8(..3));
             let change = match draws.u8(..4) {

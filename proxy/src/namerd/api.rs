@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Query;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::IF_MATCH;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -17,11 +17,12 @@ use tokio::time::timeout;
 
 use super::answer::{self, JSON, bare, content, line, not_changed, only, said};
 use super::book::{AddrWatch, BindWatch, Binding, Book, News, Place, Question, Whose, drawn};
+use super::form::Form;
 use super::stream::{Watched, Watches};
 use super::{BODY_BYTES_MAX, NamerdSeed};
 use crate::admin::delegation::Addr;
-use crate::dtabs::text::{self, BadDtab};
-use crate::dtabs::{Change, Content, Draft, Version};
+use crate::dtabs::text::BadDtab;
+use crate::dtabs::{Change, Content, Version};
 use crate::endpoints::Addresses;
 
 /// How long a single answer waits for a namer that does not know yet.
@@ -343,56 +344,6 @@ async fn read(body: Incoming) -> Result<Bytes, Response<Body>> {
     }
 }
 
-/// In which form a dtab is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Dtab,
-    Json,
-    Plain,
-}
-
-impl Form {
-    const ALL: [Self; 3] = [Self::Dtab, Self::Json, Self::Plain];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Dtab => "application/dtab",
-            Self::Json => JSON,
-            Self::Plain => "text/plain",
-        }
-    }
-
-    /// Parameters such as a charset count for nothing.
-    fn of(value: &str) -> Option<Self> {
-        let bare = value.split(';').next().unwrap_or_default().trim();
-        Self::ALL.into_iter().find(|form| bare.eq_ignore_ascii_case(form.name()))
-    }
-
-    fn sent(headers: &HeaderMap) -> Option<Self> {
-        Self::of(headers.get(CONTENT_TYPE)?.to_str().ok()?)
-    }
-
-    /// The first one in the order of `Accept`, whatever its quality; otherwise JSON.
-    fn accepted(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(ACCEPT).iter().map(HeaderValue::to_str).filter_map(Result::ok);
-        values.flat_map(|value| value.split(',')).find_map(Self::of).unwrap_or(Self::Json)
-    }
-
-    fn read(self, body: &[u8]) -> Result<Draft, BadDtab> {
-        match self {
-            Self::Json => text::read_json(body),
-            Self::Dtab | Self::Plain => text::read(body),
-        }
-    }
-
-    fn write(self, dtab: &Dtab) -> String {
-        match self {
-            Self::Json => line(&text::entries(dtab)),
-            Self::Dtab | Self::Plain => format!("{dtab}\n"),
-        }
-    }
-}
-
 fn list(book: &Book) -> String {
     line(&book.dtabs().view().namespaces.names().collect::<Vec<_>>())
 }
@@ -472,21 +423,6 @@ mod tests {
         {
             check_resource(path, None);
         }
-    }
-
-    #[test]
-    fn forms_are_found_in_the_order_of_the_header() {
-        let accepted = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, value.parse().unwrap());
-            Form::accepted(&headers)
-        };
-        assert_eq!(accepted("application/dtab"), Form::Dtab);
-        assert_eq!(accepted("image/png, text/plain;q=0.1, application/json"), Form::Plain);
-        assert_eq!(accepted("*/*"), Form::Json);
-        assert_eq!(Form::accepted(&HeaderMap::new()), Form::Json);
-        assert_eq!(Form::of("Application/DTAB ; charset=utf-8"), Some(Form::Dtab));
-        assert_eq!(Form::of("application/x-www-form-urlencoded"), None);
     }
 
     #[test]
