@@ -6,6 +6,7 @@ mod client;
 mod dtabs;
 mod headers;
 mod identifier;
+mod interpreter;
 mod limits;
 mod names;
 mod request_tests;

@@ -10,6 +10,7 @@ use crate::dtab::{Dtab, Path};
 
 mod headers;
 mod identifier;
+mod interpreter;
 mod limits;
 mod namer;
 mod request_test;
@@ -18,6 +19,7 @@ mod stores;
 
 pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
+pub use interpreter::Namerd;
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
 pub use namer::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Namer, NamerKind, Transformer, TransformerKind};
 pub use request_test::{Expected, RequestTest};

@@ -50,6 +50,11 @@ fn identifiers_say_what_they_want() {
 }
 
 #[test]
+fn a_namerd_is_an_address_and_takes_no_rollouts() {
+    check_golden("namerd");
+}
+
+#[test]
 fn namers_say_what_each_key_may_be() {
     check_golden("namers");
 }

@@ -10,6 +10,7 @@ use serin_config::model::{Config, Router, SplitRule};
 use crate::dtabs::Namespaces;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
+use crate::resolve::Remote;
 use crate::snapshot::{
     RouterStructure, Routings, ServerStructure, Snapshot, SplitInfo, SplitWeights, StoredPart, Structure,
 };
@@ -90,7 +91,8 @@ fn router_structure(
         splits.push(naming.info(shape, rollout));
     }
     let table = Table::new(Arc::new(dtab));
-    RouterStructure { label: naming.label, table, stored, overrides: router.overrides.clone() }
+    let remote = router.interpreter.namerd().map(Remote::new);
+    RouterStructure { label: naming.label, table, remote, stored, overrides: router.overrides.clone() }
 }
 
 /// The same pointers as long as the stored dtab is the same.

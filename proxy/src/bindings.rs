@@ -4,6 +4,8 @@
 //! small caches keep strangers apart: plain names, names with an override, and names that lead nowhere, so that neither a
 //! scan for hosts nor a flood of override headers evicts what users are served by.
 
+mod remote;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use serin_metrics::{RequestLabels, Shard};
 use serin_rollout::Arm;
 
 use crate::context::Destination;
+use crate::endpoints::Cluster;
 use crate::error::ProxyError;
 use crate::inflight::Series;
 use crate::local::{Local, UNBOUND};
@@ -46,6 +49,8 @@ pub struct Binding {
     pub tree: NameTree<Target>,
     /// The override that travels on as `l5d-ctx-dtab`.
     pub context: Option<HeaderValue>,
+    /// Where the tree comes from, if somebody else binds, and which of its versions it is.
+    remote: Option<(Arc<Cluster>, u64)>,
 }
 
 /// A leaf of a bound tree.
@@ -55,6 +60,8 @@ pub enum Target {
     Failed(ProxyError),
     /// A concrete name.
     Name(Rc<Leaf>),
+    /// Somebody else binds, and has not answered yet.
+    Asked(Arc<Cluster>),
     /// The namer has not answered yet.
     Pending,
 }
@@ -88,6 +95,11 @@ pub struct Overrides {
 }
 
 impl Binding {
+    /// Somebody else binds, and says something else by now.
+    fn is_stale(&self) -> bool {
+        self.remote.as_ref().is_some_and(|(question, version)| question.addresses().load().version != *version)
+    }
+
     /// Is there anything but nothing: a name that exists, as far as is known, or an end that somebody wrote.
     fn leads_somewhere(&self) -> bool {
         match &self.tree {
@@ -130,6 +142,7 @@ impl Target {
     fn exists(&self) -> bool {
         match self {
             Self::Failed(_) | Self::Pending => true,
+            Self::Asked(_) => false,
             Self::Name(leaf) => leaf.cluster.exists(),
         }
     }
@@ -139,7 +152,7 @@ impl Target {
         match self {
             Self::Failed(_) => LeafState::Error,
             Self::Name(leaf) => leaf.cluster.state(worker),
-            Self::Pending => LeafState::Pending,
+            Self::Asked(_) | Self::Pending => LeafState::Pending,
         }
     }
 }
@@ -206,6 +219,12 @@ pub fn bind(
     let path = identify::path(key).ok_or_else(|| ProxyError::NoRoute("the name is too long".into()))?;
     let written: Vec<&Dtab> = overrides.rules.iter().map(|rule| &table.overrides[usize::from(*rule)].dtab).collect();
     let sent: Vec<&Dtab> = overrides.sent.iter().collect();
+    if let Some(remote) = &table.remote {
+        return remote::bind(
+            worker,
+            &remote::Asking { remote, table, model, path, written: &written, sent: &sent, peer },
+        );
+    }
     let layers = Layers { base: &table.table, written: &written, sent: &sent };
     let name = Logical { path: &path, written: identify::is_written(key) };
     let tree = dtab::bind(&layers, &*structure.names, name, &Limits::default());
@@ -223,7 +242,7 @@ pub fn bind(
         return Err(ProxyError::TooManyNames);
     }
     let context = (!travels.is_empty()).then(|| HeaderValue::try_from(travels.to_string()).ok()).flatten();
-    Ok(Binding { path, tree, context })
+    Ok(Binding { path, tree, context, remote: None })
 }
 
 /// Who binds a name, and how it calls.
@@ -240,7 +259,19 @@ fn target(worker: &Worker, caller: &Caller<'_>, service: &Arc<str>, bound: &Boun
         Bound::Error(error) => return Target::Failed(ProxyError::BindingFailed(error.to_string())),
         Bound::Name { id, residual, written } => (id, residual, !written),
     };
-    match worker.cluster(id, (made, caller.overridden), caller.label, caller.client, caller.peer) {
+    named(worker, caller, service, (id, id), residual, made)
+}
+
+/// A concrete name, and the cluster that has its addresses.
+fn named(
+    worker: &Worker,
+    caller: &Caller<'_>,
+    service: &Arc<str>,
+    (id, at): (&Path, &Path),
+    residual: &Path,
+    made: bool,
+) -> Target {
+    match worker.cluster(at, (made, caller.overridden), caller.label, caller.client, caller.peer) {
         Err(_) => Target::Failed(ProxyError::TooManyNames),
         Ok(cluster) => {
             let labels = RequestLabels {
@@ -272,7 +303,7 @@ impl Cache {
         let entries = self.entries.borrow();
         let entry = entries.get(key)?;
         entry.used_ms.set(now_ms);
-        Some(Rc::clone(&entry.binding))
+        Some(Rc::clone(&entry.binding)).filter(|binding| !binding.is_stale())
     }
 
     fn remove(&self, key: &[u8]) {
@@ -298,7 +329,7 @@ mod tests {
     use super::*;
 
     fn binding() -> Rc<Binding> {
-        Rc::new(Binding { path: Path::root(), tree: NameTree::Fail, context: None })
+        Rc::new(Binding { path: Path::root(), tree: NameTree::Fail, context: None, remote: None })
     }
 
     fn cache(max: usize) -> Cache {
@@ -323,7 +354,7 @@ mod tests {
         };
         let bindings = Bindings::new(&caps);
         bindings.keep(b"known", false, &binding(), 1);
-        let nowhere = Rc::new(Binding { path: Path::root(), tree: NameTree::Neg, context: None });
+        let nowhere = Rc::new(Binding { path: Path::root(), tree: NameTree::Neg, context: None, remote: None });
         for host in 0..1000_u32 {
             bindings.keep(&host.to_be_bytes(), false, &nowhere, 2);
         }

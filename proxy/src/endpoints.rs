@@ -14,10 +14,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use http::HeaderValue;
 use ipnet::IpNet;
-use serin_config::dtab::Path;
+use serin_config::dtab::{NameTree, Path};
 use tokio::sync::{Notify, mpsc};
 
-use crate::resolve::inet;
+use crate::resolve::{RemoteLeaf, bound_id, inet, is_remote};
 use evicting::Evicting;
 use sources::Sources;
 
@@ -69,6 +69,8 @@ pub struct Cluster {
     /// What `Host` requests to it carry, where the namer says so.
     authority: ArcSwapOption<HeaderValue>,
     told: ArcSwapOption<Told>,
+    /// What a name is bound to, where somebody else binds.
+    tree: ArcSwapOption<NameTree<RemoteLeaf>>,
     bound_at_ms: AtomicU64,
     /// The resolver looks at the name no more until it is bound again.
     asleep: AtomicBool,
@@ -83,6 +85,7 @@ impl Cluster {
             settled: Notify::new(),
             authority: ArcSwapOption::empty(),
             told: ArcSwapOption::empty(),
+            tree: ArcSwapOption::empty(),
             bound_at_ms: AtomicU64::new(0),
             asleep: AtomicBool::new(asleep),
         })
@@ -97,6 +100,19 @@ impl Cluster {
         // The control thread is the only writer once a cluster is shared, so nothing is lost between load and store.
         self.set.store(Arc::new(AddressSet { addresses, version: current.version + 1 }));
         self.settled.notify_waiters();
+    }
+
+    /// Puts a new tree in place; each one counts as a change.
+    pub(crate) fn publish_tree(&self, tree: Arc<NameTree<RemoteLeaf>>) {
+        self.tree.store(Some(tree));
+        let version = self.set.load().version + 1;
+        self.set.store(Arc::new(AddressSet { addresses: Addresses::Bound(Arc::default()), version }));
+        self.settled.notify_waiters();
+    }
+
+    /// What the name is bound to, if somebody else binds and has said so.
+    pub fn tree(&self) -> Option<Arc<NameTree<RemoteLeaf>>> {
+        self.tree.load_full()
     }
 
     /// Requests carry this `Host` from the next change of addresses on.
@@ -304,6 +320,7 @@ impl EndpointTable {
         now_ms: u64,
     ) -> Result<Arc<Cluster>, EndpointError> {
         let cluster = match (is_configured(id), from_request) {
+            _ if is_remote(id) => self.get_asked(id, source.filter(|_| from_request), now_ms)?,
             (true, _) if self.is_asked(id) => self.get_asked(id, source.filter(|_| from_request), now_ms)?,
             (false, true) => self.get_made(id, source, now_ms)?,
             _ => self.get_written(id)?,
@@ -396,8 +413,13 @@ impl EndpointTable {
         if let Some(cluster) = self.asked.get(id) {
             return Ok(cluster);
         }
-        self.admit(source, now_ms)?;
-        self.asked.insert(id, || Cluster::new(id.clone(), false, (Addresses::Pending, true)))
+        // who may bind which names is limited only when places become few
+        if self.asked.len() >= self.limits.asked_max / 2 {
+            self.admit(source, now_ms)?;
+        }
+        // what somebody else bound may have been made by a request, for all that is known
+        let made = is_remote(id) && bound_id(id).is_some_and(|id| id.labels().any(|label| label == b"$"));
+        self.asked.insert(id, || Cluster::new(id.clone(), made, (Addresses::Pending, true)))
     }
 
     fn admit(&self, source: Option<IpAddr>, now_ms: u64) -> Result<(), EndpointError> {
@@ -412,7 +434,7 @@ impl EndpointTable {
 
     /// Is it a name whose namer is asked for it.
     pub fn is_asked(&self, id: &Path) -> bool {
-        self.asked_prefixes.load().iter().any(|prefix| id.starts_with(prefix))
+        is_remote(id) || self.asked_prefixes.load().iter().any(|prefix| id.starts_with(prefix))
     }
 
     /// Sets the prefixes (with `#`) whose names are asked for; names of others are gone.

@@ -24,6 +24,7 @@ use crate::endpoints::{Address, Addresses, Cluster};
 use crate::error::{Fault, ProxyError};
 use crate::floods::Budgets;
 use crate::outlier::{self, Outlier, Pass};
+use crate::resolve::bound_id;
 use crate::retry::{self, Budget, Replay};
 use crate::worker::Worker;
 use crate::{accept, listener};
@@ -61,7 +62,7 @@ impl LocalCluster {
     /// No endpoint is known until the first request looks.
     pub fn new(shared: Arc<Cluster>, client: Client, workers: usize, asked: bool) -> Rc<Self> {
         Rc::new(Self {
-            answer: fixed_answer(&shared.id),
+            answer: bound_id(&shared.id).as_ref().and_then(fixed_answer),
             shared,
             client,
             budget: RefCell::new(Budget::new(retry::BUDGET_PERCENT, retry::reserve_of_worker(workers))),
@@ -156,7 +157,7 @@ impl LocalCluster {
 
     /// Why there is nobody: for the error of who asked.
     pub fn absence(&self) -> String {
-        let id = &self.shared.id;
+        let id = bound_id(&self.shared.id).unwrap_or_else(|| self.shared.id.clone());
         match &self.shared.addresses().load().addresses {
             Addresses::Absent(why) | Addresses::Failed(why) => format!("{id}: {why}"),
             Addresses::Neg => format!("{id} is gone"),

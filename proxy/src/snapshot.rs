@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::evidence::SplitEvidence;
 use crate::listener::Listener;
-use crate::resolve::NameTable;
+use crate::resolve::{NameTable, Remote};
 
 /// The routing world at one moment.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct RouterStructure {
     pub label: Arc<str>,
     /// The base dtab with its index; split ids are assigned.
     pub table: serin_config::dtab::Table,
+    /// Who binds its names, if it is not this process.
+    pub remote: Option<Remote>,
     /// The stored dtab at its beginning.
     pub stored: Option<StoredPart>,
     /// Override rules in file order.

@@ -32,6 +32,7 @@ mod route_consul;
 mod route_context;
 mod route_errors;
 mod route_identifiers;
+mod route_namerd;
 mod route_names;
 mod route_overrides;
 mod route_splits;

@@ -23,13 +23,28 @@ pub(crate) struct Known<'a> {
     namers: Vec<&'a Path>,
     /// No namer was refused. Otherwise its names would be called unknown too, in every dentry: one mistake is said once.
     all_namers: bool,
+    /// Somebody else binds: any name may be one.
+    elsewhere: bool,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn new(clusters: &'a [Cluster], namers: &'a [Namer], all_namers: bool) -> Known<'a> {
         let cluster_names: Vec<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let clusters = cluster_names.iter().copied().collect();
-        Known { clusters, cluster_names, namers: namers.iter().map(|namer| &namer.prefix).collect(), all_namers }
+        Known {
+            clusters,
+            cluster_names,
+            namers: namers.iter().map(|namer| &namer.prefix).collect(),
+            all_namers,
+            elsewhere: false,
+        }
+    }
+
+    /// The same for a dtab that somebody else binds.
+    pub(super) fn elsewhere(&self) -> Known<'a> {
+        let Known { clusters, cluster_names, namers, all_namers, .. } = self;
+        let (clusters, cluster_names, namers) = (clusters.clone(), cluster_names.clone(), namers.clone());
+        Known { clusters, cluster_names, namers, all_namers: *all_namers, elsewhere: true }
     }
 
     pub(super) fn has_cluster(&self, name: &str) -> bool {
@@ -152,6 +167,7 @@ fn is_all_zero(union: &Union<Path>) -> bool {
 
 fn leaf_problem(leaf: &Path, known: &Known<'_>, rewrites: Rewrites) -> Option<(&'static str, String, Option<String>)> {
     match leaf.label(0)? {
+        _ if known.elsewhere => return None,
         b"$" if !rewrites.builtins => return unknown_builtin(leaf),
         b"#" if !rewrites.namers => {}
         _ => return None,

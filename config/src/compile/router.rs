@@ -83,14 +83,24 @@ fn router(
     let label = |text: &str| units::visible(text, LABEL_BYTES_MAX, "a label", "outgoing");
     let label = fields.scalar(cx, "label", label).unwrap_or_else(|| name.to_owned());
     let dst_prefix = fields.scalar(cx, "dstPrefix", path).or_else(|| path("/svc").ok())?;
+    let errors_before = cx.errors();
+    let interpreter = stores::interpreter(cx, &mut fields, &mut routers.stored);
+    // what namerd knows is not for us to say, nor what an interpreter that is not understood would
+    let is_elsewhere = interpreter.namerd().is_some() || cx.errors() > errors_before;
+    let elsewhere = is_elsewhere.then(|| known.elsewhere());
+    let known = elsewhere.as_ref().unwrap_or(known);
     let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label), teams);
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
-    let interpreter = stores::interpreter(cx, &mut fields, &mut routers.stored);
     let overrides = rules::overrides(cx, &mut fields, known, base.as_ref());
     // A stored dtab may have the dentry that is meant.
     let in_file = base.as_ref().filter(|_| interpreter.namespace().is_none());
+    if let (Some(_), Some(entry)) = (interpreter.namerd(), fields.get("splits")) {
+        let message = "`splits` of a router whose names a namerd binds: its unions come without a name";
+        let wrong = Diagnostic::error("config/not-here", entry.key_span, message);
+        cx.push(wrong.help("remove the line, or write `interpreter: {kind: default}`"));
+    }
     let splits = rules::splits(cx, &mut fields, in_file);
     let on_unhealthy = rules::on_unhealthy(cx, &mut fields).unwrap_or(OnUnhealthy::Redistribute);
     let failovers = [("health", Failover::Health), ("names", Failover::Names)];

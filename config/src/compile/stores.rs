@@ -24,7 +24,6 @@ const INTERPRETERS_NOT_BUILT: &[&str] = &[
     "io.l5d.k8s.configMap",
     "io.l5d.mesh",
     "io.l5d.namerd",
-    "io.l5d.namerd.http",
 ];
 
 const INTERFACES_NOT_BUILT: &[&str] = &["io.l5d.destination", "io.l5d.mesh", "io.l5d.thriftNameInterpreter"];
@@ -34,9 +33,15 @@ pub(super) fn interpreter(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, stored: &mut
     let Some(mut fields) = fields.map(cx, "interpreter", "{kind: default}") else { return Interpreter::default() };
     let instead = "write the dtab in this file: it is reloaded at once; or keep it in a stored namespace: \
                    `interpreter: {kind: default, namespace: default}`";
-    if super::kind(cx, &mut fields, "interpreter", &["default"], INTERPRETERS_NOT_BUILT, instead).is_none() {
+    let built = ["default", "io.l5d.namerd.http"];
+    let Some(kind) = super::kind(cx, &mut fields, "interpreter", &built, INTERPRETERS_NOT_BUILT, instead) else {
         fields.abandon();
         return Interpreter::default();
+    };
+    if kind == "io.l5d.namerd.http" {
+        let namerd = super::interpreter::namerd(cx, &mut fields, namespace);
+        fields.finish(cx);
+        return namerd.map_or_else(Interpreter::default, Interpreter::NamerdHttp);
     }
     let span = fields.get("namespace").map(|entry| entry.key_span);
     let namespace = fields.scalar(cx, "namespace", namespace);

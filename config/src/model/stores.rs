@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::Namerd;
+
 /// The longest name of a namespace, in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 128;
 
@@ -14,6 +16,8 @@ pub enum Interpreter {
         /// there is none. A namespace that does not exist is an empty dtab.
         namespace: Option<String>,
     },
+    /// `io.l5d.namerd.http`: somebody else binds, and this router's dtab goes with the question.
+    NamerdHttp(Namerd),
 }
 
 impl Default for Interpreter {
@@ -25,8 +29,18 @@ impl Default for Interpreter {
 impl Interpreter {
     /// The stored dtab namespace that a router reads in this process.
     pub fn namespace(&self) -> Option<&str> {
-        let Self::Default { namespace } = self;
-        namespace.as_deref()
+        match self {
+            Self::Default { namespace } => namespace.as_deref(),
+            Self::NamerdHttp(_) => None,
+        }
+    }
+
+    /// Who binds, if it is not this process.
+    pub fn namerd(&self) -> Option<&Namerd> {
+        match self {
+            Self::Default { .. } => None,
+            Self::NamerdHttp(namerd) => Some(namerd),
+        }
     }
 }
 

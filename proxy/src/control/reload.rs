@@ -146,6 +146,7 @@ impl Engine {
         let (clusters, namers) = with_removed(&before, &config);
         self.retiring = clusters.len() > config.clusters.len() || namers.len() > config.namers.len();
         let names = self.resolver.configure(&clusters, &namers, &config.egress);
+        self.resolver.interpret(&config.routers);
         let openings = self.journals.openings(&config, Some(&before));
         rollouts::start_over(&self.facts.world, &before, &config);
         // what a journal says of a rollout holds from its first request on

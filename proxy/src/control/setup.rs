@@ -51,6 +51,7 @@ pub(super) fn setup(options: &StartOptions) -> Result<Engine, StartupError> {
     let endpoints = Arc::new(EndpointTable::default());
     let mut resolver = Resolver::new(Arc::clone(&endpoints), options.dns);
     let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
+    resolver.interpret(&config.routers);
     let openings = journals.openings(&config, None);
     let routings = rollouts::routings(&config, &openings);
     let parts = Parts {

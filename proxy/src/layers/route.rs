@@ -6,6 +6,7 @@ mod watch;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::deadline;
 use crate::arms::{self, Bases, Session};
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
+use crate::endpoints::Cluster;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route, Sends};
 use crate::inflight::Handle;
@@ -149,6 +151,8 @@ enum Step {
 enum Wait {
     /// The addresses of this name.
     Addresses(Rc<Binding>, Rc<Leaf>),
+    /// What a name is bound to, of whoever binds it.
+    Answer(Arc<Cluster>),
     /// A namer's answer: it comes with a new structure.
     Names,
 }
@@ -177,6 +181,7 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
         }
         Drawn::Pending(Some(leaf)) => Ok(Step::Wait(Wait::Addresses(binding, leaf))),
         Drawn::Pending(None) => Ok(Step::Wait(Wait::Names)),
+        Drawn::Asked(question) => Ok(Step::Wait(Wait::Answer(question))),
     }
 }
 
@@ -194,6 +199,10 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
                 Wait::Addresses(binding, leaf) => {
                     leaf.cluster.shared.ready().await;
                     choose(&worker, &mut exchange, binding)?
+                }
+                Wait::Answer(question) => {
+                    question.ready().await;
+                    route(&worker, &mut exchange)?
                 }
                 Wait::Names => {
                     next_structure(&worker, &mut exchange).await;
@@ -327,7 +336,7 @@ fn new_binding(
     let binding = Rc::new(bindings::bind(worker, &exchange.local, router, name, overrides, exchange.peer())?);
     let bindings = &exchange.local.shape.routers[router].bindings;
     // a namer that has not answered will: asked again for each request until then
-    let pending = matches!(binding.tree, NameTree::Leaf(Target::Pending));
+    let pending = matches!(binding.tree, NameTree::Leaf(Target::Asked(_) | Target::Pending));
     if !pending && bindings.keep(key.unwrap_or(name), key.is_some(), &binding, exchange.started_us / 1000) {
         worker.shard.worker().binding_cache_evictions.inc();
     }
@@ -336,6 +345,7 @@ fn new_binding(
 
 enum Drawn {
     Leaf(Rc<Leaf>),
+    Asked(Arc<Cluster>),
     Pending(Option<Rc<Leaf>>),
 }
 
@@ -413,6 +423,7 @@ fn leaf(
     match outcome {
         Outcome::Leaf(Target::Name(leaf)) => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Pending(Target::Name(leaf)) => Ok(Drawn::Pending(Some(Rc::clone(leaf)))),
+        Outcome::Pending(Target::Asked(question)) => Ok(Drawn::Asked(Arc::clone(question))),
         Outcome::Pending(_) => Ok(Drawn::Pending(None)),
         // all of its endpoints are ejected, and nothing else can serve: one of them is tried all the same
         Outcome::Unusable(Target::Name(leaf)) if leaf.cluster.has_endpoints() => Ok(Drawn::Leaf(Rc::clone(leaf))),

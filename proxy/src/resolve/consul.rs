@@ -113,7 +113,7 @@ impl ConsulSource {
             true => Content::Absent("Consul has no instance of it".into()),
             false => Content::Targets(targets.into()),
         };
-        Ok((News { content, authority }, answered))
+        Ok((News { content, authority, tree: None }, answered))
     }
 
     /// What the name of the service is in Consul's own DNS.

@@ -26,6 +26,7 @@ use consul::ConsulSource;
 use dns::DnsClient;
 use fs::FsNamer;
 use hosts::{Answer, Family, Hosts, User};
+use namerd::NamerdSource;
 use names::{AskedNamer, Content, Namer, StaticClusters};
 use srv::SrvSource;
 use targets::compose;
@@ -34,6 +35,8 @@ use watches::{News, Source, Watches};
 pub use consul::{BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, INSTANCES_MAX as CONSUL_INSTANCES_MAX};
 pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
 pub use hosts::{HOSTS_MAX, RECORDS_MAX, TTL_S_MAX, TTL_S_MIN};
+pub(crate) use namerd::is_remote;
+pub use namerd::{DOCUMENT_OCTETS_MAX, Remote, RemoteLeaf, TREE_NODES_MAX, bound_id};
 pub use names::NameTable;
 pub use srv::RECORDS_MAX as SRV_RECORDS_MAX;
 pub use targets::{ADDRESSES_MAX, Target};
@@ -43,6 +46,7 @@ mod dns;
 mod fs;
 mod hosts;
 pub mod inet;
+mod namerd;
 mod names;
 mod peer;
 mod srv;
@@ -77,6 +81,8 @@ pub struct Resolver {
     client: Option<DnsClient>,
     lookups: JoinSet<Answer>,
     asked: HashMap<Id, Arc<str>>,
+    /// Whoever binds for a router, by the prefix of their questions.
+    remotes: Vec<(Path, Arc<NamerdSource>)>,
     watches: Watches,
     wakes: mpsc::Receiver<Weak<Cluster>>,
     stats: Arc<ResolverStats>,
@@ -113,6 +119,7 @@ impl Resolver {
             client: None,
             lookups: JoinSet::new(),
             asked: HashMap::new(),
+            remotes: Vec::new(),
             watches: Watches::new(),
             wakes,
             stats: Arc::default(),
@@ -144,6 +151,26 @@ impl Resolver {
         self.set_asked(&before);
         self.set_egress(egress);
         self.picture()
+    }
+
+    /// Takes in who binds for which router. Those that stay keep what they know.
+    pub fn interpret(&mut self, routers: &[model::Router]) {
+        let mut old = std::mem::take(&mut self.remotes);
+        for namerd in routers.iter().filter_map(|router| router.interpreter.namerd()) {
+            let prefix = Remote::new(namerd).prefix().clone();
+            if self.remotes.iter().any(|(known, _)| *known == prefix) {
+                continue;
+            }
+            let kept = old.iter().position(|(known, source)| *known == prefix && source.settings() == namerd);
+            let fresh = || (prefix.clone(), Arc::new(NamerdSource::new(namerd.clone(), self.dns)));
+            let remote = kept.map_or_else(fresh, |index| old.swap_remove(index));
+            self.remotes.push(remote);
+        }
+        // those that are gone, or are asked in another way from now on
+        let stopped = self.watches.stop_all(|id| old.iter().any(|(prefix, _)| id.starts_with(prefix)));
+        for cluster in stopped.iter().filter_map(Weak::upgrade) {
+            self.watch(&cluster);
+        }
     }
 
     /// Looks at the folders again and publishes what changed. `Some`: names came or went, so binding needs the new table.
@@ -241,6 +268,14 @@ impl Resolver {
 
     /// Has the namer of a name watch it; says whether it has one that must.
     fn watch(&mut self, cluster: &Arc<Cluster>) -> bool {
+        if is_remote(&cluster.id) {
+            let asked = self.remotes.iter().find(|(prefix, _)| cluster.id.starts_with(prefix));
+            if let Some((prefix, source)) = asked {
+                let source: Arc<dyn Source> = Arc::clone(source) as _;
+                self.watches.start(cluster, &source, cluster.id.skip(prefix.len()));
+            }
+            return true;
+        }
         let asked = self.namers.iter().rev().find_map(|Configured { namer, .. }| {
             let source = namer.source()?;
             let name = cluster.id.label(0).filter(|first| *first == b"#").map(|_| cluster.id.skip(1))?;
@@ -252,15 +287,19 @@ impl Resolver {
     }
 
     /// Takes in what a watch learned.
-    fn take_news(&mut self, cluster: &Arc<Cluster>, News { content, authority }: News) {
+    fn take_news(&mut self, cluster: &Arc<Cluster>, News { content, authority, tree }: News) {
+        if let Some(tree) = tree {
+            cluster.publish_tree(tree);
+            return;
+        }
         cluster.set_authority(authority);
         match content {
             Content::Absent(why) => {
-                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
+                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), cluster.from_request));
                 cluster.publish(Addresses::Absent(why));
             }
             Content::Failed(why) => {
-                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
+                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), cluster.from_request));
                 cluster.publish(Addresses::Failed(why));
             }
             Content::Targets(targets) => self.track(cluster, targets, self.now_ms()),
@@ -273,7 +312,8 @@ impl Resolver {
             return;
         }
         for (id, cluster) in self.watches.look() {
-            untrack(&mut self.tracked, &mut self.hosts, &(id, false));
+            untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), false));
+            untrack(&mut self.tracked, &mut self.hosts, &(id, true));
             let Some(cluster) = cluster else { continue };
             cluster.publish(Addresses::Pending);
         }
@@ -325,7 +365,10 @@ impl Resolver {
         self.allow.clone_from(&egress.allow);
         self.table.set_allowed(&self.allow);
         for cluster in self.table.list().into_iter().filter(|cluster| cluster.from_request) {
-            if self.tracked.contains_key(&(cluster.id.clone(), true)) {
+            if is_remote(&cluster.id) {
+                self.watches.stop(&cluster.id);
+                self.watch(&cluster);
+            } else if self.tracked.contains_key(&(cluster.id.clone(), true)) {
                 self.publish(&cluster);
             } else if let (addresses, false) = inet::first_addresses(&cluster.id, Some(&self.allow)) {
                 cluster.publish(addresses);

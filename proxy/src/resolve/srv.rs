@@ -50,7 +50,7 @@ impl SrvSource {
                         true => Content::Absent(format!("{name} has no SRV records").into()),
                         false => Content::Targets(targets.into()),
                     };
-                    teller.tell(News { content, authority: None }, 0).await;
+                    teller.tell(News { content, authority: None, tree: None }, 0).await;
                     self.settings.refresh.min(ttl.unwrap_or(self.settings.refresh)).max(REFRESH_MIN)
                 }
                 Err(why) => {

@@ -17,11 +17,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::HeaderValue;
-use serin_config::dtab::Path;
+use serin_config::dtab::{NameTree, Path};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::namerd::RemoteLeaf;
 use super::names::Content;
 use crate::clock;
 use crate::endpoints::{Cluster, Told};
@@ -42,6 +43,8 @@ pub(super) struct News {
     pub(super) content: Content,
     /// The `Host` of requests to it.
     pub(super) authority: Option<HeaderValue>,
+    /// What the name is bound to, where somebody else binds.
+    pub(super) tree: Option<Arc<NameTree<RemoteLeaf>>>,
 }
 
 /// The name, the number of the watch, and what it learned.
@@ -95,7 +98,7 @@ impl Teller {
 impl News {
     /// There is no such name.
     pub(super) fn absent(why: Arc<str>) -> Self {
-        Self { content: Content::Absent(why), authority: None }
+        Self { content: Content::Absent(why), authority: None, tree: None }
     }
 }
 

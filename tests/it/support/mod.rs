@@ -4,6 +4,7 @@ pub(crate) mod consul;
 pub(crate) mod frames;
 pub(crate) mod h2peer;
 pub(crate) mod http1;
+pub(crate) mod namerd;
 pub(crate) mod outside;
 pub(crate) mod ports;
 pub(crate) mod registry;

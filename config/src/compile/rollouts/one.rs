@@ -167,7 +167,13 @@ fn router_label(cx: &Cx<'_>, entry: &Entry<'_>, scope: &Scope<'_>) -> Option<Str
     let label =
         cx.scalar("router", &entry.value, |text| units::visible(text, LABEL_BYTES_MAX, "a label", "outgoing"))?;
     let labels: Vec<&str> = scope.world.routers.list.iter().map(|router| router.label.as_str()).collect();
-    if labels.contains(&label.as_str()) {
+    if let Some(router) = scope.world.routers.list.iter().find(|router| router.label == label) {
+        if router.interpreter.namerd().is_some() {
+            let message =
+                format!("the names of the router `{}` are bound by a namerd, out of reach of a rollout", shown(&label));
+            let wrong = Diagnostic::error("rollout/bound-elsewhere", entry.value.span, message);
+            cx.push(wrong.help("write `interpreter: {kind: default}` at the router"));
+        }
         return Some(label);
     }
     let message = format!("no router is labelled `{}`", shown(&label));

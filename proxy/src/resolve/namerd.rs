@@ -1,0 +1,261 @@
+//! `interpreter: {kind: io.l5d.namerd.http}`: names that a namerd binds, by the watch streams of its HTTP control API.
+//!
+//! A question is a name of its own kind, kept and watched like the names of namers that are asked for:
+//!
+//! ```text
+//! /@/<namerd>/<namespace>/bind/<name>[/<dtab>]   what the name is bound to: a tree
+//! /@/<namerd>/<namespace>/addr/<bound id …>      where a bound id is served
+//! ```
+//!
+//! No bound id begins with `@`, so neither a dtab nor a request can spell one of these. A stream is opened anew every
+//! minute, so that a connection that died unnoticed costs no more than that; what was last said stays meanwhile, and as
+//! long as namerd is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use serin_config::dtab::Path;
+use serin_config::model::{Host, HostPort, Namerd};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::dns::DnsConfig;
+use super::peer::{Peer, Stream, backoff, encoded};
+use super::watches::{Source, Teller, Watching};
+use answers::Documents;
+
+pub use answers::{DOCUMENT_OCTETS_MAX, RemoteLeaf, TREE_NODES_MAX};
+
+mod answers;
+
+/// One namerd and namespace.
+pub(super) struct NamerdSource {
+    settings: Namerd,
+    dns: DnsConfig,
+}
+
+/// How names are asked of one namerd, for workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    prefix: Path,
+}
+
+impl Remote {
+    /// That of an interpreter.
+    pub fn new(namerd: &Namerd) -> Self {
+        let HostPort { host, port } = &namerd.at;
+        let place = match host {
+            Host::Ip(ip) => format!("{ip} {port}"),
+            Host::Name(name) => format!("{name} {port}"),
+        };
+        Self { prefix: Path::from_labels([MARK, &place, &namerd.namespace]).unwrap_or_default() }
+    }
+
+    /// The question what a name is bound to under this dtab. `None`: it is longer than a path may be.
+    pub fn bind(&self, name: &Path, dtab: &str) -> Option<Path> {
+        let name = name.to_string();
+        let labels = ["bind", name.as_str(), dtab];
+        let labels = if dtab.is_empty() { &labels[..2] } else { &labels };
+        let id = self.prefix.join(&Path::from_labels(labels)?);
+        (id.bytes() <= Path::BYTES_MAX).then_some(id)
+    }
+
+    /// The question where a bound id is served.
+    pub fn addr(&self, id: &Path) -> Option<Path> {
+        let id = self.prefix.join(&Path::from_labels(["addr"])?).join(id);
+        (id.bytes() <= Path::BYTES_MAX && id.len() <= Path::LABELS_MAX).then_some(id)
+    }
+
+    /// What all of its questions begin with.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+}
+
+/// The bound id that a cluster is about: its own id, but for an answer of a namerd. `None`: a question for a tree.
+pub fn bound_id(id: &Path) -> Option<Path> {
+    match (id.label(0), id.label(QUESTION)) {
+        (Some(mark), Some(b"addr")) if mark == MARK.as_bytes() => Some(id.skip(QUESTION + 1)),
+        (Some(mark), _) if mark == MARK.as_bytes() => None,
+        _ => Some(id.clone()),
+    }
+}
+
+/// Is it a question for a namerd.
+pub(crate) fn is_remote(id: &Path) -> bool {
+    id.label(0) == Some(MARK.as_bytes())
+}
+
+impl NamerdSource {
+    pub(super) fn new(settings: Namerd, dns: DnsConfig) -> Self {
+        Self { settings, dns }
+    }
+
+    pub(super) fn settings(&self) -> &Namerd {
+        &self.settings
+    }
+
+    /// `question` is what stands behind the namespace.
+    async fn run(self: Arc<Self>, question: Path, mut teller: Teller) {
+        let Some((target, binds)) = self.target(&question) else { return std::future::pending().await };
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            let mut peer = Peer::new(self.settings.at.clone(), self.dns);
+            let end = begun + STREAM + STREAM.mul_f64(fastrand::f64() / 4.0);
+            match self.follow(&mut peer, &target, binds, end, &mut teller).await {
+                Ok(()) => {
+                    failures = 0;
+                    sleep(GAP.saturating_sub(begun.elapsed())).await;
+                }
+                Err(Broken { why, answered }) => {
+                    failures = if answered { 0 } else { failures };
+                    teller.fail(format!("namerd: {why}").into()).await;
+                    sleep(backoff(failures, self.settings.retry, fastrand::u64(..))).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Reads one stream until it is time for the next.
+    async fn follow(
+        &self,
+        peer: &mut Peer,
+        target: &str,
+        binds: bool,
+        end: Instant,
+        teller: &mut Teller,
+    ) -> Result<(), Broken> {
+        let mut answered = false;
+        let opened = peer.open(target, &HeaderMap::new(), HEAD_LIMIT).await;
+        let mut stream = opened.map_err(|error| Broken { why: error.to_string(), answered })?;
+        if stream.status != StatusCode::OK {
+            return Err(Broken { why: refusal(&mut stream).await, answered });
+        }
+        let mut documents = Documents::default();
+        loop {
+            let Ok(read) = timeout_at(end, stream.chunk()).await else { return Ok(()) };
+            match read.map_err(|why| Broken { why, answered })? {
+                None if answered => return Ok(()),
+                None => return Err(Broken { why: "it ended without a word".to_owned(), answered }),
+                Some(chunk) => documents.take(&chunk).map_err(|why| Broken { why, answered })?,
+            }
+            loop {
+                let news = if binds { documents.next_tree() } else { documents.next_addr() };
+                match news.map_err(|why| Broken { why, answered })? {
+                    None => break,
+                    Some(None) => {} // it does not know yet either
+                    Some(Some(news)) => {
+                        answered = true;
+                        teller.tell(news, 0).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The target of a question, and whether it is one for a tree.
+    fn target(&self, question: &Path) -> Option<(String, bool)> {
+        let namespace = encoded(&self.settings.namespace);
+        let text = |nth| std::str::from_utf8(question.label(nth)?).ok();
+        match question.label(0)? {
+            b"bind" => {
+                let (path, dtab) = (encoded(text(1)?), encoded(text(2).unwrap_or_default()));
+                Some((format!("/api/1/bind/{namespace}?path={path}&watch=1&dtab={dtab}"), true))
+            }
+            _ => {
+                let path = encoded(&question.skip(1).to_string());
+                Some((format!("/api/1/addr/{namespace}?path={path}&watch=1"), false))
+            }
+        }
+    }
+}
+
+impl Source for NamerdSource {
+    fn watch(self: Arc<Self>, name: Path, teller: Teller) -> Watching {
+        Box::pin(self.run(name, teller))
+    }
+}
+
+/// A stream that ended badly, and whether it had said anything.
+struct Broken {
+    why: String,
+    answered: bool,
+}
+
+async fn refusal(stream: &mut Stream) -> String {
+    let status = stream.status;
+    let body = timeout_at(Instant::now() + HEAD_LIMIT, stream.chunk()).await;
+    let text = match body {
+        Ok(Ok(Some(chunk))) => String::from_utf8_lossy(&chunk[..chunk.len().min(SHOWN_OCTETS_MAX)]).into_owned(),
+        _ => String::new(),
+    };
+    format!("it answers {status}: {}", text.trim().replace(|c: char| c.is_control(), " "))
+}
+
+/// Questions for a namerd begin with it, and no bound id does.
+const MARK: &str = "@";
+/// Where the kind of the question stands.
+const QUESTION: usize = 3;
+/// A stream is opened anew after this time, and up to a quarter more.
+const STREAM: Duration = Duration::from_secs(60);
+/// The head of an answer comes within this time.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// Between two streams of one name, however fast they end.
+const GAP: Duration = Duration::from_millis(250);
+/// Octets of an error that are shown.
+const SHOWN_OCTETS_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote() -> (Remote, NamerdSource) {
+        let at = HostPort { host: Host::Name("namerd.test".to_owned()), port: 4180 };
+        let retry = (Duration::from_secs(5), Duration::from_secs(600));
+        let settings = Namerd { at, namespace: "web/1".to_owned(), retry };
+        (Remote::new(&settings), NamerdSource::new(settings, DnsConfig::default()))
+    }
+
+    #[track_caller]
+    fn check_target(id: &Path, expected: &str) {
+        let (remote, source) = remote();
+        assert!(is_remote(id) && id.starts_with(remote.prefix()));
+        assert_eq!(source.target(&id.skip(remote.prefix().len())).unwrap().0, expected);
+    }
+
+    #[test]
+    fn questions_become_targets() {
+        let (remote, _) = remote();
+        let name: Path = "/svc/a\\x2fb".parse().unwrap();
+        check_target(
+            &remote.bind(&name, "").unwrap(),
+            "/api/1/bind/web%2F1?path=%2Fsvc%2F%5Cx61%5Cx2f%5Cx62&watch=1&dtab=",
+        );
+        check_target(
+            &remote.bind(&"/svc".parse().unwrap(), "/svc=>/a & /b").unwrap(),
+            "/api/1/bind/web%2F1?path=%2Fsvc&watch=1&dtab=%2Fsvc%3D%3E%2Fa%20%26%20%2Fb",
+        );
+        check_target(
+            &remote.addr(&"/#/io.l5d.fs/web".parse().unwrap()).unwrap(),
+            "/api/1/addr/web%2F1?path=%2F%23%2Fio.l5d.fs%2Fweb&watch=1",
+        );
+    }
+
+    #[test]
+    fn an_answer_for_addresses_is_about_its_id_and_one_for_a_tree_about_none() {
+        let (remote, _) = remote();
+        let id: Path = "/#/io.l5d.fs/web".parse().unwrap();
+        assert_eq!(bound_id(&remote.addr(&id).unwrap()), Some(id.clone()));
+        assert_eq!(bound_id(&remote.bind(&id, "").unwrap()), None);
+        assert_eq!(bound_id(&id), Some(id));
+    }
+
+    #[test]
+    fn a_question_ends_at_the_length_of_a_path() {
+        let (remote, _) = remote();
+        let name: Path = "/svc/web".parse().unwrap();
+        assert!(remote.bind(&name, &"d".repeat(Path::BYTES_MAX)).is_none());
+    }
+}

@@ -1,0 +1,173 @@
+//! Names that a namerd binds: its trees and addresses count, and the last ones outlive it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::support::namerd::{Mood, Namerd, leaf};
+use super::support::ports::free_port;
+use super::support::{Serin, Setup, Upstream, eventually};
+
+fn setup(namerd: &Namerd) -> Setup {
+    Setup::new().dtab("").router(&namerd.interpreter())
+}
+
+fn place(serin: &Serin, host: &str) -> String {
+    let response = serin.get(host, "/");
+    response.field("x-origin").unwrap_or_else(|| response.status.to_string())
+}
+
+#[track_caller]
+fn check_moves_to(serin: &Serin, host: &str, expected: &str) {
+    eventually(&format!("{host} is served by {expected}"), || place(serin, host) == expected);
+}
+
+#[test]
+fn trees_and_addresses_count_as_they_change() {
+    let (namerd, a, b) = (Namerd::start(), Upstream::named("a"), Upstream::named("b"));
+    namerd.bind("/svc/web", "", leaf("/#/io.l5d.fs/a"));
+    namerd.serve("/#/io.l5d.fs/a", &[&a.endpoint()]);
+    let serin = setup(&namerd).start();
+    assert_eq!(place(&serin, "web"), "a");
+    assert_eq!(place(&serin, "other"), "404");
+    namerd.bind("/svc/web", "", leaf("/#/io.l5d.fs/b"));
+    namerd.serve("/#/io.l5d.fs/b", &[&b.endpoint()]);
+    check_moves_to(&serin, "web", "b");
+    namerd.serve("/#/io.l5d.fs/b", &[&a.endpoint()]);
+    check_moves_to(&serin, "web", "a");
+    namerd.bind("/svc/other", "", leaf("/#/io.l5d.fs/b"));
+    check_moves_to(&serin, "other", "a");
+    for _ in 0..20 {
+        assert_eq!(place(&serin, "web"), "a");
+    }
+    assert_eq!(namerd.asked().iter().filter(|asked| asked.starts_with("/api/1/bind/web /svc/web ")).count(), 1);
+    namerd.check_no_faults();
+}
+
+#[test]
+fn unions_share_and_alternatives_fall_back() {
+    let (namerd, a, b) = (Namerd::start(), Upstream::named("a"), Upstream::named("b"));
+    let union = json!([{"weight": 9.0, "tree": leaf("/#/a")}, {"weight": 1.0, "tree": leaf("/#/b")}]);
+    namerd.bind("/svc/web", "", json!({"type": "union", "union": union}));
+    namerd.bind("/svc/alt", "", json!({"type": "alt", "alt": [leaf("/#/gone"), leaf("/#/b")]}));
+    namerd.serve("/#/a", &[&a.endpoint()]);
+    namerd.serve("/#/b", &[&b.endpoint()]);
+    let serin = setup(&namerd).start();
+    assert_eq!(place(&serin, "alt"), "b");
+    b.forget();
+    let mut client = super::support::Client::connect(serin.address());
+    for _ in 0..1_000 {
+        assert_eq!(client.get("web", "/", &[]).status, 200);
+    }
+    // 900 are expected, with a deviation of 9.5
+    assert!((840..=960).contains(&a.count()), "{} of 1000", a.count());
+}
+
+#[test]
+fn the_dtab_of_router_and_request_goes_with_the_question() {
+    let (namerd, a, b) = (Namerd::start(), Upstream::named("a"), Upstream::named("b"));
+    namerd.bind("/svc/web", "/svc=>/host", leaf("/#/a"));
+    namerd.bind("/svc/web", "/svc=>/host;/host=>/canary", leaf("/#/b"));
+    namerd.serve("/#/a", &[&a.endpoint()]);
+    namerd.serve("/#/b", &[&b.endpoint()]);
+    let serin = setup(&namerd).dtab("/svc => /host").start();
+    assert_eq!(place(&serin, "web"), "a");
+    let response = serin.get_with("web", "/", &["l5d-dtab: /host => /canary"]);
+    assert_eq!(response.field("x-origin").as_deref(), Some("b"));
+    assert_eq!(b.only().field("l5d-ctx-dtab").as_deref(), Some("/host=>/canary"));
+}
+
+/// Whatever namerd does, the last good state serves; when it is well again, what it says counts.
+#[track_caller]
+fn check_survives(hurt: impl FnOnce(&Namerd), heal: impl FnOnce(&Namerd)) {
+    let (namerd, a, b) = (Namerd::start(), Upstream::named("a"), Upstream::named("b"));
+    namerd.bind("/svc/web", "", leaf("/#/a"));
+    namerd.serve("/#/a", &[&a.endpoint()]);
+    let serin = setup(&namerd).start();
+    assert_eq!(place(&serin, "web"), "a");
+    hurt(&namerd);
+    eventually("its streams ended", || {
+        assert_eq!(place(&serin, "web"), "a");
+        namerd.server.open() == 0
+    });
+    namerd.bind("/svc/web", "", leaf("/#/b"));
+    namerd.serve("/#/b", &[&b.endpoint()]);
+    assert_eq!(place(&serin, "web"), "a");
+    heal(&namerd);
+    check_moves_to(&serin, "web", "b");
+    namerd.check_no_faults();
+}
+
+#[test]
+fn the_last_state_outlives_the_death_of_namerd() {
+    check_survives(|namerd| namerd.server.stop(), |namerd| namerd.server.again());
+}
+
+#[test]
+fn the_last_state_outlives_bad_answers() {
+    for mood in [Mood::Status(500), Mood::Says("{\"type\":\"what\"}\n".to_owned()), Mood::Says("}{".to_owned())] {
+        check_survives(|namerd| namerd.mood(mood), |namerd| namerd.mood(Mood::Well));
+    }
+}
+
+#[test]
+fn without_any_answer_the_error_says_why_until_there_is_one() {
+    let (namerd, a) = (Namerd::start(), Upstream::named("a"));
+    namerd.bind("/svc/web", "", leaf("/#/a"));
+    namerd.serve("/#/a", &[&a.endpoint()]);
+    namerd.mood(Mood::Status(503));
+    let serin = setup(&namerd).start();
+    let response = serin.get("web", "/");
+    assert_eq!(response.status, 502);
+    let said = response.field("l5d-err").unwrap_or_default().replace('+', " ");
+    assert!(said.contains("it answers 503"), "{said}");
+    namerd.mood(Mood::Well);
+    check_moves_to(&serin, "web", "a");
+}
+
+#[test]
+fn what_a_namerd_bound_from_a_request_does_not_reach_loopback() {
+    let (namerd, a) = (Namerd::start(), Upstream::named("a"));
+    let id = format!("/$/inet/127.0.0.1/{}", a.endpoint().rsplit_once(':').unwrap().1);
+    namerd.bind("/svc/web", "", leaf(&id));
+    namerd.serve(&id, &[&a.endpoint()]);
+    let serin = setup(&namerd).start();
+    assert_eq!(place(&serin, "web"), "503");
+    let serin = setup(&namerd).top("egress: {allow: [127.0.0.0/8]}").start();
+    assert_eq!(place(&serin, "web"), "a");
+}
+
+/// The namerd API of another Serin, with a stored dtab that changes.
+#[test]
+fn another_serin_is_a_namerd() {
+    let (a, b, port) = (Upstream::named("a"), Upstream::named("b"), free_port());
+    let store = format!(
+        "storage: {{kind: file, dir: state}}\ninterfaces: [{{kind: io.l5d.httpController, ip: 127.0.0.1, port: {port}}}]"
+    );
+    let clusters = Setup::new().cluster("a", &[&a.endpoint()]).cluster("b", &[&b.endpoint()]);
+    let binder = clusters.top(&store).router("interpreter: {kind: default, namespace: web}").start();
+    let put = |dtab: &str| {
+        let request = super::support::http1::request(
+            "PUT",
+            "/api/1/dtabs/web",
+            &format!("127.0.0.1:{port}"),
+            &["content-type: application/dtab"],
+            dtab,
+        );
+        let address = ([127, 0, 0, 1], port).into();
+        assert_eq!(super::support::http1::exchange(address, request).unwrap().status, 204);
+    };
+    put("/svc/web => /#/clusters/a");
+    let retry = "retry: {baseSeconds: 1, maxSeconds: 1}";
+    let keys = format!("kind: io.l5d.namerd.http, dst: /$/inet/127.0.0.1/{port}, namespace: web, {retry}");
+    let serin = Setup::new().dtab("").router(&format!("interpreter: {{{keys}}}")).start();
+    assert_eq!(place(&serin, "web"), "a");
+    put("/svc/web => /#/clusters/b");
+    check_moves_to(&serin, "web", "b");
+    let (dir, text) = (Arc::clone(&binder.dir), std::fs::read_to_string(binder.file()).unwrap());
+    drop(binder);
+    assert_eq!(place(&serin, "web"), "b");
+    let _binder = Serin::start_in(dir, &text);
+    put("/svc/web => /#/clusters/a");
+    check_moves_to(&serin, "web", "a");
+}
