@@ -3,6 +3,7 @@
 //! Each step takes the keys it knows and goes on with a default after a mistake, so that one run shows everything.
 
 mod client;
+mod conditions;
 mod dtabs;
 mod headers;
 mod identifier;
@@ -11,6 +12,7 @@ mod limits;
 mod names;
 mod request_tests;
 mod rollouts;
+mod route_rules;
 mod router;
 mod rules;
 mod server;
@@ -30,14 +32,16 @@ use crate::units;
 use crate::yaml::{self, Entry};
 
 pub use client::{ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX};
+pub use conditions::REGEX_BYTES_MAX;
 pub use headers::STATIC_LABEL_BYTES_MAX;
 pub use identifier::IDENTIFIERS_MAX;
 pub use names::{DNS_HOSTS_MAX, REFRESH_S_MAX, TAG_WEIGHTS_MAX};
 pub use request_tests::TESTS_MAX;
 pub use rollouts::{
-    ALERT_PROVIDERS_MAX, MATCH_RULES_MAX, METRIC_TEMPLATES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, REGEX_BYTES_MAX,
-    ROLLOUT_NAME_BYTES_MAX, ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
+    ALERT_PROVIDERS_MAX, MATCH_RULES_MAX, METRIC_TEMPLATES_MAX, PAIRS_MAX, QUERY_BYTES_MAX, ROLLOUT_NAME_BYTES_MAX,
+    ROLLOUTS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
 };
+pub use route_rules::{ROUTE_MATCHES_MAX, ROUTE_REGEXES_MAX, ROUTE_RULES_MAX, SAME_PLACE_MAX};
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
 pub use stores::INTERFACES_MAX;

@@ -181,6 +181,7 @@ fn diff_rollout(changes: &mut Changes, was: &Resolved<'_>, is: &Resolved<'_>) {
 fn diff_router(changes: &mut Changes, old: &Router, new: &Router) {
     let at = |key: &str| format!("routers.{}.{key}", new.label);
     changes.value(&at("dstPrefix"), &old.dst_prefix, &new.dst_prefix);
+    changes.value(&at("rules"), &old.rules, &new.rules);
     changes.value(&at("identifier"), &old.identifiers, &new.identifiers);
     diff_dtab(changes, &at("dtab"), &old.dtab, &new.dtab);
     changes.value(&at("overrides"), &old.overrides, &new.overrides);

@@ -15,6 +15,7 @@ mod limits;
 mod namer;
 mod request_test;
 mod rollout;
+mod route_rules;
 mod stores;
 
 pub use headers::{ForwardedHeader, Labeler, Propagator};
@@ -27,6 +28,7 @@ pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
 };
+pub use route_rules::{HeaderChanges, HostMatch, PathMatch, PathRewrite, Redirect, RouteMatch, RouteRule};
 pub use stores::{Interface, Interpreter, NAMESPACE_BYTES_MAX, is_namespace};
 
 /// The whole file, compiled.
@@ -103,6 +105,8 @@ pub struct Router {
     pub dst_prefix: Path,
     /// How a request gets its name: the first that finds one wins. Never empty.
     pub identifiers: Vec<Identifier>,
+    /// Rules that come before the identifiers. Where none matches, they name the request.
+    pub rules: Vec<RouteRule>,
     /// The base dtab.
     pub dtab: Dtab,
     /// Rules in file order; every rule that matches adds its dtab behind the base, later ones win.

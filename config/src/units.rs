@@ -217,6 +217,16 @@ pub(crate) fn endpoint(text: &str) -> Result<HostPort, Wrong> {
     Ok(HostPort { host, port })
 }
 
+/// A host as requests name it: a DNS name, an IPv4 address, or an IPv6 address in brackets; in lower case.
+pub(crate) fn host(text: &str) -> Option<String> {
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match literal {
+        Some(inside) => inside.parse::<std::net::Ipv6Addr>().ok().map(|_| text.to_ascii_lowercase()),
+        None if text.parse::<std::net::Ipv4Addr>().is_ok() => Some(text.to_owned()),
+        None => dns_name(text),
+    }
+}
+
 /// A DNS name in lower case, without a final dot. `None`: it cannot be one, such as `127.0.0.256`.
 fn dns_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);

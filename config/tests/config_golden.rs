@@ -60,6 +60,11 @@ fn namers_say_what_each_key_may_be() {
 }
 
 #[test]
+fn rules_say_what_they_want() {
+    check_golden("rules");
+}
+
+#[test]
 fn warnings_say_which_line_to_add() {
     check_golden("warnings");
 }

@@ -11,6 +11,7 @@ use crate::dtabs::Namespaces;
 use crate::listener::Listener;
 use crate::resolve::NameTable;
 use crate::resolve::Remote;
+use crate::router::RouteTable;
 use crate::snapshot::{
     RouterStructure, Routings, ServerStructure, Snapshot, SplitInfo, SplitWeights, StoredPart, Structure,
 };
@@ -92,7 +93,8 @@ fn router_structure(
     }
     let table = Table::new(Arc::new(dtab));
     let remote = router.interpreter.namerd().map(Remote::new);
-    RouterStructure { label: naming.label, table, remote, stored, overrides: router.overrides.clone() }
+    let rules = RouteTable::new(&router.rules);
+    RouterStructure { label: naming.label, table, remote, stored, rules, overrides: router.overrides.clone() }
 }
 
 /// The same pointers as long as the stored dtab is the same.

@@ -13,6 +13,7 @@ use crate::conn::Link;
 use crate::inflight::Handle;
 use crate::local::Local;
 use crate::mirror::Due;
+use crate::router::Action;
 use crate::snapshot::ServerStructure;
 
 /// A request with what is known of it so far. Layers fill it in from the outside to the inside.
@@ -62,6 +63,8 @@ pub struct Exchange {
 pub struct Sends {
     /// Path and query of the target.
     pub target: Option<PathAndQuery>,
+    /// The rule that the request met, by its place: it may have another host, and changes of headers.
+    pub rule: Option<usize>,
 }
 
 /// Where a request goes.
@@ -88,6 +91,20 @@ impl Exchange {
     pub fn sent_target(&self) -> Option<&PathAndQuery> {
         let instead = self.sends.as_ref().and_then(|sends| sends.target.as_ref());
         instead.or_else(|| self.parts.uri.path_and_query())
+    }
+
+    /// The rule that the request met.
+    pub fn action(&self) -> Option<&Action> {
+        let rule = self.sends.as_ref()?.rule?;
+        self.local.snapshot.structure.routers[self.server().router].rules.action(rule)
+    }
+
+    /// The host that the upstream sees.
+    pub fn sent_host(&self) -> Option<&[u8]> {
+        match self.action().and_then(Action::host) {
+            Some(host) => Some(host.as_str().as_bytes()),
+            None => self.host(),
+        }
     }
 
     /// Authority of the target (absolute form, or `:authority`), or the `Host` field.

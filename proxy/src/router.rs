@@ -1,6 +1,8 @@
 //! PURE: what a request is called, which override rules it meets, and what a sticky draw hashes.
 
+mod action;
 mod conditions;
+mod table;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +11,9 @@ use http::{HeaderMap, Method, Version};
 use serin_config::identify::Request;
 use serin_config::model::{StickyKey, When};
 
+pub use action::{Action, location};
 pub(crate) use conditions::{has_field, has_parameter};
+pub use table::{Found, HOST_BYTES_MAX, RouteTable};
 
 /// The parts of a request that routing may look at.
 #[derive(Clone, Copy, Debug)]

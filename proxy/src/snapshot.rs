@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::evidence::SplitEvidence;
 use crate::listener::Listener;
 use crate::resolve::{NameTable, Remote};
+use crate::router::RouteTable;
 
 /// The routing world at one moment.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct RouterStructure {
     pub remote: Option<Remote>,
     /// The stored dtab at its beginning.
     pub stored: Option<StoredPart>,
+    /// What requests are like, and what becomes of them.
+    pub rules: RouteTable,
     /// Override rules in file order.
     pub overrides: Vec<OverrideRule>,
 }

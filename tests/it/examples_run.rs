@@ -9,12 +9,13 @@ use crate::support::serin::{project, run};
 use crate::support::{Client, Serin, Upstream, eventually, http1};
 
 /// What the curl lines of a file promise, in their order: which upstream may answer.
-const PROMISES: [(&str, &str, &[&[&str]]); 5] = [
+const PROMISES: [(&str, &str, &[&[&str]]); 6] = [
     ("consul", "gateway", &[&["hello"]]),
     ("dogfood-cookie", "gateway", &[&["world-v1"], &["world-v2"]]),
     ("hello", "gateway", &[&["hello"], &["world-v1", "world-v2"], &["world-v2"]]),
     ("http-proxy", "outgoing", &[&["hello"], &["world-v2"]]),
     ("ingress", "ingress", &[&["web"], &["api-v1", "api-v2"]]),
+    ("rules", "gateway", &[&["web"], &["api-v1"], &["api-v2"], &["web"]]),
 ];
 
 /// Examples without curl lines: rollouts, whose life other tests follow.
@@ -35,7 +36,7 @@ impl Services {
     }
 
     fn for_example(name: &str) -> Services {
-        if name == "ingress" {
+        if name == "ingress" || name == "rules" {
             return Services::start("web", ["api-v1", "api-v2"]);
         }
         Services::start("hello", ["world-v1", "world-v2"])
@@ -175,6 +176,11 @@ fn dogfood_cookie_gives_what_it_promises() {
 #[test]
 fn ingress_gives_what_it_promises() {
     check_promises("ingress");
+}
+
+#[test]
+fn rules_gives_what_it_promises() {
+    check_promises("rules");
 }
 
 #[test]

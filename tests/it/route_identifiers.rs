@@ -153,7 +153,7 @@ fn explain_says_what_named_a_request() {
     let path = path.to_str().unwrap();
     let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
     let story = text(run(&["explain", path, "--uri", "/a/rest?q=1", "-H", "Host: w"]).stdout);
-    let told = "named by identifier 2, io.l5d.path, and sent on with the path /rest";
+    let told = "  named by identifier 2, io.l5d.path\n  sent on with the path /rest\n";
     assert!(story.contains(told), "{story}");
     let json = run(&["explain", path, "--uri", "/a/rest", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

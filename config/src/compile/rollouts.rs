@@ -26,7 +26,7 @@ use super::router::Routers;
 
 pub use self::one::ROLLOUT_NAME_BYTES_MAX;
 pub use self::providers::{ALERT_PROVIDERS_MAX, METRIC_TEMPLATES_MAX, QUERY_BYTES_MAX};
-pub use self::strategy::{MATCH_RULES_MAX, REGEX_BYTES_MAX};
+pub use self::strategy::MATCH_RULES_MAX;
 pub use self::values::{PAIRS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX};
 
 /// Rollouts of one file.

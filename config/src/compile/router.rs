@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::teams::Additions;
-use super::{LABEL_BYTES_MAX, Listener, client, identifier, rules, server, stores};
+use super::{LABEL_BYTES_MAX, Listener, client, identifier, route_rules, rules, server, stores};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
@@ -110,6 +110,7 @@ fn router(
         label,
         dst_prefix,
         identifiers: identifier::identifiers(cx, &mut fields),
+        rules: route_rules::rules(cx, &mut fields),
         dtab: base.unwrap_or(Dtab(Vec::new())),
         overrides,
         splits,

@@ -71,7 +71,7 @@ pub(super) fn when(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<When> {
         let items = cx.one_or_more(&entry.value);
         when.methods = cx.scalars("method", items, method);
     }
-    when.path_prefix = fields.scalar(cx, "pathPrefix", path_prefix);
+    when.path_prefix = fields.scalar(cx, "pathPrefix", request_path);
     if let Some(entry) = fields.take(cx, "source") {
         let items = cx.one_or_more(&entry.value);
         when.sources = cx.scalars("source", items, units::cidr);
@@ -145,7 +145,7 @@ pub(super) fn method(text: &str) -> Result<String, Wrong> {
     Ok(method)
 }
 
-fn path_prefix(text: &str) -> Result<String, Wrong> {
+pub(super) fn request_path(text: &str) -> Result<String, Wrong> {
     let legal = text.starts_with('/') && text.len() <= VALUE_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
     if legal && !text.contains(['?', '#']) {
         return Ok(text.to_owned());

@@ -63,6 +63,8 @@ struct Router {
     protocol: &'static str,
     dst_prefix: String,
     identifier: serde_json::Value,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<serde_json::Value>,
     dtab: String,
     overrides: Vec<Rule>,
     splits: Vec<Split>,
@@ -213,6 +215,7 @@ fn router(router: &model::Router) -> Router {
         protocol: "http",
         dst_prefix: router.dst_prefix.to_string(),
         identifier: naming::identifiers(&router.identifiers),
+        rules: router.rules.iter().map(naming::rule).collect(),
         dtab: router.dtab.to_string(),
         overrides: router.overrides.iter().map(rule).collect(),
         splits: router.splits.iter().map(split).collect(),
@@ -387,6 +390,14 @@ interfaces: [{kind: io.l5d.httpController, ip: '::1', port: 15}]
              {kind: io.l5d.header.path, header: x-b, segments: 2}, {kind: io.l5d.header.token, header: ':method'}, \
              {kind: io.l5d.methodAndHost, httpUriInDst: true, host: verbatim}, {kind: io.l5d.path, segments: 3, consume: \
              true}, {kind: io.l5d.static, path: /a/b}]}]\n",
+        );
+        check_round_trip(
+            "routers: [{servers: [{port: 1}], rules: [{match: [{host: [a.test, '*.b.test'], path: {prefix: /a/}, method: \
+             [GET, PUT], headers: {x-a: b, x-c: {regex: 'd.*'}}, query: {v: {suffix: w}}}, {host: c.test, path: {prefix: /}}], \
+             name: /svc/x, rewrite: {host: 'y.test:81', path: {prefix: /}}, headers: {request: {set: {x-d: e}, add: {x-f: g}, \
+             remove: [x-h]}, response: {remove: server}}}, {match: {path: {exact: /old}}, redirect: {status: 308, scheme: https, \
+             host: z.test, port: 444, path: /new}}, {match: {path: {regex: '/[a-z]+'}}, rewrite: {path: /one}}, {headers: \
+             {response: {set: {x-i: j}}}}]}]\n",
         );
         for rollouts in [EVIDENCE, INTERVAL, AB, MIRROR] {
             check_round_trip(&format!("{WORLD}rollouts:\n- {rollouts}\n"));

@@ -2,6 +2,8 @@
 //!
 //! Used offline by `serin explain`, live by `/api/v1/explain`; both print this JSON.
 
+mod naming;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,8 +14,7 @@ use serin_config::dtab::{
     self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Outcome, Path, Rules, SplitId, Step,
     UsedDentry,
 };
-use serin_config::identify::{self, identify};
-use serin_config::model::{Identifier, Router};
+use serin_config::model::Router;
 
 use crate::endpoints::{Addresses, Cluster};
 use crate::layers::hygiene;
@@ -21,6 +22,7 @@ use crate::layers::route::{CTX_DTAB, USER_DTAB};
 use crate::router::{self, Parts, PeerKey};
 use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, StoredPart, Structure};
 use crate::sticky;
+use naming::{Named, Naming};
 
 /// What is asked about.
 #[derive(Clone, Debug)]
@@ -222,16 +224,27 @@ pub struct Explanation {
 }
 
 /// What named a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedBy {
-    /// Its place under `identifier`, from 1.
-    pub identifier: usize,
+    /// The place of the rule that the request meets, under `rules`, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<usize>,
+    /// The place of the identifier that named it, under `identifier`, from 1. Absent if the rule did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<usize>,
     /// Its kind.
-    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
     /// The path that is sent on, if it is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sends_path: Option<String>,
+    /// The host that is sent on, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sends_host: Option<String>,
+    /// Where the client is sent instead: a status and an address. Then nothing is looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirects: Option<String>,
 }
 
 /// An override rule that matches.
@@ -289,7 +302,10 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     else {
         return Err(AskError::new("there is no such router"));
     };
-    let Named { path, written: of_file, by } = named(model, ask)?;
+    let Named { path, written: of_file, by } = match naming::named(model, router, ask)? {
+        Naming::Named(named) => named,
+        Naming::Redirect(by) => return Ok(redirected(router, by)),
+    };
     let matched: Vec<usize> = (0..router.overrides.len())
         .filter(|&index| router::matches(&router.overrides[index].when, &ask.parts()))
         .collect();
@@ -331,29 +347,21 @@ fn trust_note(obeyed: usize, listeners: usize) -> Option<String> {
     }
 }
 
-/// A name, and how it came about.
-struct Named {
-    path: Path,
-    written: bool,
-    by: Option<NamedBy>,
-}
-
-/// The name that is asked for, or the one the request has.
-fn named(model: &Router, ask: &Ask) -> Result<Named, AskError> {
-    if let Some(path) = &ask.path {
-        return Ok(Named { path: path.clone(), written: false, by: None });
+/// Nobody is asked where such a request goes.
+fn redirected(router: &RouterStructure, by: NamedBy) -> Explanation {
+    Explanation {
+        router: router.label.to_string(),
+        path: "/".to_owned(),
+        goes_to: by.redirects.clone(),
+        named_by: Some(by),
+        rules: Vec::new(),
+        sent: None,
+        steps: Vec::new(),
+        truncated: false,
+        tree: "~".to_owned(),
+        traffic: BTreeMap::new(),
+        notes: Vec::new(),
     }
-    let mut key = Vec::new();
-    let found = identify(&model.identifiers, &model.dst_prefix, &ask.parts(), &mut key).ok_or_else(|| {
-        AskError::new(
-            "the request names no service: give --path /svc/name or the header that names it, such as 'Host: name'",
-        )
-    })?;
-    let path = identify::path(&key).ok_or_else(|| AskError::new("the name is longer than a path may be"))?;
-    let sends_path = (found.consumed > 0).then(|| identify::rest(&ask.uri_path, found.consumed).to_owned());
-    let kind = model.identifiers.get(found.by).map_or("", Identifier::kind);
-    let by = Some(NamedBy { identifier: found.by + 1, kind, sends_path });
-    Ok(Named { path, written: identify::is_written(&key), by })
 }
 
 fn rules(router: &RouterStructure, matched: &[usize]) -> Vec<MatchedRule> {

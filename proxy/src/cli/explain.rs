@@ -11,7 +11,7 @@ use serin_config::dtab::LeafState;
 
 use super::run::{configuration, warn_of_teams};
 use super::{ExplainArgs, Output, failed, print, state, usage};
-use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, World};
+use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, NamedBy, World};
 use crate::assemble::{self, Parts};
 use crate::control;
 use crate::dtabs::Namespaces;
@@ -127,12 +127,11 @@ impl Offline {
 fn story(explanation: &Explanation) -> String {
     let mut text = format!("{}  in router {}\n", explanation.path, explanation.router);
     // writing to a string cannot fail
-    if let Some(by) = explanation.named_by.as_ref().filter(|by| by.identifier > 1 || by.kind != PLAIN_KIND) {
-        let _ = write!(text, "  named by identifier {}, {}", by.identifier, by.kind);
-        if let Some(path) = &by.sends_path {
-            let _ = write!(text, ", and sent on with the path {path}");
+    if let Some(by) = &explanation.named_by {
+        if let Some(place) = &by.redirects {
+            return format!("router {}\n  rules[{}] redirects: {place}\n", explanation.router, by.rule.unwrap_or(0));
         }
-        text.push('\n');
+        named_by(&mut text, by);
     }
     for rule in &explanation.rules {
         let _ = writeln!(text, "  overrides[{}] matches and adds  {}", rule.rule, rule.dtab);
@@ -160,6 +159,24 @@ fn story(explanation: &Explanation) -> String {
         let _ = writeln!(text, "\nnote: {note}");
     }
     text
+}
+
+/// What named the request and what is sent on, unless it goes without saying.
+fn named_by(text: &mut String, by: &NamedBy) {
+    if let Some(rule) = by.rule {
+        let _ = writeln!(text, "  rules[{rule}] matches");
+    }
+    if let (Some(identifier), Some(kind)) = (by.identifier, by.kind)
+        && (identifier > 1 || kind != PLAIN_KIND)
+    {
+        let _ = writeln!(text, "  named by identifier {identifier}, {kind}");
+    }
+    if let Some(path) = &by.sends_path {
+        let _ = writeln!(text, "  sent on with the path {path}");
+    }
+    if let Some(host) = &by.sends_host {
+        let _ = writeln!(text, "  sent on with the host {host}");
+    }
 }
 
 /// One line a lookup: what, by which dentry, what came out. Columns line up, and what leads on is indented.

@@ -52,10 +52,12 @@ struct Call<'a> {
     parts: &'a request::Parts,
     /// Path and query; `None` as for an absolute target that ends with its authority.
     target: Option<&'a PathAndQuery>,
-    /// What the caller asked for.
+    /// The host that is sent on: what the caller asked for, or what a rule says.
     host: &'a [u8],
     /// What the namer of the upstream wants instead.
     authority: Option<HeaderValue>,
+    /// Target or host are not what came.
+    changed: bool,
     extra: Extra<'a>,
     /// What the current attempt was routed to.
     to: Rc<Destination>,
@@ -131,7 +133,8 @@ impl<'a> Call<'a> {
         Self {
             parts: &exchange.parts,
             target: exchange.sent_target(),
-            host: exchange.host().unwrap_or_default(),
+            host: exchange.sent_host().unwrap_or_default(),
+            changed: exchange.sends.is_some(),
             authority: cluster.authority(),
             extra: Extra::new(exchange, binding.context.as_ref(), travel),
             to,
@@ -179,7 +182,9 @@ pub fn forward(
         drop(leaf);
         copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
-            return Ok(answer(status));
+            let mut response = answer(status);
+            tell(&exchange, &mut response);
+            return Ok(response);
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
         let untimed = exchange.grpc || exchange.upgrade;
@@ -202,9 +207,9 @@ pub fn forward(
                     let version = response.version();
                     response.headers_mut().append(VIA, via(version));
                     if let Some(authority) = &call.authority {
-                        authority::map_back(response.headers_mut(), authority, call.host);
+                        authority::map_back(response.headers_mut(), authority, exchange.host().unwrap_or_default());
                     }
-                    tell_session(&exchange, &mut response);
+                    tell(&exchange, &mut response);
                     copy_held(&worker, &mut exchange, &binding, &source);
                     worker.give_map(exchange.parts.headers);
                     return Ok(response);
@@ -250,8 +255,12 @@ fn count_retry(worker: &Worker, exchange: &Exchange, cluster: &LocalCluster) {
     worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
 }
 
-/// A session that was made for this request is its user's from now on. The origin's own cookies stay.
-fn tell_session(exchange: &Exchange, response: &mut Response<Body>) {
+/// What the rule of the request changes of its answer. A session that was made for it is its user's from now on; the
+/// origin's own cookies stay.
+fn tell(exchange: &Exchange, response: &mut Response<Body>) {
+    if let Some(action) = exchange.action() {
+        action.change_response(response.headers_mut());
+    }
     for cookie in exchange.session.iter().flat_map(|session| session.cookies()) {
         response.headers_mut().append(SET_COOKIE, cookie.clone());
     }

@@ -122,14 +122,14 @@ fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
 
 fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
     let from = &call.parts.uri;
-    let changed = call.authority.is_some() || call.target != from.path_and_query();
+    let changed = call.changed || call.authority.is_some();
     if from.scheme().is_some() && from.authority().is_some() && !changed {
         return Ok(from.clone());
     }
     let mut uri = uri::Parts::default();
     uri.scheme = Some(from.scheme().cloned().unwrap_or(Scheme::HTTP));
     uri.authority = match from.authority() {
-        Some(authority) if call.authority.is_none() => Some(authority.clone()),
+        Some(authority) if !changed => Some(authority.clone()),
         _ => Some(Authority::try_from(call.host()).map_err(|_| malformed("Host is malformed"))?),
     };
     uri.path_and_query = Some(call.target.cloned().unwrap_or(PathAndQuery::from_static("/")));

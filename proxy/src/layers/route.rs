@@ -1,6 +1,7 @@
 //! Names a request, binds the name, draws a leaf.
 
 mod again;
+mod rules;
 mod watch;
 
 use std::future::Future;
@@ -10,11 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderName, Response};
 use pin_project_lite::pin_project;
 use serin_config::dtab::{self, LeafState, NameTree, Outcome, Picked, Rules, SplitId, Weights};
-use serin_config::identify::{self, Identified, identify};
 use serin_config::model::OnUnhealthy;
 use tower::Service;
 
@@ -26,11 +25,12 @@ use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
 use crate::endpoints::Cluster;
 use crate::error::ProxyError;
-use crate::exchange::{Exchange, Route, Sends};
+use crate::exchange::{Exchange, Route};
 use crate::inflight::Handle;
 use crate::mirror::{self, Due};
-use crate::router::{self, Parts, PeerKey};
+use crate::router::{self, Found, Parts, PeerKey};
 use crate::worker::Worker;
+use rules::Met;
 
 /// The override that a proxy before us forwarded.
 pub const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
@@ -72,6 +72,7 @@ where
     fn call(&mut self, mut exchange: Exchange) -> Self::Future {
         let state = match route(&self.worker, &mut exchange) {
             Ok(Step::Routed) => State::Inner { future: self.inner.call(exchange) },
+            Ok(Step::Answered(response)) => State::Answered { response: Some(response) },
             // rare: a name whose addresses are not known yet. Boxed, so that it costs the others nothing
             Ok(Step::Wait(wait)) => {
                 let worker = Rc::clone(&self.worker);
@@ -84,7 +85,7 @@ where
     }
 }
 
-type Waiting = Pin<Box<dyn Future<Output = Result<Exchange, ProxyError>>>>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Waited, ProxyError>>>>;
 
 pin_project! {
     /// The future of [`Routing`].
@@ -98,6 +99,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, F> {
         Refused { error: Option<ProxyError> },
+        Answered { response: Option<Box<Response<Body>>> },
         Waiting { wait: Option<Waiting>, inner: S },
         Inner { #[pin] future: F },
     }
@@ -107,6 +109,7 @@ impl<S, F> std::fmt::Debug for RoutingFuture<S, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.state {
             State::Refused { .. } => "Refused",
+            State::Answered { .. } => "Answered",
             State::Waiting { .. } => "Waiting",
             State::Inner { .. } => "Inner",
         })
@@ -127,11 +130,15 @@ where
                 StateProjection::Refused { error } => {
                     return Poll::Ready(Err(error.take().unwrap_or(ProxyError::Cancelled)));
                 }
+                StateProjection::Answered { response } => {
+                    return Poll::Ready(response.take().map(|response| *response).ok_or(ProxyError::Cancelled));
+                }
                 StateProjection::Waiting { wait, inner } => {
                     let Some(waiting) = wait else { return Poll::Pending };
                     match waiting.as_mut().poll(cx) {
                         Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Ok(exchange)) => inner.call(exchange),
+                        Poll::Ready(Ok(Waited::Routed(exchange))) => inner.call(*exchange),
+                        Poll::Ready(Ok(Waited::Answered(response))) => return Poll::Ready(Ok(*response)),
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     }
                 }
@@ -144,7 +151,15 @@ where
 /// What a first look gave.
 enum Step {
     Routed,
+    /// A rule answers itself.
+    Answered(Box<Response<Body>>),
     Wait(Wait),
+}
+
+/// What came of waiting.
+enum Waited {
+    Routed(Box<Exchange>),
+    Answered(Box<Response<Body>>),
 }
 
 /// What a request waits for.
@@ -158,7 +173,13 @@ enum Wait {
 }
 
 fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
-    let binding = binding(worker, exchange)?;
+    exchange.sends = None;
+    let ruled = match rules::meet(exchange)? {
+        Met::Nothing => None,
+        Met::Rule(found) => Some(found),
+        Met::Redirect(response) => return Ok(Step::Answered(response)),
+    };
+    let binding = binding(worker, exchange, ruled)?;
     choose(worker, exchange, binding)
 }
 
@@ -176,6 +197,7 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
                 exchange.parts.headers.remove(CTX_DTAB);
                 exchange.parts.headers.remove(USER_DTAB);
             }
+            rules::change(exchange);
             exchange.route = Some(Route { binding, leaf });
             Ok(Step::Routed)
         }
@@ -185,7 +207,7 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
     }
 }
 
-async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait) -> Result<Exchange, ProxyError> {
+async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait) -> Result<Waited, ProxyError> {
     let _place = worker.waiters.enter(WAITERS_MAX)?;
     let router = exchange.server().router;
     let timeout = exchange.local.shape.structure.config.routers[router].binding.timeout;
@@ -210,7 +232,8 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
                 }
             };
             match step {
-                Step::Routed => return Ok(exchange),
+                Step::Routed => return Ok(Waited::Routed(Box::new(exchange))),
+                Step::Answered(response) => return Ok(Waited::Answered(response)),
                 Step::Wait(again) => wait = again,
             }
         }
@@ -237,7 +260,7 @@ async fn next_structure(worker: &Worker, exchange: &mut Exchange) {
     }
 }
 
-fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, ProxyError> {
+fn binding(worker: &Worker, exchange: &mut Exchange, ruled: Option<Found>) -> Result<Rc<Binding>, ProxyError> {
     let local = Rc::clone(&exchange.local);
     let router = exchange.server().router;
     let structure = &local.snapshot.structure;
@@ -245,7 +268,7 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
     let mut name = worker.take_scratch();
     let parts = parts(exchange);
     let model = &structure.config.routers[router];
-    let Some(named) = identify(&model.identifiers, &model.dst_prefix, &parts, &mut name) else {
+    let Some(consumed) = rules::name(&structure.routers[router], model, &parts, ruled, &mut name) else {
         worker.give_scratch(name);
         return Err(ProxyError::Unidentified);
     };
@@ -264,9 +287,7 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
         overridden(worker, exchange, &name, matched, sends)
     };
     worker.give_scratch(name);
-    if named.consumed > 0 {
-        consume(exchange, &named)?;
-    }
+    rules::rewrite(exchange, ruled, consumed)?;
     let (binding, hit) = found?;
     let cells = worker.shard.worker();
     if hit {
@@ -275,19 +296,6 @@ fn binding(worker: &Worker, exchange: &mut Exchange) -> Result<Rc<Binding>, Prox
         cells.binding_cache_misses.inc()
     }
     Ok(binding)
-}
-
-/// The segments that named the request are not sent on.
-fn consume(exchange: &mut Exchange, named: &Identified) -> Result<(), ProxyError> {
-    let uri = &exchange.parts.uri;
-    let rest = identify::rest(uri.path(), named.consumed);
-    let target = match uri.query() {
-        Some(query) => PathAndQuery::try_from(format!("{rest}?{query}")),
-        None => PathAndQuery::try_from(rest),
-    };
-    let target = target.map_err(|_| ProxyError::BadRequest("the target is malformed"))?;
-    exchange.sends = Some(Box::new(Sends { target: Some(target) }));
-    Ok(())
 }
 
 /// The name with what rules and the peer add to it. The key holds all of that, so that two overrides never share a tree.

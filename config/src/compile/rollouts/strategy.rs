@@ -1,20 +1,19 @@
 //! How requests come to the canary: match rules, copies, the cookie Serin issues.
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Affinity, MatchRule, Mirror, Strategy, TextMatch, When};
-use crate::raw::{Cx, Fields, listed, not_built};
+use crate::model::{Affinity, MatchRule, Mirror, Strategy, When};
+use crate::raw::{Cx, Fields, not_built};
 use crate::source::Span;
 use crate::units::{self, Wrong};
-use crate::yaml::{Entry, Node};
+use crate::yaml::Node;
 
-use super::super::rules::{self, VALUE_BYTES_MAX};
+use super::super::conditions::conditions;
+use super::super::rules;
 use super::limited;
 use super::values::PAIRS_MAX;
 
 /// Rules of one `match`: every request is compared with each.
 pub const MATCH_RULES_MAX: usize = 64;
-/// The longest regular expression, in bytes.
-pub const REGEX_BYTES_MAX: usize = 1024;
 
 /// `match`: the rules, if it is written.
 pub(super) fn matches(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<Vec<MatchRule>> {
@@ -35,7 +34,7 @@ fn match_rule(cx: &Cx<'_>, item: &Node<'_>) -> Option<MatchRule> {
     let errors_before = cx.errors();
     let span = fields.span;
     let headers = fields.take(cx, "headers").map_or_else(Vec::new, |entry| {
-        let conditions = conditions(cx, "headers", entry, units::header_name);
+        let conditions = conditions(cx, ("headers", false), entry, units::header_name);
         let mut names: Vec<&str> = conditions.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -46,7 +45,7 @@ fn match_rule(cx: &Cx<'_>, item: &Node<'_>) -> Option<MatchRule> {
     });
     let parameter = |text: &str| units::visible(text, 256, "the name of a query parameter", "beta");
     let query = fields.take(cx, "queryParams");
-    let query = query.map_or_else(Vec::new, |entry| conditions(cx, "queryParams", entry, parameter));
+    let query = query.map_or_else(Vec::new, |entry| conditions(cx, ("queryParams", false), entry, parameter));
     let when = fields.take(cx, "when").and_then(|entry| rules::when(cx, entry)).unwrap_or_default();
     if let Some(entry) = fields.get("sourceLabels") {
         let instead =
@@ -64,77 +63,6 @@ fn match_rule(cx: &Cx<'_>, item: &Node<'_>) -> Option<MatchRule> {
         cx.push(none.help("write `{headers: {x-canary: {exact: insider}}}`"));
     }
     Some(MatchRule { headers, query, when })
-}
-
-/// A map of names and conditions.
-fn conditions(
-    cx: &Cx<'_>,
-    key: &'static str,
-    entry: &Entry<'_>,
-    name: impl Fn(&str) -> Result<String, Wrong>,
-) -> Vec<(String, TextMatch)> {
-    let entries = cx.entries(key, &entry.value, "{x-canary: {exact: insider}}");
-    if entries.len() > PAIRS_MAX {
-        let message = format!("`{key}` has {} entries, {PAIRS_MAX} are allowed", entries.len());
-        cx.push(Diagnostic::error("config/too-many", entry.key_span, message));
-    }
-    let read = |entry: &&Entry<'_>| {
-        let name = name(&entry.key).map_err(|wrong| {
-            let shown = crate::raw::shown(&entry.key);
-            let message = format!("`{shown}` is not {}, for example `{}`", wrong.allowed, wrong.example);
-            cx.push(Diagnostic::error("config/wrong-value", entry.key_span, message));
-        });
-        let condition = condition(cx, entry);
-        Some((name.ok()?, condition?))
-    };
-    let mut conditions: Vec<_> = entries.iter().take(PAIRS_MAX).filter_map(read).collect();
-    // All must hold, in whatever order.
-    conditions.sort_by(|(a, _), (b, _)| a.cmp(b));
-    conditions
-}
-
-/// Exactly one of the four ways to compare.
-fn condition(cx: &Cx<'_>, entry: &Entry<'_>) -> Option<TextMatch> {
-    let mut fields = Fields::open(cx, &entry.key, &entry.value, "{exact: insider}")?;
-    let span = entry.value.span;
-    let value = |text: &str| units::visible(text, VALUE_BYTES_MAX, "a text", "insider");
-    let written = ["exact", "prefix", "regex", "suffix"].iter().filter(|key| fields.has(key)).count();
-    let found = [
-        fields.scalar(cx, "exact", value).map(TextMatch::Exact),
-        fields.scalar(cx, "prefix", value).map(TextMatch::Prefix),
-        fields.scalar(cx, "suffix", value).map(TextMatch::Suffix),
-        fields.take(cx, "regex").and_then(|entry| regex(cx, &entry.value)),
-    ];
-    fields.finish(cx);
-    if written != 1 {
-        let message = format!("a condition needs exactly one of {}", listed(&["exact", "prefix", "regex", "suffix"]));
-        cx.push(Diagnostic::error("rollout/condition", span, message).help("write `{exact: insider}`"));
-        return None;
-    }
-    found.into_iter().flatten().next()
-}
-
-/// An expression that has to match the whole text, as Envoy reads them.
-fn regex(cx: &Cx<'_>, node: &Node<'_>) -> Option<TextMatch> {
-    let text =
-        cx.scalar("regex", node, |text| units::visible(text, REGEX_BYTES_MAX, "a regular expression", "canary-.*"))?;
-    match TextMatch::regex(&text) {
-        Ok(regex) => Some(regex),
-        Err(regex::Error::CompiledTooBig(_)) => {
-            let message = "this regular expression needs too much memory once it is compiled";
-            let help = "repeat less: `x{1000}` is a thousand steps";
-            cx.push(Diagnostic::error("rollout/regex", node.span, message).help(help));
-            None
-        }
-        Err(error) => {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            let message = format!("this is no regular expression: {why}");
-            let help = "the syntax is RE2's: no look-around and no back-references";
-            cx.push(Diagnostic::error("rollout/regex", node.span, message).help(help));
-            None
-        }
-    }
 }
 
 /// `mirror`, `mirrorWeight`, `mirrorMethods`, `mirrorUnsafe`.
