@@ -76,7 +76,9 @@ pub fn init(default_filter: &str) -> Result<(), LoggingError> {
 
 fn filter(text: &str, default: &str) -> Result<EnvFilter, LoggingError> {
     let text = if text.trim().is_empty() { default } else { text };
-    EnvFilter::builder().parse(text).map_err(|_| LoggingError::Filter(text.to_owned()))
+    // what the HTTP/2 library warns of is decided by peers, a line for each frame: it has to be asked for by name
+    let quiet = if text.contains("h2") { text.to_owned() } else { format!("h2=error,{text}") };
+    EnvFilter::builder().parse(quiet).map_err(|_| LoggingError::Filter(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -93,6 +95,13 @@ mod tests {
         check_filter("", true);
         check_filter("warn,serin=debug", true);
         check_filter("serin=loud", false);
+    }
+
+    #[test]
+    fn peers_cannot_make_the_library_write_lines_unless_it_was_asked_to() {
+        let shown = |text| filter(text, "info").unwrap().to_string();
+        assert!(shown("").contains("h2=error") && shown("debug").contains("h2=error"));
+        assert!(!shown("info,h2=trace").contains("h2=error"));
     }
 
     #[test]

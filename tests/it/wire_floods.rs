@@ -46,7 +46,9 @@ fn frames_that_serve_nothing_end_the_connection_beyond_their_budget() {
     for (index, (what, kind, flags, stream, payload)) in kinds.into_iter().enumerate() {
         let frame = frames::encode(kind, flags, stream, payload);
         check_ended(&serin, what, &frame.repeat(100), 200);
-        assert_eq!(floods(&serin, "downstream", "frames"), (index + 1) as f64, "{what}");
+        // the smallest frames may meet the limit of answers first
+        let counted = floods(&serin, "downstream", "frames") + floods(&serin, "downstream", "unread");
+        assert_eq!(counted, (index + 1) as f64, "{what}");
     }
     assert_eq!(exchange(serin.address(), get(), None).unwrap().status, 200);
 }
