@@ -19,8 +19,8 @@ const IDLE_MAX: u64 = 20_000_000;
 const HTTP1_CONNECTIONS: usize = 5_000;
 /// HTTP/2 connections opened.
 const HTTP2_CONNECTIONS: usize = 1_000;
-/// An idle HTTP/1.1 connection is parked after 5 s, by a sweep each second.
-const PARKED_AFTER: Duration = Duration::from_secs(8);
+/// An idle HTTP/1.1 connection is parked after half a second, by a sweep as often; the allocator gives back what is free for a second.
+const PARKED_AFTER: Duration = Duration::from_secs(4);
 /// The program says that it is ready sooner than this.
 const START_MAX: Duration = Duration::from_secs(20);
 /// The first moments of a process are not what it is like idle.

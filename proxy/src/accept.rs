@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Follows the world: takes new listeners, lets removed ones run dry, and returns when the process is done.
 pub async fn run(worker: Rc<Worker>) {
-    let stack = request_stack(&worker);
+    let stack = Rc::new(request_stack(&worker));
     let mut changes = worker.world.subscribe();
     let mut loops: HashMap<u64, Rc<Stop>> = HashMap::new();
     loop {
@@ -83,7 +83,7 @@ impl Stop {
     }
 }
 
-fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &S, loops: &mut HashMap<u64, Rc<Stop>>) {
+fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u64, Rc<Stop>>) {
     let local = worker.current();
     for server in &local.shape.structure.servers {
         let listener = &server.listener;
@@ -95,7 +95,7 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &S, loops: &mut HashMap<u64, 
             Ok(socket) => {
                 let stop = Rc::new(Stop::default());
                 loops.insert(listener.id, Rc::clone(&stop));
-                tokio::task::spawn_local(accept(socket, listener.id, Rc::clone(worker), stack.clone(), stop));
+                tokio::task::spawn_local(accept(socket, listener.id, Rc::clone(worker), Rc::clone(stack), stop));
             }
             Err(error) => tracing::error!(address = %listener.address, %error, "cannot use a listener"),
         }
@@ -110,7 +110,7 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &S, loops: &mut HashMap<u64, 
     });
 }
 
-async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, stack: S, stop: Rc<Stop>) {
+async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, stack: Rc<S>, stop: Rc<Stop>) {
     // what the listener was like when it was last there: who still waits in its queue came to that
     let Some(mut seen) = place(&worker, id) else { return stop.dry.set(true) };
     while !stop.wanted.get() {
@@ -211,12 +211,7 @@ pub fn make_room(worker: &Worker, error: &io::Error) {
     }
 }
 
-fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &S) {
-    let open = Links::open(worker, &link);
-    let (worker, stack) = (Rc::clone(worker), stack.clone());
-    tokio::task::spawn_local(async move {
-        conn::serve(io, link, worker, stack).await;
-        drop(admitted);
-        drop(open);
-    });
+fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &Rc<S>) {
+    let held = (admitted, Links::open(worker, &link));
+    tokio::task::spawn_local(conn::serve(io, link, Rc::clone(worker), Rc::clone(stack), held));
 }

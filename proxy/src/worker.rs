@@ -44,7 +44,9 @@ const MAPS_MAX: usize = 64;
 /// A header map that grew beyond this is not kept.
 const MAP_FIELDS_MAX: usize = 64;
 /// Between two looks at what is idle.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(500);
+/// Octets of a block that makes the allocator look at what is free: too many for it to keep.
+const NUDGE: usize = 1 << 20;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -142,7 +144,14 @@ async fn sweep(worker: Rc<Worker>) {
         });
         worker.mirrors.sweep(now_us);
         worker.current().shape.sweep(now_us / 1000);
+        nudge_allocator();
     }
+}
+
+/// mimalloc keeps memory that became free for a second, and looks at the time only when more becomes free: a worker that
+/// has gone quiet would keep what a burst took. A block that comes and goes makes it look.
+fn nudge_allocator() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(NUDGE)));
 }
 
 impl fmt::Debug for Worker {

@@ -17,7 +17,7 @@ use crate::local::Local;
 use crate::worker::Worker;
 
 /// Without a request before the connection gives up its buffers.
-const PARK_US: u64 = 5_000_000;
+const PARK_US: u64 = 500_000;
 /// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
 const DRAIN_FRESH_US: u64 = 1_000_000;
 

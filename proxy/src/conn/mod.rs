@@ -45,40 +45,70 @@ impl<S> Stack for S where
 {
 }
 
-/// Serves a connection until it closes. The task stays small: what a busy connection needs is boxed behind it.
-pub async fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, worker: Rc<Worker>, stack: S) {
-    let mut io = io;
-    let Ok(Some((first, is_h2))) = first_octets(&mut io, &link, &worker).await else { return };
-    let socket = Socket::new(io, first, Rc::clone(&link));
-    if is_h2 {
-        Box::pin(http2::serve(socket, link, worker, stack)).await;
-    } else {
-        http1::serve(socket, link, worker, stack).await;
+/// Serves a connection until it closes, and then lets go of what is `held` for it. While nothing comes in, this is all
+/// there is of it: what a busy connection needs lies in a box.
+pub fn serve<S: Stack, H: 'static>(
+    io: TcpStream,
+    link: Rc<Link>,
+    worker: Rc<Worker>,
+    stack: Rc<S>,
+    held: H,
+) -> impl Future<Output = ()> {
+    let mut socket = Socket::new(io, Rc::clone(&link));
+    // a block, not an async fn, and nothing moved within: each would keep a second place for the same things
+    async move {
+        while socket.has_unread() || wait_for_octets(&socket, &link).await {
+            match Box::pin(busy(socket, &link, &worker, &*stack)).await {
+                Some(idle) => socket = idle,
+                None => break,
+            }
+        }
+        drop(held);
     }
 }
 
+/// `false`: the connection is to close.
+async fn wait_for_octets(socket: &Socket, link: &Link) -> bool {
+    poll_fn(|cx| {
+        if link.poll_closing(cx) {
+            return Poll::Ready(false);
+        }
+        socket.poll_readable(cx).map(|readable| readable.is_ok())
+    })
+    .await
+}
+
+/// `Some`: the connection is idle. `None`: it is closed.
+async fn busy<S: Stack>(mut socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
+    link.unpark();
+    // whoever has sent a request in HTTP/1.1 goes on in it
+    if !link.has_served() && is_http2(&mut socket, link, worker).await.ok()?? {
+        Box::pin(http2::serve(socket, Rc::clone(link), Rc::clone(worker), stack.clone())).await;
+        return None;
+    }
+    http1::busy(socket, link, worker, stack).await
+}
+
 /// Reads until it is clear which protocol this is. `None`: the connection is to close, or closed by itself.
-async fn first_octets(io: &mut TcpStream, link: &Link, worker: &Worker) -> io::Result<Option<(Bytes, bool)>> {
+async fn is_http2(socket: &mut Socket, link: &Link, worker: &Worker) -> io::Result<Option<bool>> {
     let mut read = Bytes::new();
     loop {
         let got = poll_fn(|cx| {
             if link.poll_closing(cx) {
                 return Poll::Ready(Ok(Bytes::new()));
             }
-            worker.poll_read(io, cx)
+            socket.poll_block(worker, cx)
         })
         .await?;
         if got.is_empty() {
             return Ok(None);
         }
-        link.note_read(got.len());
         read = if read.is_empty() { got } else { joined(&read, &got) };
         let known = read.len().min(PREFACE.len());
-        if read[..known] != PREFACE[..known] {
-            return Ok(Some((read, false)));
-        }
-        if known == PREFACE.len() {
-            return Ok(Some((read, true)));
+        let differs = read[..known] != PREFACE[..known];
+        if differs || known == PREFACE.len() {
+            socket.unread(read);
+            return Ok(Some(!differs));
         }
     }
 }

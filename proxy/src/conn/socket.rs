@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::half::HalfClosed;
 use super::link::Link;
+use crate::worker::Worker;
 
 /// Reads first what was read already, then the socket.
 #[derive(Debug)]
@@ -29,9 +30,9 @@ const LINGER_OCTETS: usize = 4 << 20;
 const SINK: usize = 4 << 10;
 
 impl Socket {
-    /// A socket of which `first` was read.
-    pub(crate) fn new(io: TcpStream, first: Bytes, link: Rc<Link>) -> Self {
-        Self { io, first, link, half: None, left: LINGER_OCTETS }
+    /// A socket of which nothing was read.
+    pub(crate) fn new(io: TcpStream, link: Rc<Link>) -> Self {
+        Self { io, first: Bytes::new(), link, half: None, left: LINGER_OCTETS }
     }
 
     /// Puts octets back that a reader did not use, in front of those it never took.
@@ -48,6 +49,13 @@ impl Socket {
     /// Is something there to read, without waiting for the socket.
     pub(crate) fn has_unread(&self) -> bool {
         !self.first.is_empty()
+    }
+
+    /// One read into the worker's block. Empty: end of stream.
+    pub(crate) fn poll_block(&mut self, worker: &Worker, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let got = ready!(worker.poll_read(&mut self.io, cx))?;
+        self.link.note_read(got.len());
+        Poll::Ready(Ok(got))
     }
 
     /// Is the socket readable, closed or broken.
