@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::support::consul::{Consul, Instance};
 use super::support::stored::Keeper;
 
 const JSON: &str = "Content-Type: application/json";
@@ -117,4 +118,25 @@ fn watches_follow_dtabs_and_the_file() {
     assert_eq!(parsed(bind.next()), json!({"type": "neg"}));
     assert_eq!(parsed(names.next()), json!(["/#/clusters/v1"]));
     assert_eq!(parsed(addresses.next()), json!({"type": "neg"}));
+}
+
+#[test]
+fn a_service_of_consul_is_there_as_long_as_consul_says_so() {
+    let consul = Consul::start();
+    let namers = format!("namers: [{{kind: io.l5d.consul, {}}}]\n", consul.keys());
+    let keeper = Keeper::start_with("{kind: memory}", &namers);
+    let (v1, v2) = (keeper.v1.endpoint(), keeper.v2.endpoint());
+    let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    keeper.put("web", "/svc => /#/io.l5d.consul/dc1 | /#/clusters/v1");
+    let mut bind = keeper.watch("/api/1/bind/web?path=/svc/web&watch=1");
+    let other = leaf("/#/clusters/v1", "/web", &v1);
+    assert_eq!(parsed(bind.next()), other, "nobody has registered it");
+    consul.set("web", &[Instance::at(&v2)]);
+    assert_eq!(parsed(bind.next())["bound"]["id"], "/#/io.l5d.consul/dc1/web");
+    let mut addresses = keeper.watch("/api/1/addr/web?path=/%23/io.l5d.consul/dc1/web&watch=1");
+    assert_eq!(parsed(addresses.next())["addrs"][0]["port"], addr(&v2)["addrs"][0]["port"]);
+    assert_eq!(asked(&keeper, "/api/1/resolve/web?path=/svc/web")["type"], "bound");
+    consul.set("web", &[]);
+    assert_eq!(parsed(bind.next()), other);
+    consul.check_no_faults();
 }

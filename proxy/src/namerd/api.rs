@@ -16,7 +16,7 @@ use serin_config::dtab::{Dtab, Path};
 use tokio::time::timeout;
 
 use super::answer::{self, JSON, bare, content, line, not_changed, only, said};
-use super::book::{AddrWatch, BindWatch, Binding, Book, News, Place, Question, Whose, drawn};
+use super::book::{AddrWatch, BindWatch, Binding, Book, Look, News, Place, Question, Whose, drawn};
 use super::form::Form;
 use super::stream::{Watched, Watches};
 use super::{BODY_BYTES_MAX, NamerdSeed};
@@ -195,8 +195,7 @@ impl Api {
     }
 
     async fn bind(&self, question: Question, asked: &Asked) -> Response<Body> {
-        let (book, news) = (Arc::clone(&self.book), self.book.news());
-        let mut watch = BindWatch { book, news, question, last: None };
+        let mut watch = BindWatch { look: Look::new(Arc::clone(&self.book), question), last: None };
         if asked.watches() {
             return self.watches.open(JSON, watch);
         }
@@ -217,19 +216,19 @@ impl Api {
             let whose = Whose::Name { bound: None, id: None };
             return self.watches.open(JSON, AddrWatch::new(Arc::clone(&self.book), question, whose));
         }
-        let mut news = self.book.news();
+        let peer = question.peer;
+        let mut look = Look::new(Arc::clone(&self.book), question);
         let bound = async {
             loop {
-                news.seen();
-                match self.book.bind(&question) {
-                    Binding::Pending => news.changed().await,
+                match look.bind() {
+                    Binding::Pending => look.changed().await,
                     bound => return bound,
                 }
             }
         };
         match timeout(PENDING_WAIT, bound).await {
             Ok(Binding::Ready(tree)) => {
-                let place = drawn(&tree).map(|id| self.book.place(&id, question.peer));
+                let place = drawn(&tree).map(|id| self.book.place(&id, peer));
                 addresses(&place.unwrap_or(Place::Fixed(Addresses::Neg))).await
             }
             Ok(Binding::Failed(why)) => said(StatusCode::INTERNAL_SERVER_ERROR, why),

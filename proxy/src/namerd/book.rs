@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use serin_config::dtab::{
-    self, BindError, Bound, Delegation, Dtab, Explained, Layers, Limits, NameTree, Path, Settled, Table, Weight,
+    self, BindError, Bound, Branch, Delegation, Dtab, Explained, Layers, Limits, NameTree, Path, Settled, Table, Union,
+    Weight,
 };
 use tokio::sync::watch;
 
@@ -63,15 +65,47 @@ impl Book {
         News { dtabs: self.dtabs.subscribe(), world: self.world.subscribe() }
     }
 
-    pub(super) fn bind(&self, question: &Question) -> Binding {
+    /// What a name is bound to; `held` gets the names whose existence that depends on.
+    fn bind(&self, question: &Question, held: &mut Held) -> Binding {
         let table = self.table(question.namespace.as_deref());
         let layers = Layers { base: &table, written: &[&question.extra], sent: &[] };
         let snapshot = self.world.load();
         let tree = dtab::bind(&layers, &*snapshot.structure.names, &question.path, &Limits::default());
-        match dtab::settled(&tree) {
+        match dtab::settled(&self.as_it_is(&tree, question.peer, held)) {
             Settled::Error(error) => Binding::Failed(error.to_string()),
             Settled::Pending => Binding::Pending,
             Settled::Tree(tree) => Binding::Ready(tree),
+        }
+    }
+
+    /// A name of a namer exists as long as the namer says so: one that it does not have is `~`, one that it is still asked
+    /// for is waited for.
+    fn as_it_is(&self, tree: &NameTree<Bound>, peer: IpAddr, held: &mut Held) -> NameTree<Bound> {
+        match tree {
+            NameTree::Leaf(Bound::Name { id, .. }) if id.label(0) == Some(b"#") => {
+                let place = self.place(id, peer);
+                let (addresses, version) = place.now();
+                if let Place::Moving(cluster) = place {
+                    held.0.push((cluster, version));
+                }
+                match addresses {
+                    Addresses::Absent(_) | Addresses::Neg => NameTree::Neg,
+                    Addresses::Pending => NameTree::Leaf(Bound::Pending),
+                    Addresses::Bound(_) | Addresses::Failed(_) => tree.clone(),
+                }
+            }
+            NameTree::Alt(children) => {
+                NameTree::Alt(children.iter().map(|child| self.as_it_is(child, peer, held)).collect())
+            }
+            NameTree::Union(union) => {
+                let branch = |branch: &Branch<Bound>| Branch {
+                    weight: branch.weight,
+                    index: branch.index,
+                    tree: self.as_it_is(&branch.tree, peer, held),
+                };
+                NameTree::Union(Union { split: union.split, branches: union.branches.iter().map(branch).collect() })
+            }
+            NameTree::Leaf(_) | NameTree::Neg | NameTree::Fail | NameTree::Empty => tree.clone(),
         }
     }
 
@@ -216,23 +250,71 @@ impl News {
     }
 }
 
+/// Names that a binding depends on, as they were when it was made.
+#[derive(Debug, Default)]
+struct Held(Vec<(Arc<Cluster>, u64)>);
+
+impl Held {
+    /// Completes when one of them is not as it was. Cancel safe.
+    async fn changed(&self) {
+        let wait = |(cluster, version): &(Arc<Cluster>, u64)| {
+            let (cluster, version) = (Arc::clone(cluster), *version);
+            Box::pin(async move { cluster.changed_since(version).await })
+        };
+        let mut waits: Vec<_> = self.0.iter().map(wait).collect();
+        std::future::poll_fn(|cx| {
+            let any = waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready());
+            if any { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+/// A question that is asked again and again.
+pub(super) struct Look {
+    pub(super) book: Arc<Book>,
+    pub(super) question: Question,
+    news: News,
+    held: Held,
+}
+
+impl Look {
+    pub(super) fn new(book: Arc<Book>, question: Question) -> Self {
+        let news = book.news();
+        Self { book, question, news, held: Held::default() }
+    }
+
+    pub(super) fn bind(&mut self) -> Binding {
+        self.news.seen();
+        let mut held = Held::default();
+        let binding = self.book.bind(&self.question, &mut held);
+        self.held = held;
+        binding
+    }
+
+    /// Completes when [`Look::bind`] may say something else. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        tokio::select! {
+            () = self.news.changed() => {}
+            () = self.held.changed() => {}
+        }
+    }
+}
+
 /// Watches what a name is bound to. Addresses are looked at when the tree is another; they have watches of their own.
 pub(super) struct BindWatch {
-    pub(super) book: Arc<Book>,
-    pub(super) news: News,
-    pub(super) question: Question,
+    pub(super) look: Look,
     pub(super) last: Option<(NameTree<Bound>, String)>,
 }
 
 impl Watched for BindWatch {
     fn document(&mut self) -> Result<Option<String>, String> {
-        self.news.seen();
-        match self.book.bind(&self.question) {
+        match self.look.bind() {
             Binding::Failed(why) => Err(why),
             Binding::Pending => Ok(None),
             Binding::Ready(tree) => {
                 if self.last.as_ref().is_none_or(|(last, _)| *last != tree) {
-                    let line = answer::line(&self.book.tree(&tree, self.question.peer));
+                    let line = answer::line(&self.look.book.tree(&tree, self.look.question.peer));
                     self.last = Some((tree, line));
                 }
                 Ok(self.last.as_ref().map(|(_, line)| line.clone()))
@@ -241,7 +323,7 @@ impl Watched for BindWatch {
     }
 
     async fn changed(&mut self) {
-        self.news.changed().await;
+        self.look.changed().await;
     }
 }
 
@@ -255,17 +337,14 @@ pub(super) enum Whose {
 
 /// Watches addresses.
 pub(super) struct AddrWatch {
-    pub(super) book: Arc<Book>,
-    pub(super) news: News,
-    pub(super) question: Question,
-    pub(super) whose: Whose,
-    pub(super) place: (Place, u64),
+    look: Look,
+    whose: Whose,
+    place: (Place, u64),
 }
 
 impl AddrWatch {
     pub(super) fn new(book: Arc<Book>, question: Question, whose: Whose) -> Self {
-        let news = book.news();
-        Self { book, news, question, whose, place: (Place::Fixed(Addresses::Pending), 0) }
+        Self { look: Look::new(book, question), whose, place: (Place::Fixed(Addresses::Pending), 0) }
     }
 
     /// The concrete name now; `None`: there is none, for this reason or because it is not known yet.
@@ -274,7 +353,7 @@ impl AddrWatch {
             Whose::Id(id) => return Ok(Some(id.clone())),
             Whose::Name { bound, id } => (bound, id),
         };
-        match self.book.bind(&self.question) {
+        match self.look.bind() {
             Binding::Failed(why) => Err(Some(why)),
             Binding::Pending => Err(None),
             Binding::Ready(tree) => {
@@ -290,12 +369,12 @@ impl AddrWatch {
 
 impl Watched for AddrWatch {
     fn document(&mut self) -> Result<Option<String>, String> {
-        self.news.seen();
+        self.look.news.seen();
         let place = match self.id() {
             Err(Some(why)) => return Err(why),
             Err(None) => Place::Fixed(Addresses::Pending),
             Ok(None) => Place::Fixed(Addresses::Neg),
-            Ok(Some(id)) => self.book.place(&id, self.question.peer),
+            Ok(Some(id)) => self.look.book.place(&id, self.look.question.peer),
         };
         let (addresses, version) = place.now();
         self.place = (place, version);
@@ -305,7 +384,7 @@ impl Watched for AddrWatch {
     async fn changed(&mut self) {
         let (place, version) = &self.place;
         tokio::select! {
-            () = self.news.changed() => {}
+            () = self.look.changed() => {}
             () = place.changed_since(*version) => {}
         }
     }
