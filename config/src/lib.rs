@@ -123,6 +123,7 @@ pub mod dtab;
 pub mod flagger;
 pub mod identify;
 pub mod model;
+pub mod schema;
 pub mod source;
 pub mod teams;
 pub mod template;

@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span as ParserSpan};
+pub(crate) use serde_saphyr::granit_parser::ScalarStyle;
+use serde_saphyr::granit_parser::{Event, Options, Parser, Span as ParserSpan};
 
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::source::{SOURCE_BYTES_MAX, Source, Span};
