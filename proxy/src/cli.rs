@@ -23,10 +23,12 @@ const EXAMPLES: &str = "\
 Examples:
   serin demo                       a good canary promoted, bad ones rolled back, in seconds
   serin run serin.yaml             serve a file, and follow its changes
+  serin run config/                serve a folder: a main file, and one for each team
   serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
   serin validate serin.yaml        every mistake, with line and caret
   serin explain serin.yaml -H 'Host: world'
   serin dtab update web web.dtab   keep a dtab in the running Serin; also list, get, create, delete, fmt
+  serin schema                     JSON Schema of the file, for editors
   serin rollout watch world        a canary as it goes; also list, status, pause, promote, abort, undo, …
   serin rollout simulate --canary 1% --baseline 0.1% --rps 100
 
@@ -82,6 +84,11 @@ enum Command {
         #[command(subcommand)]
         command: Box<rollout::RolloutCommand>,
     },
+    /// Print the JSON Schema of the file, for editors
+    #[command(
+        after_help = "Examples:\n  serin schema > serin.schema.json\n  # then, as the first line of a file, for editors with the YAML language server:\n  # yaml-language-server: $schema=serin.schema.json"
+    )]
+    Schema,
     /// Print what a shell needs to complete commands, options and files
     #[command(
         after_help = "Examples:\n  serin completions bash > ~/.local/share/bash-completion/completions/serin\n  serin completions zsh > ~/.zfunc/_serin\n  serin completions fish > ~/.config/fish/completions/serin.fish"
@@ -100,7 +107,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The configuration; `-` reads it from standard input, once [default: serin.yaml]
+    /// The configuration, or a folder of one main file and team files; `-` reads it from standard input, once
+    /// [default: serin.yaml]
     file: Option<PathBuf>,
     /// Serve without a file: send this share of all requests there. Shares that are not given are even
     #[arg(long, value_name = "NAME=URL[@PERCENT]", conflicts_with = "file")]
@@ -122,7 +130,7 @@ struct DemoArgs {
 
 #[derive(Debug, Args)]
 struct ValidateArgs {
-    /// Configurations; `-` is standard input
+    /// Configurations, or folders of them; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Also say where a file and the journals of this storage folder differ; Serin may run
@@ -138,7 +146,7 @@ struct ValidateArgs {
     after_help = EXPLAIN_EXAMPLES
 )]
 struct ExplainArgs {
-    /// The configuration; `-` is standard input
+    /// The configuration, or a folder; `-` is standard input
     file: PathBuf,
     /// Label of the router; not needed if there is only one
     #[arg(long, value_name = "LABEL")]
@@ -198,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Dtab { command } => dtab::dtab(command),
         Command::Rollout { command } => rollout::rollout(*command),
+        Command::Schema => print(serin_config::schema::SCHEMA),
         Command::Completions { shell } => completions(shell),
         Command::Version { output } => version(output),
     }

@@ -36,7 +36,8 @@ fn source(path: &Path) -> Source {
 
 /// Everything legal that there is to read: examples, and samples that have what examples do not need.
 fn samples() -> Vec<Source> {
-    let mut all: Vec<Source> = [files("../examples"), files("src/schema/samples")].concat().iter().map(|path| source(path)).collect();
+    let mut all: Vec<Source> =
+        [files("../examples"), files("src/schema/samples")].concat().iter().map(|path| source(path)).collect();
     let (main, teams): (Vec<_>, Vec<_>) =
         files("../examples/teams").into_iter().partition(|path| path.file_stem().is_some_and(|name| name == "serin"));
     let teams: Vec<Source> = teams.iter().map(|path| source(path)).collect();
@@ -101,7 +102,8 @@ fn walk(root: &Json, node: &Node<'_>, places: &[Place<'_>], found: &mut HashMap<
 /// Every place of the schema that has keys, and the keys.
 fn places(json: &Json, pointer: &str, all: &mut BTreeMap<String, BTreeSet<String>>) {
     let Some(object) = json.as_object() else { return };
-    if let Some(keys) = object.get("properties").and_then(Json::as_object).filter(|_| !pointer.ends_with("/properties")) {
+    if let Some(keys) = object.get("properties").and_then(Json::as_object).filter(|_| !pointer.ends_with("/properties"))
+    {
         all.insert(pointer.to_owned(), keys.keys().cloned().collect());
     }
     for (key, value) in object {
@@ -153,7 +155,8 @@ fn every_key_of_the_compiler_is_in_the_schema_and_no_other() {
             wrong.push(format!("{pointer}/properties: add `{key}`, which the compiler takes"));
         }
         for key in keys.difference(asked) {
-            wrong.push(format!("{pointer}/properties: remove `{key}`, or let a sample ask for it: no compiler took it"));
+            wrong
+                .push(format!("{pointer}/properties: remove `{key}`, or let a sample ask for it: no compiler took it"));
         }
     }
     assert!(wrong.is_empty(), "config/src/schema/schema.json:\n{}", wrong.join("\n"));
@@ -165,7 +168,8 @@ fn json(node: &Node<'_>) -> Json {
         Value::Map(entries) => entries.iter().map(|entry| (entry.key.to_string(), json(&entry.value))).collect(),
         Value::List(items) => items.iter().map(json).collect(),
         Value::Scalar(scalar) if scalar.is_null() => Json::Null,
-        Value::Scalar(scalar) if scalar.style == ScalarStyle::Plain => match serde_json::from_str::<Json>(&scalar.text) {
+        Value::Scalar(scalar) if scalar.style == ScalarStyle::Plain => match serde_json::from_str::<Json>(&scalar.text)
+        {
             Ok(value @ (Json::Number(_) | Json::Bool(_))) => value,
             _ => Json::String(scalar.text.to_string()),
         },
@@ -195,7 +199,8 @@ fn it_is_a_schema_and_every_legal_file_fits() {
 fn files_of_a_wrong_shape_do_not_fit() {
     let validator = jsonschema::draft202012::new(&schema()).unwrap();
     for name in ["many_mistakes", "not_built", "limits", "identifiers", "rollout_names"] {
-        let source = source(&Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/diagnostics/{name}.yaml")));
+        let source =
+            source(&Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/diagnostics/{name}.yaml")));
         let wrong = trees(&source).iter().flat_map(|tree| mistakes(&validator, tree)).count();
         assert!(wrong > 0, "{name}.yaml fits the schema");
     }
