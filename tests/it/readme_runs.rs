@@ -193,9 +193,16 @@ fn every_example_is_valid() {
     }
     names.sort();
     let rollouts = ["ab.yaml", "bluegreen.yaml", "mirror.yaml", "rollout-flagger.yaml", "rollout.yaml"];
-    let mut known =
-        ["consul.yaml", "dogfood-cookie.yaml", "hello.yaml", "http-proxy.yaml", "ingress.yaml", "stored-dtabs.yaml"]
-            .to_vec();
+    let mut known = [
+        "consul.yaml",
+        "dogfood-cookie.yaml",
+        "hello.yaml",
+        "http-proxy.yaml",
+        "ingress.yaml",
+        "rules.yaml",
+        "stored-dtabs.yaml",
+    ]
+    .to_vec();
     known.extend(rollouts);
     known.sort_unstable();
     assert_eq!(names, known);

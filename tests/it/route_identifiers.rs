@@ -26,6 +26,11 @@ fn over_h2(stand: &Stand, host: &str, target: &str, fields: &[&str]) -> Answer {
     exchange(stand.serin.address(), request.body(()).unwrap(), None).unwrap()
 }
 
+/// The sentence of `l5d-err` without its details.
+fn plain(text: &str) -> String {
+    text.split(['%', ':']).next().unwrap_or_default().replace('+', " ")
+}
+
 /// Where it went and with which target; for an answer of Serin's own its status and label.
 fn place(status: u16, label: Option<String>, body: &[u8]) -> String {
     match serde_json::from_slice::<serde_json::Value>(body) {
@@ -38,10 +43,10 @@ fn place(status: u16, label: Option<String>, body: &[u8]) -> String {
 #[track_caller]
 fn check(stand: &Stand, host: &str, target: &str, fields: &[&str], expected: &str) {
     let answer = Client::connect(stand.serin.address()).get(host, target, fields);
-    let label = answer.field("l5d-err").map(|text| text.split(':').next().unwrap_or_default().to_owned());
+    let label = answer.field("l5d-err").map(|text| plain(&text));
     assert_eq!(place(answer.status, label, &answer.body), expected, "HTTP/1.1 {host}{target} {fields:?}");
     let answer = over_h2(stand, host, target, fields);
-    let label = answer.header("l5d-err").map(|text| text.split(':').next().unwrap_or_default().to_owned());
+    let label = answer.header("l5d-err").map(|text| plain(&text));
     assert_eq!(place(answer.status, label, &answer.body), expected, "HTTP/2 {host}{target} {fields:?}");
 }
 

@@ -182,9 +182,7 @@ pub fn forward(
         drop(leaf);
         copy_at_once(&worker, &mut exchange, &binding, &source);
         if let Some(status) = cluster.answer {
-            let mut response = answer(status);
-            tell(&exchange, &mut response);
-            return Ok(response);
+            return Ok(answer(&exchange, status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
         let untimed = exchange.grpc || exchange.upgrade;
@@ -204,12 +202,7 @@ pub fn forward(
                 Ok(mut response) => {
                     worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
                     worker.in_flight.head(handle);
-                    let version = response.version();
-                    response.headers_mut().append(VIA, via(version));
-                    if let Some(authority) = &call.authority {
-                        authority::map_back(response.headers_mut(), authority, exchange.host().unwrap_or_default());
-                    }
-                    tell(&exchange, &mut response);
+                    pass(&exchange, &call, &mut response);
                     copy_held(&worker, &mut exchange, &binding, &source);
                     worker.give_map(exchange.parts.headers);
                     return Ok(response);
@@ -244,15 +237,26 @@ pub fn forward(
 }
 
 /// What a name that nobody is called for answers.
-fn answer(status: StatusCode) -> Response<Body> {
+fn answer(exchange: &Exchange, status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = status;
+    tell(exchange, &mut response);
     response
 }
 
 fn count_retry(worker: &Worker, exchange: &Exchange, cluster: &LocalCluster) {
     let label = &exchange.local.snapshot.structure.routers[exchange.server().router].label;
     worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
+}
+
+/// What an answer of the upstream is on its way to the caller.
+fn pass(exchange: &Exchange, call: &Call<'_>, response: &mut Response<Body>) {
+    let version = response.version();
+    response.headers_mut().append(VIA, via(version));
+    if let Some(authority) = &call.authority {
+        authority::map_back(response.headers_mut(), authority, exchange.host().unwrap_or_default());
+    }
+    tell(exchange, response);
 }
 
 /// What the rule of the request changes of its answer. A session that was made for it is its user's from now on; the
