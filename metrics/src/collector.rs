@@ -243,6 +243,15 @@ impl Collector for ControlCollector {
         for (client, count) in &*self.0.endpoint_counts() {
             write_gauge(&mut endpoints, &[("client", client)], *count)?;
         }
+        let namers = self.0.namers();
+        let mut ages = describe(&mut encoder, &names::NAMER_AGE)?;
+        for (namer, age_s) in namers.iter().filter_map(|(namer, found)| Some((namer, found.age_s?))) {
+            write_gauge(&mut ages, &[("namer", namer)], age_s)?;
+        }
+        let mut failing = describe(&mut encoder, &names::NAMER_FAILING)?;
+        for (namer, found) in &*namers {
+            write_gauge(&mut failing, &[("namer", namer)], found.failing)?;
+        }
         Ok(())
     }
 }

@@ -98,6 +98,15 @@ pub(crate) struct TeamCells {
     pub(crate) since: Option<f64>,
 }
 
+/// How it goes for one namer that is asked for each name.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NamerGauge {
+    /// Since the answer that is the oldest among those of the names in use, s. `None`: there was none yet.
+    pub age_s: Option<f64>,
+    /// Names in use whose last question failed.
+    pub failing: u64,
+}
+
 /// Gauges and counters that the control thread writes. Methods take `&self` and lock for moments; none is for the
 /// request path.
 #[derive(Debug)]
@@ -113,6 +122,7 @@ pub struct Control {
     // Shared pointers, so that a scrape copies a pointer under the lock and prints outside it.
     splits: Mutex<Arc<SplitShares>>,
     endpoints: Mutex<Arc<BTreeMap<String, u64>>>,
+    namers: Mutex<Arc<BTreeMap<String, NamerGauge>>>,
     teams: Mutex<Arc<BTreeMap<String, TeamCells>>>,
     series_max: usize,
     dropped: Arc<AtomicU64>,
@@ -133,6 +143,7 @@ impl Control {
             dtab_writes: Default::default(),
             splits: Mutex::default(),
             endpoints: Mutex::default(),
+            namers: Mutex::default(),
             teams: Mutex::default(),
             series_max,
             dropped,
@@ -202,6 +213,19 @@ impl Control {
         *lock(&self.endpoints) = Arc::new(endpoints);
     }
 
+    /// Reports how it goes for namers that are asked for each name, in place of all that were there.
+    pub fn replace_namers<'a>(&self, all: impl IntoIterator<Item = (&'a str, NamerGauge)>) {
+        let mut namers = BTreeMap::new();
+        for (namer, gauge) in all {
+            if namers.len() < self.series_max {
+                namers.insert(limited(namer), gauge);
+            } else {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        *lock(&self.namers) = Arc::new(namers);
+    }
+
     /// Reports how it goes for team files, in place of all that were there.
     pub fn replace_teams<'a>(&self, all: impl IntoIterator<Item = TeamGauge<'a>>) {
         let mut teams = BTreeMap::new();
@@ -224,6 +248,11 @@ impl Control {
     /// The splits as last reported.
     pub(crate) fn split_shares(&self) -> Arc<SplitShares> {
         Arc::clone(&lock(&self.splits))
+    }
+
+    /// The namers as last reported.
+    pub(crate) fn namers(&self) -> Arc<BTreeMap<String, NamerGauge>> {
+        Arc::clone(&lock(&self.namers))
     }
 
     /// The endpoints as last reported.

@@ -72,7 +72,7 @@ mod table;
 mod text;
 mod window;
 
-pub use control::{Control, DtabWrite, Reload, SplitWeights, TEAM_STATES, TeamGauge};
+pub use control::{Control, DtabWrite, NamerGauge, Reload, SplitWeights, TEAM_STATES, TeamGauge};
 pub use histogram::{BUCKET_BOUNDS_US, BUCKETS, ELAPSED_US_MAX, bucket_of};
 pub use names::{FAMILIES, Family, Kind, Unit};
 pub use registry::{Metrics, SERIES_MAX, WORKERS_MAX};

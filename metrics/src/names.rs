@@ -124,6 +124,13 @@ pub(crate) const SPLIT_WEIGHT: Family = gauge(
     &["router", "split", "branch"],
 );
 pub(crate) const ENDPOINTS: Family = gauge("serin_endpoints", "Endpoints that a bound name has", &["client"]);
+pub(crate) const NAMER_AGE: Family = gauge(
+    "serin_namer_update_age_seconds",
+    "Seconds since a namer last answered, for the name in use that it answered longest ago",
+    &["namer"],
+);
+pub(crate) const NAMER_FAILING: Family =
+    gauge("serin_namer_failing_names", "Names in use for which a namer did not answer the last time", &["namer"]);
 pub(crate) const CONNECTIONS_ACCEPTED: Family =
     counter("serin_connections_accepted_total", "Downstream connections accepted, by worker", &["worker"]);
 pub(crate) const CONNECTIONS_REFUSED: Family = counter(
@@ -335,6 +342,8 @@ pub const FAMILIES: &[Family] = &[
     MIRROR_REQUESTS,
     SPLIT_WEIGHT,
     ENDPOINTS,
+    NAMER_AGE,
+    NAMER_FAILING,
     ROLLOUT_INFO,
     ROLLOUT_PHASE,
     ROLLOUT_WEIGHT,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use page::Page;
 use proptest::prelude::*;
 use serin_metrics::{
-    BUCKETS, Class, FAMILIES, Format, IDLE_MS_MAX, Kind, Metrics, Reload, RequestLabels, RolloutOutcome, RolloutSample,
-    Rollouts, SERIES_MAX, Shard, TeamGauge,
+    BUCKETS, Class, FAMILIES, Format, IDLE_MS_MAX, Kind, Metrics, NamerGauge, Reload, RequestLabels, RolloutOutcome,
+    RolloutSample, Rollouts, SERIES_MAX, Shard, TeamGauge,
 };
 
 const FORMATS: [Format; 2] = [Format::Classic, Format::OpenMetrics];
@@ -36,6 +36,7 @@ fn populated() -> Arc<Metrics> {
     control.replace_teams([TeamGauge { team: "web", states, since: Some(1_700_000_000.0) }]);
     control.dtab_write(serin_metrics::DtabWrite::Updated);
     control.set_split_weights("outgoing", "/host/world", &[("v1", 0.999_999), ("v2", 0.000_001)]);
+    control.replace_namers([("io.l5d.consul", NamerGauge { age_s: Some(2.5), failing: 1 })]);
     control.replace_endpoints([("/#/clusters/world-v1", 1), ("/#/clusters/world-v2", 2)]);
     judge(metrics.rollouts());
     metrics
@@ -241,6 +242,8 @@ fn what_the_control_thread_reports_is_printed() {
         "outcome",
         &[("created", 0.0), ("deleted", 0.0), ("failed", 0.0), ("refused", 0.0), ("updated", 1.0)],
     );
+    check_value(&page, "serin_namer_update_age_seconds", "namer", &[("io.l5d.consul", 2.5)]);
+    check_value(&page, "serin_namer_failing_names", "namer", &[("io.l5d.consul", 1.0)]);
     check_value(&page, "serin_endpoints", "client", &[("/#/clusters/world-v1", 1.0), ("/#/clusters/world-v2", 2.0)]);
 }
 

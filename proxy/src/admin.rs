@@ -39,6 +39,7 @@ mod dtabs;
 mod events;
 pub mod explanation;
 pub(crate) mod guard;
+mod namers;
 pub mod office;
 mod pages;
 mod problem;

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use serin_config::dtab::{NameTree, Path};
 use tokio::sync::{Notify, mpsc};
 
-use crate::resolve::{RemoteLeaf, bound_id, inet, is_remote};
+use crate::resolve::{REMOTE_LABELS, RemoteLeaf, bound_id, inet, is_remote};
 use evicting::Evicting;
 use sources::Sources;
 
@@ -130,6 +130,11 @@ impl Cluster {
     /// Notes what its namer said last.
     pub(crate) fn note(&self, told: Told) {
         self.told.store(Some(Arc::new(told)));
+    }
+
+    /// Does nobody look after it, because nobody uses it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// What its namer said last, if it is asked for one by one.
@@ -435,6 +440,14 @@ impl EndpointTable {
     /// Is it a name whose namer is asked for it.
     pub fn is_asked(&self, id: &Path) -> bool {
         is_remote(id) || self.asked_prefixes.load().iter().any(|prefix| id.starts_with(prefix))
+    }
+
+    /// The prefix, with `#` or as questions for a namerd have it, of a name whose namer is asked for it.
+    pub fn asked_prefix(&self, id: &Path) -> Option<Path> {
+        if is_remote(id) {
+            return Some(id.take(REMOTE_LABELS));
+        }
+        self.asked_prefixes.load().iter().find(|prefix| id.starts_with(prefix)).cloned()
     }
 
     /// Sets the prefixes (with `#`) whose names are asked for; names of others are gone.

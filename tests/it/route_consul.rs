@@ -1,6 +1,7 @@
 //! Names of a Consul catalog: they come, move and go as it says, and outlive it.
 
 use super::support::consul::{Consul, Instance, Mood};
+use super::support::scrape::Scrape;
 use super::support::upstream::reply;
 use super::support::{Serin, Setup, Upstream, eventually};
 
@@ -225,6 +226,32 @@ fn the_host_is_that_of_consuls_dns_and_redirects_are_mapped_back() {
     assert_eq!(field("location"), "http://Web:8080/next");
     assert_eq!(field("refresh"), "1; url=http://Web:8080/x");
     consul.check_no_faults();
+}
+
+#[test]
+fn admin_pages_ask_for_a_name_and_show_what_is_known_of_it() {
+    let (consul, a) = (Consul::start(), Upstream::named("a"));
+    consul.set("web", &[Instance::at(&a.endpoint())]);
+    let serin = setup(&consul, "").start();
+    let id = "/#/io.l5d.consul/dc1/web";
+    let explained = serin.admin("/api/v1/explain?host=web").json();
+    assert_eq!(explained["traffic"][id], 1.0, "{explained}");
+    let absent = serin.admin("/api/v1/explain?host=other").json();
+    assert_eq!(absent["traffic"]["~"], 1.0, "{absent}");
+    let tree = serin.admin("/delegator.json?namespace=outgoing&path=/svc/web").json().to_string();
+    assert!(tree.contains("\"type\":\"bound\"") && tree.contains(id), "{tree}");
+    assert_eq!(place(&serin, "web"), "a");
+    let state = serin.admin("/namer_state/io.l5d.consul.json").json();
+    assert_eq!((&state["/dc1/web"]["state"], &state["/dc1/other"]["state"]), (&"bound".into(), &"absent".into()));
+    assert_eq!(state["/dc1/web"]["addresses"][0]["address"], a.endpoint());
+    assert_eq!(serin.admin("/namer_state/io.l5d.other.json").status, 404);
+    consul.server.stop();
+    let failing = || Scrape::of(&serin).sum("serin_namer_failing_names", &[("namer", "io.l5d.consul")]);
+    eventually("the gauge says that Consul is away", || failing() >= 1.0);
+    let age = || Scrape::of(&serin).sum("serin_namer_update_age_seconds", &[("namer", "io.l5d.consul")]);
+    eventually("its last word grows old", || age() >= 0.5);
+    consul.server.again();
+    eventually("it is back", || failing() == 0.0);
 }
 
 #[test]

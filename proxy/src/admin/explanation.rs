@@ -324,6 +324,9 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     let (traffic, mut notes) = ends.traffic(&tree);
     notes.extend(made_by_request(&tree));
     notes.extend(trust_note);
+    if router.remote.is_some() {
+        notes.insert("a namerd binds the names of this router, with its own dtab and namers: here is only what goes with the question".to_owned());
+    }
     Ok(Explanation {
         router: router.label.to_string(),
         path: path.to_string(),

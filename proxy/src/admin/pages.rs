@@ -1,11 +1,13 @@
 //! The pages and what they show.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -18,11 +20,12 @@ use tokio::sync::Semaphore;
 
 use super::delegation::{self, Addr};
 use super::desk::Desk;
-use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, rollouts, teams};
+use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, namers, rollouts, teams};
 use crate::clock;
 use crate::control::TeamBoard;
 use crate::dtabs::Dtabs;
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
+use crate::resolve::bound_id;
 use crate::snapshot::World;
 use crate::world::Status;
 
@@ -48,6 +51,7 @@ const INDEX: &str = "\
 /config.json                         the configuration in force, defaults filled in
 /teams.json                          team files: which version serves, and what is wrong with the others
 /bound-names.json                    the names that namers have
+/namer_state/<prefix>.json           what is known of the names of a namer
 /delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
 /api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
 /api/v1/rollouts                     all rollouts; /NAME one of them, /NAME/history?max= its journal
@@ -68,6 +72,7 @@ pub(super) fn router(sources: Sources) -> Router {
         .route("/config.json", get(config))
         .route("/teams.json", get(teams))
         .route("/bound-names.json", get(bound_names))
+        .route("/namer_state/{*prefix}", get(namer_state))
         .route("/delegator.json", get(delegator).post(delegator_post))
         .route("/api/v1/explain", get(explain))
         .route("/api/v1/events", get(events::events))
@@ -130,7 +135,10 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::from_accept(accept);
     let clusters = sources.endpoints.list();
-    let counted = clusters.iter().map(|cluster| (cluster.id.to_string(), count(cluster))).collect::<Vec<_>>();
+    namers::report(&sources.metrics, &sources.endpoints, &clusters);
+    let named = clusters.iter().filter(|cluster| !namers::is_question(cluster));
+    let shown = |cluster: &Cluster| bound_id(&cluster.id).unwrap_or_else(|| cluster.id.clone()).to_string();
+    let counted = named.map(|cluster| (shown(cluster), count(cluster))).collect::<Vec<_>>();
     sources.metrics.control().replace_endpoints(counted.iter().map(|(id, count)| (id.as_str(), *count)));
     ([(CONTENT_TYPE, format.content_type())], sources.metrics.encode(format, clock::now_ms())).into_response()
 }
@@ -155,6 +163,14 @@ async fn bound_names(State(sources): State<Sources>) -> Json<Vec<String>> {
     Json(sources.endpoints.configured_names())
 }
 
+async fn namer_state(State(sources): State<Sources>, extract::Path(file): extract::Path<String>) -> Response {
+    let states = file.strip_suffix(".json").and_then(|prefix| namers::states(&sources.endpoints, prefix));
+    match states {
+        Some(states) => Json(states).into_response(),
+        None => (StatusCode::NOT_FOUND, "no name of this namer is known\n").into_response(),
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct DelegatorQuery {
@@ -164,15 +180,15 @@ struct DelegatorQuery {
 }
 
 async fn delegator(State(sources): State<Sources>, Query(query): Query<DelegatorQuery>) -> Response {
-    delegate(&sources, &query)
+    settled(&sources, |unknown| delegate(&sources, &query, unknown)).await
 }
 
 async fn delegator_post(State(sources): State<Sources>, Json(query): Json<DelegatorQuery>) -> Response {
-    delegate(&sources, &query)
+    settled(&sources, |unknown| delegate(&sources, &query, unknown)).await
 }
 
 /// A dtab in the query is the whole dtab, as the playground of Linkerd sends it; without one it is the router's.
-fn delegate(sources: &Sources, query: &DelegatorQuery) -> Response {
+fn delegate(sources: &Sources, query: &DelegatorQuery, unknown: &RefCell<Vec<Path>>) -> Response {
     let snapshot = sources.world.load();
     let routers = &snapshot.structure.routers;
     let router = match &query.namespace {
@@ -195,7 +211,13 @@ fn delegate(sources: &Sources, query: &DelegatorQuery) -> Response {
     let empty = Table::new(Arc::default());
     let table = sent.as_ref().or(router.map(|router| &router.table)).unwrap_or(&empty);
     let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
-    let addr = |id: &Path| clusters.get(id).map_or(Addr::Pending, |cluster| Addr::of(cluster));
+    let addr = |id: &Path| {
+        let addr = clusters.get(id).map_or(Addr::Pending, |cluster| Addr::of(cluster));
+        if matches!(addr, Addr::Pending) && sources.endpoints.is_asked(id) {
+            unknown.borrow_mut().push(id.clone());
+        }
+        addr
+    };
     match delegation::tree(table, &*snapshot.structure.names, &path, &addr) {
         Ok(tree) => Json(tree).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
@@ -209,9 +231,35 @@ fn unknown_router(label: &str, structure: &crate::snapshot::Structure) -> String
 
 /// `key=value` pairs, some of which may come several times.
 async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String, String)>>) -> Response {
+    settled(&sources, |unknown| explain_now(&sources, &pairs, unknown)).await
+}
+
+/// An answer after the names in it have been asked for, if namers must be asked: for a moment, then as it is.
+async fn settled(sources: &Sources, answer: impl Fn(&RefCell<Vec<Path>>) -> Response) -> Response {
+    let held: Vec<Arc<Cluster>> = {
+        let unknown = RefCell::default();
+        let first = answer(&unknown);
+        let unknown = unknown.into_inner();
+        if unknown.is_empty() {
+            return first;
+        }
+        let ask = |id: &Path| sources.endpoints.get(id, false, None, clock::now_ms()).ok();
+        unknown.iter().take(NAMES_ASKED_MAX).filter_map(ask).collect()
+    };
+    let known = async {
+        for cluster in &held {
+            cluster.ready().await;
+        }
+    };
+    let _as_it_is = tokio::time::timeout(NAMES_WAIT, known).await;
+    answer(&RefCell::default())
+}
+
+/// `unknown` gets the names whose namers have not answered yet.
+fn explain_now(sources: &Sources, pairs: &[(String, String)], unknown: &RefCell<Vec<Path>>) -> Response {
     let snapshot = sources.world.load();
     let structure = &snapshot.structure;
-    let ask = match explanation::Ask::from_pairs(&pairs) {
+    let ask = match explanation::Ask::from_pairs(pairs) {
         Ok(ask) => ask,
         Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
@@ -224,10 +272,16 @@ async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String
         return (StatusCode::NOT_FOUND, unknown_router(label.unwrap_or_default(), structure)).into_response();
     };
     let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
-    let state = |id: &Path| match clusters.get(id) {
-        Some(cluster) => explanation::state_of(cluster, sources.endpoints.is_asked(id)),
-        None if sources.endpoints.is_asked(id) => LeafState::Pending,
-        None => LeafState::Usable,
+    let state = |id: &Path| {
+        let state = match clusters.get(id) {
+            Some(cluster) => explanation::state_of(cluster, sources.endpoints.is_asked(id)),
+            None if sources.endpoints.is_asked(id) => LeafState::Pending,
+            None => LeafState::Usable,
+        };
+        if state == LeafState::Pending {
+            unknown.borrow_mut().push(id.clone());
+        }
+        state
     };
     let world = explanation::World { structure, weights: &snapshot.weights, router: index, state: &state };
     match explanation::explain(&world, &ask) {
@@ -235,3 +289,8 @@ async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     }
 }
+
+/// Names that one page asks for.
+const NAMES_ASKED_MAX: usize = 64;
+/// So long it waits for all of them together.
+const NAMES_WAIT: Duration = Duration::from_secs(2);

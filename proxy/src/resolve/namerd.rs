@@ -197,7 +197,9 @@ async fn refusal(stream: &mut Stream) -> String {
 /// Questions for a namerd begin with it, and no bound id does.
 const MARK: &str = "@";
 /// Where the kind of the question stands.
-const QUESTION: usize = 3;
+const QUESTION: usize = REMOTE_LABELS;
+/// Labels that all questions for one namerd share.
+pub(crate) const REMOTE_LABELS: usize = 3;
 /// A stream is opened anew after this time, and up to a quarter more.
 const STREAM: Duration = Duration::from_secs(60);
 /// The head of an answer comes within this time.

@@ -1,5 +1,6 @@
 //! What a namerd says on its streams: JSON documents one behind the other. Pure.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -29,6 +30,15 @@ pub enum RemoteLeaf {
         /// What follows.
         residual: Path,
     },
+}
+
+impl fmt::Display for RemoteLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(why) => write!(f, "(error: {why})"),
+            Self::Name { id, .. } => id.fmt(f),
+        }
+    }
 }
 
 /// Octets of a stream, and the documents in them.

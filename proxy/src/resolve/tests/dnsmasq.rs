@@ -16,7 +16,7 @@ struct Server {
 }
 
 impl Server {
-    /// `None`: not installed, said so. `records`: `name,ip` each. Whatever else is under `.test` does not exist.
+    /// `None`: not installed, said so. `records`: `name,ip` each, or `srv:name,target,port,priority,weight`. Whatever else is under `.test` does not exist.
     fn start(port: Option<u16>, ttl_s: u32, records: &[&str]) -> Option<Self> {
         if !FilePath::new(DNSMASQ).exists() {
             assert!(std::env::var_os("SERIN_REQUIRE_PEERS").is_none(), "needs dnsmasq");
@@ -28,7 +28,11 @@ impl Server {
         command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--local=/test/"]);
         command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root", "--pid-file="]);
         command.arg(format!("--port={port}")).arg(format!("--local-ttl={ttl_s}"));
-        command.args(records.iter().map(|record| format!("--host-record={record}")));
+        let option = |record: &&str| match record.strip_prefix("srv:") {
+            Some(srv) => format!("--srv-host={srv}"),
+            None => format!("--host-record={record}"),
+        };
+        command.args(records.iter().map(option));
         let mut server = Self { child: command.stderr(Stdio::piped()).spawn().unwrap(), log: None, port };
         let mut log = BufReader::new(server.child.stderr.take().unwrap());
         let mut said = String::new();
@@ -185,6 +189,53 @@ fn waiters_are_woken_by_the_answer() {
     };
     assert!(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), waited).await }).is_ok());
     assert_eq!(shown(&web.addresses().load().addresses), "127.0.0.3:80");
+}
+
+fn srv_namer(server: &Server) -> model::Namer {
+    let servers = vec![([127, 0, 0, 1], server.port).into()];
+    let refresh = Duration::from_secs(1);
+    model::Namer { prefix: path("/srv"), kind: NamerKind::DnsSrv(model::DnsSrv { refresh, servers }) }
+}
+
+fn weights(cluster: &Cluster) -> Vec<f64> {
+    match &cluster.addresses().load().addresses {
+        Addresses::Bound(list) => list.iter().map(|address| address.weight).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn srv_records_come_change_and_go_with_their_weights_and_priorities() {
+    let records = [
+        "srv:_web._tcp.test,a.test,81,1,30",
+        "srv:_web._tcp.test,b.test,82,1,10",
+        "srv:_web._tcp.test,c.test,83,2,10",
+        "a.test,127.0.0.3",
+        "b.test,127.0.0.4",
+        "c.test,127.0.0.5",
+    ];
+    let Some(server) = Server::start(None, 1, &records) else { return };
+    let mut fixture = server.fixture();
+    fixture.configure(&[], &[srv_namer(&server)]);
+    fixture.check_name("/#/srv/_web._tcp.test/rest", Some(3));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (web, none) = (fixture.get("/#/srv/_web._tcp.test", false), fixture.get("/#/srv/_none._tcp.test", false));
+        until(&mut fixture, &web, "127.0.0.3:81 127.0.0.4:82").await;
+        assert_eq!(weights(&web), [30.0, 10.0]);
+        until(&mut fixture, &none, "absent: _none._tcp.test has no SRV records").await;
+        let server = Server::start(Some(server.stop()), 1, &[records[2], records[5]]).unwrap();
+        until(&mut fixture, &web, "127.0.0.5:83").await;
+        let server = Server::start(Some(server.stop()), 1, &[]).unwrap();
+        until(&mut fixture, &web, "absent: _web._tcp.test has no SRV records").await;
+        let server = Server::start(Some(server.stop()), 1, &records).unwrap();
+        until(&mut fixture, &web, "127.0.0.3:81 127.0.0.4:82").await;
+        server.stop();
+        while web.told().is_none_or(|told| told.failures == 0) {
+            fixture.resolver.next().await;
+        }
+        assert_eq!(shown(&web.addresses().load().addresses), "127.0.0.3:81 127.0.0.4:82");
+    });
 }
 
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";
