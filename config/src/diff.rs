@@ -188,7 +188,10 @@ fn diff_router(changes: &mut Changes, old: &Router, new: &Router) {
     changes.value(&at("splits"), &old.splits, &new.splits);
     changes.value(&at("failover"), &old.failover, &new.failover);
     changes.value(&at("onUnhealthy"), &old.on_unhealthy, &new.on_unhealthy);
-    changes.named(&at("servers"), &old.servers, &new.servers, |server| server.address.to_string());
+    changes.named(&at("servers"), &old.servers, &new.servers, |server| match &server.unix {
+        Some(unix) => unix.path.display().to_string(),
+        None => server.address.to_string(),
+    });
     changes.value(&at("client"), &old.client, &new.client);
     changes.value(&at("service"), &old.service, &new.service);
     changes.value(&at("binding"), &old.binding, &new.binding);

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -83,7 +85,7 @@ pub struct Cluster {
 pub struct HostPort {
     /// What stands before the port.
     pub host: Host,
-    /// Never 0.
+    /// Never 0, but for a Unix socket, which has none.
     pub port: u16,
 }
 
@@ -94,6 +96,8 @@ pub enum Host {
     Ip(IpAddr),
     /// A DNS name, lower case.
     Name(String),
+    /// A Unix socket of this host: `unix:PATH`, in clusters and address files alone.
+    Unix(Arc<FilePath>),
 }
 
 /// One routing world with its listeners.
@@ -200,8 +204,10 @@ pub enum OnUnhealthy {
 /// A listener and how far its peers are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Port 0 is allowed; then the kernel chooses one.
+    /// Port 0 is allowed; then the kernel chooses one. Loopback with port 0 where it is a Unix socket.
     pub address: SocketAddr,
+    /// `unix`: a socket of this host in place of the address.
+    pub unix: Option<UnixSocket>,
     /// Which limits, forwarding headers and error bodies.
     pub exposure: Exposure,
     /// Are context headers obeyed.
@@ -216,6 +222,15 @@ pub struct Server {
     pub forwarded: Option<ForwardedHeader>,
     /// Name, in lower case, of a field that says when the request came, in milliseconds since 1970.
     pub timestamp_header: Option<String>,
+}
+
+/// A Unix socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Absolute, or relative to the folder of the configuration file (already joined).
+    pub path: PathBuf,
+    /// Permission bits of the file. Default 0660.
+    pub mode: u32,
 }
 
 /// `exposure`.

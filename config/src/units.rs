@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -226,6 +227,35 @@ pub(crate) fn host(text: &str) -> Option<String> {
         None => dns_name(text),
     }
 }
+
+/// What [`endpoint`] takes, or `unix:PATH`.
+pub(crate) fn cluster_endpoint(text: &str) -> Result<HostPort, Wrong> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Ok(HostPort { host: Host::Unix(unix_path(path)?.into()), port: 0 }),
+        None => endpoint(text),
+    }
+}
+
+/// The path of a Unix socket.
+pub(crate) fn unix_path(text: &str) -> Result<PathBuf, Wrong> {
+    let fits = (1..=UNIX_PATH_BYTES_MAX).contains(&text.len()) && !text.contains('\0') && !text.ends_with('/');
+    if fits {
+        Ok(text.into())
+    } else {
+        Err(Wrong::new("the path of a socket, of at most 100 octets", "/run/serin.sock"))
+    }
+}
+
+/// Permission bits, in octal.
+pub(crate) fn file_mode(text: &str) -> Result<u32, Wrong> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = !digits.is_empty() && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o777);
+    mode.ok_or_else(|| Wrong::new("permissions in octal, up to 0777", "0660"))
+}
+
+/// The kernel has room for 107; a socket is made beside its path, under a longer name.
+const UNIX_PATH_BYTES_MAX: usize = 100;
 
 /// A DNS name in lower case, without a final dot. `None`: it cannot be one, such as `127.0.0.256`.
 fn dns_name(text: &str) -> Option<String> {

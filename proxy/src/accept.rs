@@ -4,21 +4,23 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 
 use crate::admission::{Admission, Admitted, Most, Refused};
 use crate::clock;
 use crate::conn::{self, Link, Links, Stack};
+use crate::listener;
 use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::stack::request_stack;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// Between two looks at a listener that has as many connections as it may: other workers may have closed some.
@@ -91,13 +93,13 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u
             continue;
         }
         let Some(socket) = listener.take(worker.index) else { continue };
-        match TcpListener::from_std(socket) {
+        match Listening::new(socket) {
             Ok(socket) => {
                 let stop = Rc::new(Stop::default());
                 loops.insert(listener.id, Rc::clone(&stop));
                 tokio::task::spawn_local(accept(socket, listener.id, Rc::clone(worker), Rc::clone(stack), stop));
             }
-            Err(error) => tracing::error!(address = %listener.address, %error, "cannot use a listener"),
+            Err(error) => tracing::error!(address = listener.shown(), %error, "cannot use a listener"),
         }
     }
     loops.retain(|id, stop| {
@@ -110,7 +112,36 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u
     });
 }
 
-async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, stack: Rc<S>, stop: Rc<Stop>) {
+/// Where one worker accepts.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn new(socket: listener::Socket) -> io::Result<Self> {
+        match socket {
+            listener::Socket::Tcp(socket) => TcpListener::from_std(socket).map(Self::Tcp),
+            listener::Socket::Unix(socket) => UnixListener::from_std(socket).map(Self::Unix),
+        }
+    }
+
+    /// Who comes to a Unix socket has no address and comes from this host.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(io, peer)| (Stream::Tcp(io), peer)),
+            Self::Unix(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(io, _)| (Stream::Unix(io), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+}
+
+async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stack: Rc<S>, stop: Rc<Stop>) {
     // what the listener was like when it was last there: who still waits in its queue came to that
     let Some(mut seen) = place(&worker, id) else { return stop.dry.set(true) };
     while !stop.wanted.get() {
@@ -125,7 +156,8 @@ async fn accept<S: Stack>(listener: TcpListener, id: u64, worker: Rc<Worker>, st
         match accepted {
             Ok((io, peer)) => {
                 seen = place(&worker, id).unwrap_or(seen);
-                let admitted = match admit(&seen, peer, &worker, &stop).await {
+                let source = matches!(listener, Listening::Tcp(_)).then(|| peer.ip());
+                let admitted = match admit(&seen, source, &worker, &stop).await {
                     Err(Refused::Source) => continue,
                     admitted => admitted.ok(),
                 };
@@ -167,9 +199,14 @@ fn most((local, server): &(Rc<Local>, usize)) -> Most {
 
 /// Counts the connection; where another worker took the last place meanwhile, it waits here as it would in the kernel. An
 /// end of the listener lets it in anyway.
-async fn admit(seen: &(Rc<Local>, usize), peer: SocketAddr, worker: &Worker, stop: &Stop) -> Result<Admitted, Refused> {
+async fn admit(
+    seen: &(Rc<Local>, usize),
+    source: Option<IpAddr>,
+    worker: &Worker,
+    stop: &Stop,
+) -> Result<Admitted, Refused> {
     loop {
-        match admission(seen).enter(Some(peer.ip()), most(seen)) {
+        match admission(seen).enter(source, most(seen)) {
             Err(Refused::Full) if !stop.wanted.get() => pause(worker, stop, PAUSE).await,
             Err(Refused::Source) => {
                 worker.shard.worker().connections_refused.inc();
@@ -211,7 +248,7 @@ pub fn make_room(worker: &Worker, error: &io::Error) {
     }
 }
 
-fn serve<S: Stack>(io: TcpStream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &Rc<S>) {
+fn serve<S: Stack>(io: Stream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &Rc<S>) {
     let held = (admitted, Links::open(worker, &link));
     tokio::task::spawn_local(conn::serve(io, link, Rc::clone(worker), Rc::clone(stack), held));
 }

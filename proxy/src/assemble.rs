@@ -55,7 +55,11 @@ pub fn assemble(parts: &Parts<'_>) -> (Arc<Structure>, Arc<SplitWeights>) {
     let rollouts = owned.collect();
     debug_assert_eq!(splits.len(), written.len(), "every split has weights");
     let servers = servers(parts);
-    let own = servers.iter().map(|server| server.listener.address).chain([parts.admin]);
+    let own = servers
+        .iter()
+        .filter(|server| server.listener.unix.is_none())
+        .map(|server| server.listener.address)
+        .chain([parts.admin]);
     let own = own.chain(parts.interfaces.iter().copied()).collect();
     let names = Arc::clone(parts.names);
     let structure = Structure { config: Arc::clone(parts.config), routers, servers, names, splits, rollouts, own };

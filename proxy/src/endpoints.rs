@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -24,11 +25,29 @@ use sources::Sources;
 mod evicting;
 mod sources;
 
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// By TCP.
+    Inet(SocketAddr),
+    /// A Unix socket of this host.
+    Unix(Arc<FilePath>),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(socket) => socket.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One place a name is served from.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Address {
     /// Where to connect.
-    pub socket: SocketAddr,
+    pub socket: Place,
     /// Relative share among the addresses of one cluster: finite, at least 0, 1 unless a file says otherwise.
     pub weight: f64,
 }

@@ -57,5 +57,6 @@ pub mod stack;
 pub mod stall;
 pub mod sticky;
 pub mod storage;
+pub mod stream;
 pub mod worker;
 pub mod world;

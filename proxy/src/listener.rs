@@ -1,16 +1,21 @@
 //! Listening sockets: bound by the control thread, one for each worker, before anything is served.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use serin_config::model::{Server, UnixSocket};
+use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
 use crate::admission::Admission;
 use crate::memory;
+
+pub(crate) mod unix;
 
 /// Connections that wait in the kernel for `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -29,13 +34,17 @@ pub struct Listener {
     pub configured: SocketAddr,
     /// As bound.
     pub address: SocketAddr,
+    /// The path, if it is a Unix socket; then the addresses mean nothing.
+    pub unix: Option<PathBuf>,
+    /// Removed with the last holder of this.
+    _file: Option<unix::SocketFile>,
     /// Requests in flight over all workers, where a limit was written for them.
     pub in_flight: Arc<AtomicU32>,
     /// Requests in flight over all workers where no limit was written: by the memory there was when it was bound.
     pub requests_max: u32,
     /// Connections open.
     pub admission: Arc<Admission>,
-    sockets: Box<[ArcSwapOption<TcpListener>]>,
+    sockets: Box<[ArcSwapOption<Socket>]>,
 }
 
 impl Listener {
@@ -51,27 +60,81 @@ impl Listener {
         probe(address).map_err(named)?;
         let first = open(address).map_err(named)?;
         let bound = first.local_addr().map_err(named)?;
-        let mut sockets = vec![ArcSwapOption::from_pointee(first)];
+        let mut sockets = vec![Socket::Tcp(first)];
         for _ in 1..workers {
-            sockets.push(ArcSwapOption::from_pointee(open(bound).map_err(named)?));
+            sockets.push(Socket::Tcp(open(bound).map_err(named)?));
         }
+        Ok(Self::new((address, bound), None, sockets))
+    }
+
+    /// Binds a Unix socket; all workers accept from the one.
+    ///
+    /// # Errors
+    /// Somebody listens there, or the file cannot be made; the error names it.
+    pub fn bind_unix(socket: &UnixSocket, workers: usize) -> io::Result<Arc<Self>> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", socket.path.display()))
+        };
+        let (first, file) = unix::bind(socket).map_err(named)?;
+        let mut sockets = Vec::with_capacity(workers);
+        for _ in 1..workers {
+            sockets.push(Socket::Unix(first.try_clone().map_err(named)?));
+        }
+        sockets.push(Socket::Unix(first));
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Ok(Self::new((nowhere, nowhere), Some((socket.path.clone(), file)), sockets))
+    }
+
+    fn new(
+        (configured, address): (SocketAddr, SocketAddr),
+        unix: Option<(PathBuf, unix::SocketFile)>,
+        sockets: Vec<Socket>,
+    ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self {
-            id,
-            configured: address,
-            address: bound,
+        let (unix, file) = unix.unzip();
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            configured,
+            address,
+            unix,
+            _file: file,
             in_flight: Arc::default(),
             requests_max: memory::requests_of(memory::available()),
             admission: Arc::default(),
-            sockets: sockets.into(),
-        }))
+            sockets: sockets.into_iter().map(ArcSwapOption::from_pointee).collect(),
+        })
+    }
+
+    /// Is it what this server wants.
+    pub fn is_for(&self, server: &Server) -> bool {
+        match (&self.unix, &server.unix) {
+            (Some(path), Some(socket)) => *path == socket.path,
+            (None, None) => self.configured == server.address,
+            _ => false,
+        }
+    }
+
+    /// Where it listens, for people.
+    pub fn shown(&self) -> String {
+        match &self.unix {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.address.to_string(),
+        }
     }
 
     /// The socket of one worker; `None` once it has been taken.
-    pub fn take(&self, worker: usize) -> Option<TcpListener> {
+    pub fn take(&self, worker: usize) -> Option<Socket> {
         self.sockets.get(worker)?.swap(None).and_then(Arc::into_inner)
     }
+}
+
+/// A socket that one worker accepts from.
+#[derive(Debug)]
+pub enum Socket {
+    /// Of its own.
+    Tcp(TcpListener),
+    /// Shared by all.
+    Unix(UnixListener),
 }
 
 /// Fails if another process listens here. Nothing is accepted: it never listens.
@@ -102,8 +165,8 @@ pub fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries)
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -124,7 +187,7 @@ mod tests {
     #[test]
     fn accepted_sockets_inherit_what_the_listener_says() {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        let socket = listener.take(0).unwrap();
+        let Some(Socket::Tcp(socket)) = listener.take(0) else { panic!("a TCP socket") };
         socket.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.address).unwrap();
         let (accepted, _) = socket.accept().unwrap();

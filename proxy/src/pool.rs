@@ -4,6 +4,7 @@
 //! the origin's stream limit is reached) and each is driven by one task.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,16 +17,17 @@ use serin_config::dtab::{LeafState, Path};
 use serin_config::model::{Accrual, Client, ClientLimits};
 use serin_metrics::Class;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::balance::{self, Load};
 use crate::clock;
-use crate::endpoints::{Address, Addresses, Cluster};
+use crate::endpoints::{Address, Addresses, Cluster, Place};
 use crate::error::{Fault, ProxyError};
 use crate::floods::Budgets;
 use crate::outlier::{self, Outlier, Pass};
 use crate::resolve::bound_id;
 use crate::retry::{self, Budget, Replay};
+use crate::stream::Stream;
 use crate::worker::Worker;
 use crate::{accept, listener};
 
@@ -117,7 +119,7 @@ impl LocalCluster {
 
     /// An endpoint by two random choices over the requests in flight. If all are ejected, one is used anyway: the last
     /// endpoint is never given up. Among the endpoints that [`LocalCluster::state`] saw.
-    pub fn pick(&self, worker: &Worker, avoid: Option<SocketAddr>) -> Option<Lease> {
+    pub fn pick(&self, worker: &Worker, avoid: Option<&Place>) -> Option<Lease> {
         let endpoints = self.endpoints.borrow();
         if let [only] = &**endpoints {
             return Some(only.lease());
@@ -125,7 +127,7 @@ impl LocalCluster {
         let now_ms = if self.ejected.get() == 0 { 0 } else { clock::now_ms() };
         let load = |index: usize| {
             let endpoint = &endpoints[index];
-            let usable = endpoint.admitted(now_ms) && avoid != Some(endpoint.address);
+            let usable = endpoint.admitted(now_ms) && avoid != Some(&endpoint.address);
             Load { in_flight: endpoint.in_flight.get(), weight: endpoint.weight, usable }
         };
         let (len, draw) = (endpoints.len(), worker.random());
@@ -147,7 +149,7 @@ impl LocalCluster {
     /// such a listener was known lead to ourselves and go.
     pub fn find_own(&self, is_own: impl Fn(SocketAddr) -> bool) {
         for endpoint in self.endpoints.borrow().iter() {
-            let own = is_own(endpoint.address);
+            let own = matches!(endpoint.address, Place::Inet(socket) if is_own(socket));
             endpoint.own.set(own);
             if own {
                 endpoint.close();
@@ -208,9 +210,9 @@ impl LocalCluster {
 
     fn endpoint(&self, worker: &Worker, address: &Address) -> Rc<Endpoint> {
         Rc::new(Endpoint {
-            address: address.socket,
+            address: address.socket.clone(),
             weight: address.weight,
-            own: Cell::new(worker.is_own(address.socket)),
+            own: Cell::new(matches!(address.socket, Place::Inet(socket) if worker.is_own(socket))),
             in_flight: Cell::new(0),
             retired: Cell::new(false),
             idle: RefCell::default(),
@@ -229,7 +231,7 @@ impl LocalCluster {
 #[derive(Debug)]
 pub struct Endpoint {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Place,
     /// It is one of our own listeners: never dialled.
     pub own: Cell<bool>,
     weight: f64,
@@ -290,7 +292,7 @@ impl Endpoint {
     /// A fresh connection. Rare, and its future is large: the callers box it.
     pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
         let cells = worker.shard.worker();
-        let io = match tokio::time::timeout(timeout, TcpStream::connect(self.address)).await {
+        let io = match tokio::time::timeout(timeout, connect(&self.address)).await {
             Ok(Ok(io)) => io,
             // our own want of sockets says nothing of the endpoint
             Ok(Err(error)) if accept::is_exhausted(&error) => {
@@ -305,9 +307,6 @@ impl Endpoint {
             }
         };
         cells.upstream_connects_ok.inc();
-        // without it small messages may wait for the peer's delayed acknowledgement
-        let _best_effort = io.set_nodelay(true);
-        let _best_effort = SockRef::from(&io).set_tcp_keepalive(&listener::keepalive());
         Ok(Conn::new(io, &worker.shard))
     }
 
@@ -407,6 +406,17 @@ impl Endpoint {
             self.ejected.set(self.ejected.get().saturating_sub(1));
         }
     }
+}
+
+async fn connect(place: &Place) -> io::Result<Stream> {
+    let io = match place {
+        Place::Inet(address) => TcpStream::connect(address).await?,
+        Place::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+    };
+    // without it small messages may wait for the peer's delayed acknowledgement
+    let _best_effort = io.set_nodelay(true);
+    let _best_effort = SockRef::from(&io).set_tcp_keepalive(&listener::keepalive());
+    Ok(Stream::Tcp(io))
 }
 
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams

@@ -50,7 +50,7 @@ fn read_endpoints(cx: &Cx<'_>, list: &Node<'_>) -> Vec<HostPort> {
     let mut first: HashMap<HostPort, Span> = HashMap::with_capacity(items.len());
     let mut endpoints = Vec::with_capacity(items.len());
     for item in items {
-        let Some(endpoint) = cx.item("endpoints", item, units::endpoint) else { continue };
+        let Some(endpoint) = cx.item("endpoints", item, units::cluster_endpoint) else { continue };
         if let Some(earlier) = first.get(&endpoint) {
             let twice = Diagnostic::error("config/duplicate-endpoint", item.span, "this endpoint is written twice");
             cx.push(twice.label("again here").related(*earlier, "first here").help("keep one of them"));

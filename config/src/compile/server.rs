@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Exposure, Limits, Server, Trust};
+use crate::model::{Exposure, Limits, Server, Trust, UnixSocket};
 use crate::raw::{Cx, Fields};
 use crate::source::Span;
 use crate::units;
@@ -15,6 +15,8 @@ use crate::yaml::Node;
 /// `Via` entries that can be allowed.
 pub const CALL_DEPTH_MAX: u64 = 1000;
 const CALL_DEPTH: u32 = 100;
+/// Of a Unix socket: its owner and its group.
+const MODE: u32 = 0o660;
 
 const NOT_BUILT: &[(&str, &str)] = &[
     ("tls", "put the listener on loopback or a private network and terminate TLS in front of it"),
@@ -37,11 +39,12 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
     if let Some(port) = fields.get("port") {
         span = port.key_span;
     }
+    let unix = unix(cx, &mut fields);
     let errors_before = cx.errors();
     let ip = fields.scalar(cx, "ip", units::ip).unwrap_or(super::LOOPBACK);
     let port = fields.scalar(cx, "port", units::listen_port).unwrap_or(default_port);
     // An address that could not be read clashes with nothing.
-    let port = if cx.errors() == errors_before { port } else { 0 };
+    let port = if cx.errors() == errors_before && unix.is_none() { port } else { 0 };
     let exposures = [("edge", Exposure::Edge), ("mesh", Exposure::Mesh)];
     let exposure = fields.scalar(cx, "exposure", |text| units::choice(text, &exposures)).unwrap_or_default();
     let trust = trust(cx, &mut fields, ip, span);
@@ -56,6 +59,7 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
     fields.finish(cx);
     let server = Server {
         address: SocketAddr::new(ip, port),
+        unix,
         exposure,
         trust,
         requests_max: requests_max.and_then(|max| NonZeroU32::new(u32::try_from(max).ok()?)),
@@ -65,6 +69,28 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
         timestamp_header,
     };
     Some((server, span))
+}
+
+/// `unix` and `mode`, in place of `ip` and `port`.
+fn unix(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<UnixSocket> {
+    let (key, mode_key) = (fields.get("unix"), fields.get("mode"));
+    let path = fields.scalar(cx, "unix", units::unix_path);
+    let mode = fields.scalar(cx, "mode", units::file_mode);
+    let Some(key) = key else {
+        if let Some(mode) = mode_key {
+            let alone = Diagnostic::error("config/conflict", mode.key_span, "`mode` is for Unix sockets");
+            cx.push(alone.help("remove it, or write `unix: PATH` in place of `ip` and `port`"));
+        }
+        return None;
+    };
+    for name in ["ip", "port"] {
+        if let Some(entry) = fields.get(name) {
+            let message = format!("a server has `unix` or `{name}`, not both");
+            let conflict = Diagnostic::error("config/conflict", entry.key_span, message);
+            cx.push(conflict.related(key.key_span, "it listens here").help("make them two servers"));
+        }
+    }
+    Some(UnixSocket { path: cx.source.folder().join(path?), mode: mode.unwrap_or(MODE) })
 }
 
 /// Whose context headers count. Linkerd believed everybody; unset, we believe our own host, and say so.

@@ -10,6 +10,7 @@ fn check_endpoint(text: &str, expected: Option<(&str, u16)>) {
     let found = endpoint(text).ok().map(|found| match found.host {
         Host::Ip(ip) => (ip.to_string(), found.port),
         Host::Name(name) => (name, found.port),
+        Host::Unix(path) => (path.display().to_string(), found.port),
     });
     assert_eq!(found, expected.map(|(host, port)| (host.to_owned(), port)), "{text}");
 }
@@ -124,5 +125,26 @@ fn texts_end_at_their_limit_and_have_no_control_characters() {
     assert_eq!(visible("abc", 3, "a label", "x"), Ok("abc".to_owned()));
     for text in ["", "abcd", "a\n", "\u{0}"] {
         check_wrong(visible(text, 3, "a label", "x"), "a label of 1 to 3 bytes", None);
+    }
+}
+
+#[test]
+fn a_socket_has_a_path_that_the_kernel_has_room_for() {
+    let longest = format!("/{}", "s".repeat(UNIX_PATH_BYTES_MAX - 1));
+    for (text, legal) in
+        [("a.sock", true), (&longest, true), (&format!("{longest}s"), false), ("", false), ("a/", false)]
+    {
+        assert_eq!(unix_path(text).is_ok(), legal, "{text}");
+    }
+    assert!(cluster_endpoint("unix:/run/a.sock").is_ok() && endpoint("unix:/run/a.sock").is_err());
+}
+
+#[test]
+fn permissions_are_octal() {
+    for (text, mode) in [("0660", Some(0o660)), ("660", Some(0o660)), ("0o777", Some(0o777)), ("0", Some(0))] {
+        assert_eq!(file_mode(text).ok(), mode, "{text}");
+    }
+    for text in ["", "0o", "1000", "0668", "+600", "rw"] {
+        assert!(file_mode(text).is_err(), "{text}");
     }
 }

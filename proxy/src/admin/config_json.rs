@@ -121,8 +121,12 @@ enum Stickiness {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Server {
-    ip: String,
-    port: u16,
+    #[serde(flatten)]
+    place: Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
     exposure: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     clear_context: Option<bool>,
@@ -266,10 +270,11 @@ fn server(server: &model::Server) -> Server {
         Trust::Everybody => (Some(false), None),
         Trust::Sources(networks) => (None, Some(texts(networks))),
     };
-    let Address { ip, port } = address(server.address);
+    let place = if server.unix.is_none() { Some(address(server.address)) } else { None };
     Server {
-        ip,
-        port,
+        place,
+        unix: server.unix.as_ref().map(|unix| unix.path.display().to_string()),
+        mode: server.unix.as_ref().map(|unix| format!("{:04o}", unix.mode)),
         exposure: match server.exposure {
             Exposure::Edge => "edge",
             Exposure::Mesh => "mesh",
@@ -313,6 +318,7 @@ fn host_port(endpoint: &model::HostPort) -> String {
     match &endpoint.host {
         Host::Ip(ip) => std::net::SocketAddr::new(*ip, endpoint.port).to_string(),
         Host::Name(name) => format!("{name}:{}", endpoint.port),
+        Host::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 

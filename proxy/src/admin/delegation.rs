@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serin_config::dtab::{self, BindError, Bound, Delegation, Explained, Layers, Limits, NameTree, Names, Path, Table};
 
-use crate::endpoints::{Addresses, Cluster};
+use crate::endpoints::{Addresses, Cluster, Place};
 
 /// One node.
 #[derive(Debug, Serialize)]
@@ -108,8 +108,11 @@ impl From<&Addresses> for Addr {
     fn from(addresses: &Addresses) -> Self {
         match addresses {
             Addresses::Bound(addresses) => {
-                let socket = |ip: std::net::IpAddr, port| Socket { ip: ip.to_string(), port, meta: Meta {} };
-                let addrs = addresses.iter().map(|address| socket(address.socket.ip(), address.socket.port()));
+                let socket = |place: &Place| match place {
+                    Place::Inet(socket) => Socket { ip: socket.ip().to_string(), port: socket.port(), meta: Meta {} },
+                    Place::Unix(_) => Socket { ip: place.to_string(), port: 0, meta: Meta {} },
+                };
+                let addrs = addresses.iter().map(|address| socket(&address.socket));
                 Self::Bound { addrs: addrs.collect(), meta: Meta {} }
             }
             Addresses::Failed(cause) => Self::Failed { cause: cause.to_string() },

@@ -15,7 +15,6 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
-use tokio::net::TcpStream;
 use tower::Service;
 
 pub use link::{Active, Link};
@@ -26,6 +25,7 @@ use crate::body::Body;
 use crate::clock;
 use crate::exchange::Exchange;
 use crate::grpc;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
@@ -48,7 +48,7 @@ impl<S> Stack for S where
 /// Serves a connection until it closes, and then lets go of what is `held` for it. While nothing comes in, this is all
 /// there is of it: what a busy connection needs lies in a box.
 pub fn serve<S: Stack, H: 'static>(
-    io: TcpStream,
+    io: Stream,
     link: Rc<Link>,
     worker: Rc<Worker>,
     stack: Rc<S>,

@@ -8,16 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::half::HalfClosed;
 use super::link::Link;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// Reads first what was read already, then the socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    io: TcpStream,
+    io: Stream,
     first: Bytes,
     link: Rc<Link>,
     half: Option<Box<HalfClosed>>,
@@ -31,7 +31,7 @@ const SINK: usize = 4 << 10;
 
 impl Socket {
     /// A socket of which nothing was read.
-    pub(crate) fn new(io: TcpStream, link: Rc<Link>) -> Self {
+    pub(crate) fn new(io: Stream, link: Rc<Link>) -> Self {
         Self { io, first: Bytes::new(), link, half: None, left: LINGER_OCTETS }
     }
 

@@ -252,8 +252,8 @@ impl Engine {
 
     /// The lines people and scripts wait for.
     pub(super) fn log_ready(&self) {
-        for (router, address) in &self.facts.addresses {
-            tracing::info!(router, %address, "listening");
+        for (router, address) in places(&self.facts.world) {
+            tracing::info!(router, address, "listening");
         }
         tracing::info!(address = %self.facts.admin, "admin listening");
         let revision = &*self.control.status().revision;
@@ -287,13 +287,13 @@ impl Engine {
     fn log_listeners(&self, old: &[Arc<Listener>]) {
         let snapshot = self.facts.world.load();
         let has = |list: &[Arc<Listener>], id: u64| list.iter().any(|listener| listener.id == id);
-        for (server, (router, address)) in snapshot.structure.servers.iter().zip(addresses(&self.facts.world)) {
+        for (server, (router, address)) in snapshot.structure.servers.iter().zip(places(&self.facts.world)) {
             if !has(old, server.listener.id) {
-                tracing::info!(router, %address, "listening");
+                tracing::info!(router, address, "listening");
             }
         }
         for gone in old.iter().filter(|listener| !has(&self.sockets.listeners, listener.id)) {
-            tracing::info!(address = %gone.address, "listener removed: it serves what has reached it, then closes");
+            tracing::info!(address = gone.shown(), "listener removed: it serves what has reached it, then closes");
         }
     }
 
@@ -325,12 +325,22 @@ fn with_removed(before: &Config, now: &Config) -> (Vec<Cluster>, Vec<Namer>) {
     (clusters.chain(&now.clusters).cloned().collect(), namers.chain(&now.namers).cloned().collect())
 }
 
-/// Router label and bound address of each listener, in the order of the file.
+/// Router label and address of each listener by TCP, in the order of the file.
 pub(super) fn addresses(world: &World) -> Vec<(String, SocketAddr)> {
+    each_listener(world, |listener| listener.unix.is_none().then_some(listener.address))
+}
+
+/// Router label and place of each listener, in the order of the file.
+fn places(world: &World) -> Vec<(String, String)> {
+    each_listener(world, |listener| Some(listener.shown()))
+}
+
+fn each_listener<T>(world: &World, show: impl Fn(&Listener) -> Option<T>) -> Vec<(String, T)> {
     let snapshot = world.load();
     let structure = &snapshot.structure;
     let label = |router: usize| structure.routers.get(router).map_or_else(String::new, |r| r.label.to_string());
-    structure.servers.iter().map(|server| (label(server.router), server.listener.address)).collect()
+    let shown = structure.servers.iter().map(|server| Some((label(server.router), show(&server.listener)?)));
+    shown.flatten().collect()
 }
 
 /// Version and weights of the newest snapshot into metrics.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serin_config::model::Config;
 
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 
 /// One listener for each server of the file, in its order: kept from `current` where the configured address is equal,
 /// bound otherwise. All or nothing: on an error whatever was bound is closed again and `current` is as it was.
@@ -15,10 +15,12 @@ pub(super) fn listeners(config: &Config, current: &[Arc<Listener>], workers: usi
     let servers = config.routers.iter().flat_map(|router| &router.servers);
     let listeners = servers.map(|server| {
         // port 0 may stand there twice: each takes another one
-        let same = kept.iter_mut().find(|slot| slot.is_some_and(|listener| listener.configured == server.address));
-        match same.and_then(Option::take) {
-            Some(listener) => Ok(Arc::clone(listener)),
-            None => Listener::bind(server.address, workers),
+        let same = kept.iter_mut().find(|slot| slot.is_some_and(|listener| listener.is_for(server)));
+        match (same.and_then(Option::take), &server.unix) {
+            (Some(listener), Some(unix)) => listener::unix::set_mode(unix).map(|()| Arc::clone(listener)),
+            (Some(listener), None) => Ok(Arc::clone(listener)),
+            (None, Some(unix)) => Listener::bind_unix(unix, workers),
+            (None, None) => Listener::bind(server.address, workers),
         }
     });
     listeners.collect()

@@ -22,7 +22,9 @@ fn source(text: &str) -> Option<IpAddr> {
 }
 
 fn addresses(list: &[&str]) -> Addresses {
-    Addresses::Bound(list.iter().map(|text| Address { socket: text.parse().unwrap(), weight: 1.0 }).collect())
+    Addresses::Bound(
+        list.iter().map(|text| Address { socket: Place::Inet(text.parse().unwrap()), weight: 1.0 }).collect(),
+    )
 }
 
 /// What a new table knows of a name at once.

@@ -192,7 +192,7 @@ pub fn forward(
         let mut retries = 0;
         let mut avoid = None;
         loop {
-            let Some(lease) = cluster.pick(&worker, avoid) else {
+            let Some(lease) = cluster.pick(&worker, avoid.as_ref()) else {
                 return Err(ProxyError::NoEndpoint(cluster.absence()));
             };
             let endpoint = Rc::clone(&lease.endpoint);
@@ -223,7 +223,7 @@ pub fn forward(
             }
             retries += 1;
             // a connection that died while idle says nothing against its endpoint
-            avoid = (!reused).then_some(endpoint.address);
+            avoid = (!reused).then(|| endpoint.address.clone());
             count_retry(&worker, &exchange, &cluster);
             if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
                 call.attempt_timeout = attempt_timeout(&other.cluster.client, untimed);

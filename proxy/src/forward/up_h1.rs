@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use serin_config::model::ClientLimits;
-use tokio::net::TcpStream;
 
 use super::before::Before;
 use super::source::Source;
@@ -21,6 +20,7 @@ use crate::inflight::Deadline;
 use crate::pool::{Conn, Endpoint};
 use crate::retry::Replay;
 use crate::stall::{Patience, Side};
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// Sends the request and waits for the response head.
@@ -123,7 +123,7 @@ fn framing(call: &Call<'_>, source: &Source) -> Framing {
 /// Goes on with the upload; an upstream that takes no more may still answer.
 fn poll_upload(
     worker: &Worker,
-    io: &mut TcpStream,
+    io: &mut Stream,
     upload: &mut Option<Upload>,
     source: &mut Source,
     held: bool,

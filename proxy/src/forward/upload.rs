@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::source::Source;
 use crate::body::{BodyError, Piece};
 use crate::h1::{self, Framing};
 use crate::stall::Side;
+use crate::stream::Stream;
 
 /// A piece up to this size is copied behind the head, so that both leave in one write.
 const COPY_MAX: usize = 4 << 10;
@@ -66,7 +66,7 @@ impl Upload {
     /// Writes what can be written. Ready when all of it is. Without a source: no more than the head for now.
     pub(crate) fn poll(
         &mut self,
-        io: &mut TcpStream,
+        io: &mut Stream,
         mut source: Option<&mut Source>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), UploadError>> {
@@ -136,7 +136,7 @@ impl Upload {
         Ok(())
     }
 
-    fn poll_write(&mut self, io: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let head = &self.out[self.written..];
         if self.data.is_empty() {
             return Pin::new(io).poll_write(cx, head);

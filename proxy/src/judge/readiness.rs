@@ -1,12 +1,11 @@
 //! Has the name of an arm an address?
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serin_config::dtab::{self, Bound, Layers, Limits, NameTree, Path};
 use serin_rollout::Readiness;
 
-use crate::endpoints::{Addresses, Cluster, EndpointTable};
+use crate::endpoints::{Addresses, Cluster, EndpointTable, Place};
 use crate::snapshot::Structure;
 
 /// What is known of an arm's endpoints.
@@ -79,15 +78,15 @@ fn best(list: impl Iterator<Item = Presence>) -> Presence {
 
 fn of_addresses(addresses: &Addresses) -> Presence {
     match addresses {
-        Addresses::Bound(list) if list.iter().any(|address| is_usable(address.socket)) => Presence::Some,
+        Addresses::Bound(list) if list.iter().any(|address| is_usable(&address.socket)) => Presence::Some,
         Addresses::Absent(_) | Addresses::Bound(_) | Addresses::Failed(_) | Addresses::Neg => Presence::None,
         Addresses::Pending => Presence::Unknown,
     }
 }
 
 /// A port of 0 is nowhere.
-fn is_usable(socket: SocketAddr) -> bool {
-    socket.port() != 0
+fn is_usable(socket: &Place) -> bool {
+    !matches!(socket, Place::Inet(socket) if socket.port() == 0)
 }
 
 /// Since when an arm has no endpoint.

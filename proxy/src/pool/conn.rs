@@ -7,16 +7,16 @@ use std::task::{Context, Poll, ready};
 
 use serin_metrics::Shard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::clock;
 use crate::floods::{Budgets, Floods};
+use crate::stream::Stream;
 
 /// A connection to an upstream; it counts as open until it is dropped.
 #[derive(Debug)]
 pub struct Conn {
     /// The socket.
-    pub io: TcpStream,
+    pub io: Stream,
     idle: bool,
     /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
     floods: Option<Box<Floods>>,
@@ -24,7 +24,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(io: TcpStream, shard: &Arc<Shard>) -> Self {
+    pub(super) fn new(io: Stream, shard: &Arc<Shard>) -> Self {
         shard.worker().upstream_connections_active.inc();
         Self { io, idle: false, floods: None, shard: Arc::clone(shard) }
     }
@@ -76,7 +76,7 @@ impl AsyncRead for Conn {
         {
             self.shard.worker().floods_upstream[flood.index()].inc();
             let what = "the origin sends too much that serves nothing";
-            tracing::warn!(reason = flood.as_str(), endpoint = ?self.io.peer_addr().ok(), "{what}: its connection is closed");
+            tracing::warn!(reason = flood.as_str(), endpoint = ?self.io.peer(), "{what}: its connection is closed");
             return Poll::Ready(Err(io::Error::other(what)));
         }
         Poll::Ready(Ok(()))

@@ -5,6 +5,7 @@
 //! 10.0.0.1 8080
 //! 10.0.0.2 8080 * 0.5   # half the share
 //! web.test 8080         # asked of DNS, by its TTL
+//! unix:/run/web.sock    # a socket of this host
 //! ```
 //!
 //! The file `disco/web` is `/#/io.l5d.fs/web`, the file `disco/eu/web` is `/#/io.l5d.fs/eu/web`. A file that is gone is
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serin_config::dtab::Path;
+use serin_config::model::Host;
 
 use super::ResolverStats;
 use super::inet::{parse_host, parse_port, shown};
@@ -271,12 +273,17 @@ fn parse(bytes: &[u8]) -> Result<Arc<[Target]>, BadLine<'_>> {
     Ok(targets.into())
 }
 
-/// `host port` or `host port * weight`.
+/// `host port` or `unix:/path`, and perhaps `* weight`.
 fn parse_line(code: &str) -> Option<Target> {
     let (place, weight) = match code.split_once('*') {
         Some((place, weight)) => (place, weight.trim().parse().ok()?),
         None => (code, 1.0),
     };
+    if let Some(path) = place.trim().strip_prefix("unix:") {
+        let legal = path.starts_with('/') && path.len() <= UNIX_PATH_BYTES_MAX && (0.0..=WEIGHT_MAX).contains(&weight);
+        let host = Host::Unix(FilePath::new(path).into());
+        return legal.then_some(Target { host, port: 0, weight, rank: 0 });
+    }
     let mut words = place.split_whitespace();
     let (host, port) = (words.next()?, words.next()?);
     if words.next().is_some() || !(0.0..=WEIGHT_MAX).contains(&weight) {
@@ -285,6 +292,8 @@ fn parse_line(code: &str) -> Option<Target> {
     Some(Target { host: parse_host(host.as_bytes()).ok()?, port: parse_port(port.as_bytes()).ok()?, weight, rank: 0 })
 }
 
+/// What the kernel has room for.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 /// A file larger than this is bad.
 const FILE_BYTES_MAX: u64 = 500 * 1_024;
 /// Files and folders under one root. With more, the folder counts as unreadable.

@@ -116,6 +116,7 @@ mod tests {
             Some(Err(error)) => error.to_string(),
             Some(Ok(Target { host: Host::Ip(ip), port, .. })) => format!("ip {ip} {port}"),
             Some(Ok(Target { host: Host::Name(name), port, .. })) => format!("name {name} {port}"),
+            Some(Ok(Target { host: Host::Unix(path), .. })) => format!("unix {}", path.display()),
         };
         assert_eq!(text, expected, "{id}");
     }

@@ -177,6 +177,7 @@ impl Place {
                 return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
             }
             Host::Name(name) => name,
+            Host::Unix(_) => return Err("a Unix socket is no such peer".into()),
         };
         let client = DnsClient::new(self.dns).map_err(|error| error.to_string())?;
         let answer = client.ask(name).await;
@@ -271,6 +272,7 @@ impl fmt::Display for Shown<'_> {
         match &self.0.host {
             Host::Ip(ip) => SocketAddr::new(*ip, self.0.port).fmt(f),
             Host::Name(name) => write!(f, "{name}:{}", self.0.port),
+            Host::Unix(path) => path.display().fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serin_config::model::{Host, HostPort};
 
 use crate::egress::permitted;
-use crate::endpoints::{Address, Addresses};
+use crate::endpoints::{Address, Addresses, Place};
 
 /// One place as written: in a cluster of the configuration, a line of a file, or a name such as `/$/inet/web.test/80`.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl Target {
     pub(super) fn dns_name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) if !is_localhost(name) => Some(name),
-            Host::Ip(_) | Host::Name(_) => None,
+            Host::Ip(_) | Host::Name(_) | Host::Unix(_) => None,
         }
     }
 }
@@ -64,6 +64,8 @@ pub(super) fn compose<'a>(targets: &[Target], known: impl Fn(&str) -> Known<'a>,
         rank = target.rank;
         match &target.host {
             Host::Ip(ip) => gathered.add(target, &[*ip], allow),
+            // only what the operator wrote names one: no name made by a request is a path
+            Host::Unix(path) => gathered.push(target, Place::Unix(Arc::clone(path))),
             Host::Name(name) if is_localhost(name) => gathered.add(target, &LOOPBACK, allow),
             Host::Name(name) => match known(name) {
                 Known::Bad(why) => gathered.bad = gathered.bad.or_else(|| Some(Arc::clone(why))),
@@ -78,7 +80,7 @@ pub(super) fn compose<'a>(targets: &[Target], known: impl Fn(&str) -> Known<'a>,
 #[derive(Default)]
 struct Gathered {
     list: Vec<Address>,
-    seen: HashSet<SocketAddr>,
+    seen: HashSet<Place>,
     unknown: bool,
     bad: Option<Arc<str>>,
     refused: Option<IpAddr>,
@@ -92,10 +94,13 @@ impl Gathered {
                 self.refused = self.refused.or(Some(ip));
                 continue;
             }
-            let socket = SocketAddr::new(ip, target.port);
-            if self.list.len() < ADDRESSES_MAX && self.seen.insert(socket) {
-                self.list.push(Address { socket, weight: target.weight });
-            }
+            self.push(target, Place::Inet(SocketAddr::new(ip, target.port)));
+        }
+    }
+
+    fn push(&mut self, target: &Target, socket: Place) {
+        if self.list.len() < ADDRESSES_MAX && self.seen.insert(socket.clone()) {
+            self.list.push(Address { socket, weight: target.weight });
         }
     }
 

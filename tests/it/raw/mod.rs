@@ -5,6 +5,7 @@
 
 mod exchanges;
 mod requests;
+mod unix;
 
 use super::support::http1::End;
 use super::support::upstream::{Request, reply};

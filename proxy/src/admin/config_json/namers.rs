@@ -82,6 +82,7 @@ impl From<&model::Consul> for Consul {
             host: match host {
                 Host::Ip(ip) => ip.to_string(),
                 Host::Name(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
             },
             port: *port,
             include_tag: consul.include_tag,

@@ -27,6 +27,7 @@ fn check_instances(settings: &Consul, body: &str, expected: &[&str]) {
         .map(|target| match &target.host {
             Host::Ip(ip) => format!("{ip} {} {}", target.port, target.weight),
             Host::Name(name) => format!("{name} {} {}", target.port, target.weight),
+            Host::Unix(path) => panic!("{}", path.display()),
         })
         .collect();
     assert_eq!(shown, expected);

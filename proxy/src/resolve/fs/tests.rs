@@ -17,8 +17,16 @@ fn shown_targets(targets: &[Target]) -> String {
     let shown = |target: &Target| match &target.host {
         Host::Ip(ip) => format!("{ip}|{}*{}", target.port, target.weight),
         Host::Name(name) => format!("{name}|{}*{}", target.port, target.weight),
+        Host::Unix(path) => format!("{}|*{}", path.display(), target.weight),
     };
     targets.iter().map(shown).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_line_may_name_a_unix_socket() {
+    check_text("unix:/run/web.sock\nunix:/run/b.sock * 2 # two", Ok("/run/web.sock|*1 /run/b.sock|*2"));
+    check_text("unix:web.sock", Err((1, "unix:web.sock")));
+    check_text("unix:", Err((1, "unix:")));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! A byte stream to a peer: TCP, or a Unix socket of this host.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Either kind, without a box.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over the network, or loopback.
+    Tcp(TcpStream),
+    /// Of this host.
+    Unix(UnixStream),
+}
+
+/// The same call on whichever it is.
+macro_rules! each {
+    ($stream:expr, $io:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($io) => $call,
+            Stream::Unix($io) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Whose address it is, where it has one: for the log.
+    pub fn peer(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(io) => io.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Is it readable, closed or broken.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => io.poll_read_ready(cx))
+    }
+
+    /// What broke it, if something did.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        each!(self, io => io.take_error())
+    }
+
+    /// Writes at once or not at all.
+    pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
+        each!(self, io => io.try_write(octets))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(&mut *self, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(&mut *self, io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(&mut *self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&mut *self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(&mut *self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
