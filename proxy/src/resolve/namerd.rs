@@ -47,6 +47,7 @@ impl Remote {
         let place = match host {
             Host::Ip(ip) => format!("{ip} {port}"),
             Host::Name(name) => format!("{name} {port}"),
+            Host::Unix(path) => path.display().to_string(),
         };
         Self { prefix: Path::from_labels([MARK, &place, &namerd.namespace]).unwrap_or_default() }
     }

@@ -38,6 +38,7 @@ impl From<&model::Interpreter> for Interpreter {
                 let host = match &at.host {
                     model::Host::Ip(ip) => ip.to_string(),
                     model::Host::Name(name) => name.clone(),
+                    model::Host::Unix(path) => path.display().to_string(),
                 };
                 Self {
                     kind: "io.l5d.namerd.http",
