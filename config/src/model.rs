@@ -24,7 +24,7 @@ pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
 pub use interpreter::Namerd;
 pub use limits::{CLIENT_KEYS, ClientLimits, H2Limits, LimitKey, Limits, SERVER_KEYS, Unit};
-pub use namer::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Namer, NamerKind, Transformer, TransformerKind};
+pub use namer::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Namer, NamerKind};
 pub use request_test::{Expected, RequestTest};
 pub use rollout::{
     Affinity, Alert, AlertKind, AlertProvider, Credentials, Judge, MatchRule, MetricKind, MetricSource, MetricTemplate,

@@ -1,6 +1,6 @@
-//! Sources of names and what is done to the names they bind.
+//! Sources of names.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,28 +107,4 @@ pub struct DnsSrv {
     pub refresh: Duration,
     /// The servers to ask, in this order; empty: those of the system.
     pub servers: Vec<SocketAddr>,
-}
-
-/// Something that is done to bound names: each puts `/%/<prefix>` in front of their id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transformer {
-    /// What follows `/%` in the id.
-    pub prefix: Path,
-    /// What is done.
-    pub kind: TransformerKind,
-}
-
-/// The transformers there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TransformerKind {
-    /// `io.l5d.const`: this name, whatever was asked for.
-    Const(Path),
-    /// `io.l5d.localhost`: only addresses of this host.
-    Localhost,
-    /// `io.l5d.port`: every address gets this port.
-    Port(u16),
-    /// `io.l5d.replace`: this name in place of every one that is bound.
-    Replace(Path),
-    /// `io.l5d.specificHost`: only addresses with this IP.
-    SpecificHost(IpAddr),
 }

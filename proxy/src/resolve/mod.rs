@@ -22,6 +22,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::endpoints::{Addresses, Cluster, EndpointTable};
+use asked::asked_prefixes;
 use consul::ConsulSource;
 use dns::DnsClient;
 use fs::FsNamer;
@@ -30,7 +31,7 @@ use namerd::NamerdSource;
 use names::{AskedNamer, Content, Namer, StaticClusters};
 use srv::SrvSource;
 use targets::compose;
-use watches::{News, Source, Watches};
+use watches::{Source, Watches};
 
 pub use consul::{BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, INSTANCES_MAX as CONSUL_INSTANCES_MAX};
 pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
@@ -41,6 +42,7 @@ pub use names::NameTable;
 pub use srv::RECORDS_MAX as SRV_RECORDS_MAX;
 pub use targets::{ADDRESSES_MAX, Target};
 
+mod asked;
 mod consul;
 mod dns;
 mod fs;
@@ -153,26 +155,6 @@ impl Resolver {
         self.picture()
     }
 
-    /// Takes in who binds for which router. Those that stay keep what they know.
-    pub fn interpret(&mut self, routers: &[model::Router]) {
-        let mut old = std::mem::take(&mut self.remotes);
-        for namerd in routers.iter().filter_map(|router| router.interpreter.namerd()) {
-            let prefix = Remote::new(namerd).prefix().clone();
-            if self.remotes.iter().any(|(known, _)| *known == prefix) {
-                continue;
-            }
-            let kept = old.iter().position(|(known, source)| *known == prefix && source.settings() == namerd);
-            let fresh = || (prefix.clone(), Arc::new(NamerdSource::new(namerd.clone(), self.dns)));
-            let remote = kept.map_or_else(fresh, |index| old.swap_remove(index));
-            self.remotes.push(remote);
-        }
-        // those that are gone, or are asked in another way from now on
-        let stopped = self.watches.stop_all(|id| old.iter().any(|(prefix, _)| id.starts_with(prefix)));
-        for cluster in stopped.iter().filter_map(Weak::upgrade) {
-            self.watch(&cluster);
-        }
-    }
-
     /// Looks at the folders again and publishes what changed. `Some`: names came or went, so binding needs the new table.
     pub fn fs_changed(&mut self) -> Option<Arc<NameTable>> {
         if self.namers.iter().all(|configured| configured.written.is_none()) {
@@ -248,78 +230,6 @@ impl Resolver {
             }
         };
         Configured { written: Some(written.clone()), namer }
-    }
-
-    /// Tells the table which names are asked for, and ends the watches of namers that are gone or other than before.
-    fn set_asked(&mut self, before: &[(Path, Arc<dyn Source>)]) {
-        let now = asked_prefixes(&self.namers);
-        self.table.set_asked(now.iter().map(|(prefix, _)| prefix.clone()).collect());
-        let same = |(prefix, source): &(Path, Arc<dyn Source>)| {
-            now.iter().any(|(kept, other)| kept == prefix && Arc::ptr_eq(source, other))
-        };
-        let gone: Vec<&Path> = before.iter().filter(|old| !same(old)).map(|(prefix, _)| prefix).collect();
-        let stopped = self.watches.stop_all(|id| gone.iter().any(|prefix| id.starts_with(prefix)));
-        for cluster in stopped.iter().filter_map(Weak::upgrade) {
-            untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), false));
-            // what it had serves until the namer that has the prefix now says otherwise
-            self.watch(&cluster);
-        }
-    }
-
-    /// Has the namer of a name watch it; says whether it has one that must.
-    fn watch(&mut self, cluster: &Arc<Cluster>) -> bool {
-        if is_remote(&cluster.id) {
-            let asked = self.remotes.iter().find(|(prefix, _)| cluster.id.starts_with(prefix));
-            if let Some((prefix, source)) = asked {
-                let source: Arc<dyn Source> = Arc::clone(source) as _;
-                self.watches.start(cluster, &source, cluster.id.skip(prefix.len()));
-            }
-            return true;
-        }
-        let asked = self.namers.iter().rev().find_map(|Configured { namer, .. }| {
-            let source = namer.source()?;
-            let name = cluster.id.label(0).filter(|first| *first == b"#").map(|_| cluster.id.skip(1))?;
-            name.starts_with(namer.prefix()).then(|| (source, name.skip(namer.prefix().len())))
-        });
-        let Some((source, name)) = asked else { return false };
-        self.watches.start(cluster, &source, name);
-        true
-    }
-
-    /// Takes in what a watch learned.
-    fn take_news(&mut self, cluster: &Arc<Cluster>, News { content, authority, tree }: News) {
-        if let Some(tree) = tree {
-            cluster.publish_tree(tree);
-            return;
-        }
-        cluster.set_authority(authority);
-        match content {
-            Content::Absent(why) => {
-                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), cluster.from_request));
-                cluster.publish(Addresses::Absent(why));
-            }
-            Content::Failed(why) => {
-                untrack(&mut self.tracked, &mut self.hosts, &(cluster.id.clone(), cluster.from_request));
-                cluster.publish(Addresses::Failed(why));
-            }
-            Content::Targets(targets) => self.track(cluster, targets, self.now_ms()),
-        }
-    }
-
-    /// Names that nobody uses any more are unknown again: what was true of them once may not be when they are next used.
-    fn look_at_watches(&mut self) {
-        if self.watches.look_at().is_none_or(|at| Instant::now() < at) {
-            return;
-        }
-        for (id, cluster) in self.watches.look() {
-            untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), false));
-            untrack(&mut self.tracked, &mut self.hosts, &(id, true));
-            let Some(cluster) = cluster else { continue };
-            cluster.publish(Addresses::Pending);
-        }
-        for cluster in self.watches.broken() {
-            self.watch(&cluster);
-        }
     }
 
     fn picture(&mut self) -> Arc<NameTable> {
@@ -520,13 +430,6 @@ impl fmt::Debug for Resolver {
         let (tracked, hosts, watches) = (tracked.len(), hosts.len(), watches.len());
         write!(f, "Resolver of {names:?}: {tracked} clusters with {hosts} DNS names, {watches} watches")
     }
-}
-
-/// The namers that are asked for each name, by prefix with `#`.
-fn asked_prefixes(namers: &[Configured]) -> Vec<(Path, Arc<dyn Source>)> {
-    let root = Path::from_labels(["#"]).unwrap_or_default();
-    let asked = namers.iter().filter_map(|Configured { namer, .. }| Some((namer, namer.source()?)));
-    asked.map(|(namer, source)| (root.join(namer.prefix()), source)).collect()
 }
 
 fn untrack(tracked: &mut HashMap<User, Tracked>, hosts: &mut Hosts, user: &User) {
