@@ -28,6 +28,20 @@ pub(crate) struct Rule {
     pub(crate) tolerance: f64,
     /// Alternatives, as multiples of the tolerance.
     pub(crate) ratios: &'static [f64],
+    /// How fast it may become sure. `None`: as fast as events come.
+    pub(crate) gain: Option<Gain>,
+}
+
+/// At most so much is won in so long. What is lost has no limit, so a score that is held back is still a fair one.
+///
+/// One pause of one process makes slow all the requests that it had, which is not as much evidence as they are many. Only
+/// an arm that is slow again and again is to blame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gain {
+    /// Milliseconds of a stretch.
+    pub(crate) stretch_ms: u64,
+    /// Of one stretch, as a logarithm.
+    pub(crate) ln_max: f64,
 }
 
 /// The evidence of one kind.
@@ -36,6 +50,7 @@ pub(crate) struct KindEvidence {
     rule: Rule,
     starts: Vec<Start>,
     block: Block,
+    stretch_at: TimestampMs,
     /// Attribution terms by share: a rollout uses few shares at a time.
     terms: Vec<(Ppm, Attribution)>,
 }
@@ -49,6 +64,14 @@ pub(crate) struct Start {
     /// The score of the finished blocks.
     ln_closed: f64,
     sums: Sums,
+    stretch: Stretch,
+}
+
+/// Where the score of the running block stood when the running stretch began: as it would be, and as it is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Stretch {
+    ln_free: f64,
+    ln_held: f64,
 }
 
 /// What happened in the running block since a start.
@@ -92,7 +115,13 @@ pub(crate) struct Scores {
 
 impl KindEvidence {
     pub(crate) fn new(rule: Rule) -> KindEvidence {
-        KindEvidence { rule, starts: Vec::new(), block: Block::default(), terms: Vec::new() }
+        KindEvidence {
+            rule,
+            starts: Vec::new(),
+            block: Block::default(),
+            stretch_at: TimestampMs(0),
+            terms: Vec::new(),
+        }
     }
 
     /// Changes what is tolerated. Only between blocks: what was counted so far was judged by the old rule.
@@ -107,6 +136,7 @@ impl KindEvidence {
             let ln_block = self.ln_block(&self.starts[at], routed, &[0.0; RATIOS_MAX]);
             let start = &mut self.starts[at];
             start.ln_closed += ln_block;
+            start.stretch = Stretch::default();
             start.sums = Sums { canary_from: routed.canary, primary_from: routed.primary, ..Sums::default() };
         }
         self.block = Block { opened_at: now, paired: share < Ppm::WHOLE };
@@ -118,7 +148,8 @@ impl KindEvidence {
             self.clear_weakest(routed);
         }
         let sums = Sums { canary_from: routed.canary, primary_from: routed.primary, ..Sums::default() };
-        self.starts.push(Start { number, opened_at: now, ln_stake: stake.ln(), ln_closed, sums });
+        let stretch = Stretch::default();
+        self.starts.push(Start { number, opened_at: now, ln_stake: stake.ln(), ln_closed, sums, stretch });
     }
 
     /// Counts an event, several times where several of one share came together.
@@ -145,6 +176,21 @@ impl KindEvidence {
         }
     }
 
+    /// Time goes on: where wins are limited a new stretch may begin.
+    pub(crate) fn pass(&mut self, now: TimestampMs, routed: Routed, overdue: &[(Ppm, u32)]) {
+        let Some(gain) = self.rule.gain else { return };
+        if now.since(self.stretch_at) < gain.stretch_ms {
+            return;
+        }
+        self.stretch_at = now;
+        let extra = self.overdue_terms(overdue);
+        for at in 0..self.starts.len() {
+            let start = &self.starts[at];
+            let ln_free = self.ln_free(start, routed, &extra);
+            self.starts[at].stretch = Stretch { ln_free, ln_held: self.held(start, ln_free) };
+        }
+    }
+
     /// The scores, with the primary's overdue requests counted as events of its own.
     pub(crate) fn scores(&mut self, routed: Routed, overdue: &[(Ppm, u32)]) -> Scores {
         let extra = self.overdue_terms(overdue);
@@ -168,8 +214,18 @@ impl KindEvidence {
         scores
     }
 
-    /// The lesser of "worse than the primary" and "over budget", in the running block, since one start.
+    /// The score of the running block since one start, no faster than wins may be.
     fn ln_block(&self, start: &Start, routed: Routed, extra: &[f64; RATIOS_MAX]) -> f64 {
+        self.held(start, self.ln_free(start, routed, extra))
+    }
+
+    fn held(&self, start: &Start, ln_free: f64) -> f64 {
+        let Stretch { ln_free: before, ln_held } = start.stretch;
+        self.rule.gain.map_or(ln_free, |gain| ln_held + (ln_free - before).min(gain.ln_max))
+    }
+
+    /// The lesser of "worse than the primary" and "over budget", in the running block, since one start.
+    fn ln_free(&self, start: &Start, routed: Routed, extra: &[f64; RATIOS_MAX]) -> f64 {
         let requests = routed.canary.saturating_sub(start.sums.canary_from);
         let absolute = self.rule.absolute.map(|a| a.ln_score(start.sums.canary_events, requests));
         if !self.block.paired {

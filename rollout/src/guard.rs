@@ -1,7 +1,7 @@
 //! The guard: it counts what the data plane tells and says how sure it is.
 
 use crate::docket::{Counted, Docket};
-use crate::evidence::{KindEvidence, LN_SCORE_MAX, Routed, Rule, Scores};
+use crate::evidence::{Gain, KindEvidence, LN_SCORE_MAX, Routed, Rule, Scores};
 use crate::policy::{GuardPolicy, KINDS};
 use crate::record::{Arm, ArmTotals, EventRecord, Kind, Open};
 use crate::statistics::{Absolute, Attribution, RATIOS_MAX, ln_mean_exp};
@@ -211,6 +211,7 @@ impl Guard {
             self.dirty = false;
             self.scored_at = now;
             for kind in Kind::ALL.into_iter().filter(|kind| self.on[kind.index()]) {
+                self.kinds[kind.index()].pass(now, self.routed, &traffic.primary_open.overdue);
                 self.scores[kind.index()] = self.kinds[kind.index()].scores(self.routed, &traffic.primary_open.overdue);
             }
         }
@@ -350,8 +351,17 @@ fn rule(policy: &GuardPolicy, kind: Kind, share: Option<Ppm>) -> Rule {
         Kind::Slow99 => (share.map(slow), &[1.5, 2.0, 4.0, 8.0, 20.0, 60.0]),
         Kind::ClientError | Kind::Custom => (None, &[1.5, 2.0, 5.0, 20.0, 100.0]),
     };
-    Rule { absolute, tolerance, ratios }
+    let gain = match kind {
+        Kind::Slow50 => Some(Gain { stretch_ms: 2_000, ln_max: LN_GAIN_MAX }),
+        Kind::Slow90 => Some(Gain { stretch_ms: 1_000, ln_max: LN_GAIN_MAX }),
+        Kind::Slow99 => Some(Gain { stretch_ms: 250, ln_max: LN_GAIN_MAX }),
+        Kind::ClientError | Kind::Custom | Kind::Failure => None,
+    };
+    Rule { absolute, tolerance, ratios, gain }
 }
+
+/// A stretch in which a canary is slow is worth ten to one against it at most.
+const LN_GAIN_MAX: f64 = std::f64::consts::LN_10;
 
 /// The primary fails at most half as often as the canary: what a harmless canary makes unlikely.
 const EXCUSE_TOLERANCE: f64 = 0.5;

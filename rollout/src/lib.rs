@@ -102,6 +102,11 @@
 //!   primary failed by chance.
 //! * **Slow kinds ask for smaller differences**: half of all requests are slower than the p50, so nothing can be slow
 //!   twice as often. Their alternatives are multiples of the odds, from 1.15 for the p50 to 60 for the p99.
+//! * **One pause is one piece of evidence.** A process that stood still made slow every request it had, in one arm only,
+//!   and events that come together are not as many proofs: good canaries were rolled back on a busy machine. So of one
+//!   stretch (a quarter of a second for the p99, one and two seconds for the p90 and p50) a slow kind wins ten to one at
+//!   most, and loses without limit, which keeps the guarantee. A canary that hangs is slow in every stretch: it is out
+//!   about a second later.
 //! * **With all traffic on the canary nothing is slow but what hangs.** Nobody can say then whether the canary is slower
 //!   or everything is: a machine that got busy in that minute had a good canary rolled back. There only an arm that
 //!   leaves more than a fifth of its requests waiting is to blame, and the proxy counts there only who waits several

@@ -2,7 +2,12 @@ use super::*;
 use crate::record::{EventRecord, Kind};
 
 fn rule() -> Rule {
-    Rule { absolute: Some(Absolute::above(0.002)), tolerance: 1.0, ratios: &[2.0, 5.0, 20.0, 100.0, 1000.0] }
+    Rule {
+        absolute: Some(Absolute::above(0.002)),
+        tolerance: 1.0,
+        ratios: &[2.0, 5.0, 20.0, 100.0, 1000.0],
+        gain: None,
+    }
 }
 
 fn ten() -> Ppm {

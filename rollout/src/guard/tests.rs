@@ -79,8 +79,13 @@ fn both_arms_over_their_budget_are_seen() {
 #[test]
 fn slow_kinds_are_off_until_the_primary_has_a_history() {
     let slow = |guard: &mut Guard| {
-        guard.observe(EventRecord { kind: Kind::Slow99, ..failure(Arm::Canary, 1, 10) }, 10);
-        guard.look(&traffic(10, 0), TimestampMs(5)).score
+        let mut score = 0.0;
+        for second in 0..10 {
+            let at = second * 1_000 + 1;
+            guard.observe(EventRecord { kind: Kind::Slow99, ..failure(Arm::Canary, at, 10) }, 2);
+            score = guard.look(&traffic(2 * second + 2, 0), TimestampMs(at + 5)).score;
+        }
+        score
     };
     assert!(slow(&mut begun(10)) < 2.0);
     let mut guard = Guard::new(GuardPolicy::default(), Traffic::default(), TimestampMs(0));
@@ -132,23 +137,36 @@ const SLOW: SlowShares = SlowShares {
     rough: false,
 };
 
-/// The score after so many canary requests at this share, of which so many were slower than the primary's p50, p90, p99.
-fn slow_score(share: u32, requests: u64, slow: [u64; 3]) -> f64 {
+/// The score after so many stretches with so many canary requests each at this share, of which so many were slower than the
+/// primary's p50, p90, p99.
+fn slow_score(share: u32, stretches: u64, requests: u64, slow: [u64; 3]) -> f64 {
     let mut guard = Guard::new(GuardPolicy::default(), Traffic::default(), TimestampMs(0));
     guard.step(Ppm::from_percent(share).unwrap(), Some(SLOW), TimestampMs(0));
-    for (kind, times) in [Kind::Slow50, Kind::Slow90, Kind::Slow99].into_iter().zip(slow) {
-        guard.observe(EventRecord { kind, ..failure(Arm::Canary, 1, share) }, times);
+    let mut score = 0.0;
+    for stretch in 0..stretches {
+        let at = 2_000 * stretch + 1;
+        for (kind, times) in [Kind::Slow50, Kind::Slow90, Kind::Slow99].into_iter().zip(slow) {
+            guard.observe(EventRecord { kind, ..failure(Arm::Canary, at, share) }, times);
+        }
+        score = guard.look(&traffic(requests * (stretch + 1), 0), TimestampMs(at + 1)).score;
     }
-    guard.look(&traffic(requests, 0), TimestampMs(2)).score
+    score
 }
 
 #[test]
 fn with_all_traffic_a_canary_that_is_slower_than_the_primary_was_is_not_to_blame() {
-    assert!(slow_score(50, 1_000, [900, 500, 150]) >= 100.0, "beside a primary it is");
-    assert!(slow_score(100, 1_000, [900, 500, 150]) < 5.0);
+    assert!(slow_score(50, 5, 200, [180, 100, 30]) >= 100.0, "beside a primary it is");
+    assert!(slow_score(100, 5, 200, [180, 100, 30]) < 5.0);
 }
 
 #[test]
 fn with_all_traffic_a_canary_that_hangs_is_to_blame() {
-    assert!(slow_score(100, 20, [20, 20, 20]) >= 100.0);
+    assert!(slow_score(100, 5, 4, [4, 4, 4]) >= 100.0);
+}
+
+#[test]
+fn one_pause_is_not_to_blame_however_many_requests_it_met() {
+    assert!(slow_score(10, 1, 500, [500, 500, 500]) < 5.0);
+    assert!(slow_score(10, 2, 500, [500, 500, 500]) < 100.0);
+    assert!(slow_score(10, 5, 500, [500, 500, 500]) >= 100.0, "again and again it is");
 }

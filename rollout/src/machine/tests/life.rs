@@ -407,10 +407,12 @@ fn slow_requests_count_as_soon_as_the_primary_has_a_history() {
     assert_eq!(rig.rollout.state().phase, Phase::Progressing, "nobody knows yet what is slow");
     rig.slow = Some(SlowShares { slow50: share(500_000), slow90: share(100_000), slow99: share(10_000), rough: false });
     rig.look();
-    rig.now = TimestampMs(rig.now.0 + 10);
-    let late = slow99(&rig);
-    rig.rollout.observe(late, 20);
-    rig.look();
+    for _ in 0..5 {
+        rig.now = TimestampMs(rig.now.0 + 300);
+        let late = slow99(&rig);
+        rig.rollout.observe(late, 5);
+        rig.look();
+    }
     assert_eq!(rig.rollout.state().phase, Phase::RolledBack);
 }
 
