@@ -2,6 +2,7 @@
 //!
 //! Each step takes the keys it knows and goes on with a default after a mistake, so that one run shows everything.
 
+mod calls;
 mod client;
 mod conditions;
 mod dtabs;
@@ -16,6 +17,7 @@ mod route_rules;
 mod router;
 mod rules;
 mod server;
+mod service;
 mod stores;
 mod teams;
 
@@ -31,7 +33,8 @@ use crate::source::{Source, Span};
 use crate::units;
 use crate::yaml::{self, Entry};
 
-pub use client::{ACCRUAL_FAILURES_MAX, BINDING_NAMES_MAX};
+pub use calls::CONFIGS_MAX;
+pub use client::{ACCRUAL_FAILURES_MAX, BUDGET_TTL_SECS_MAX, RETRIES_PER_SECOND_MAX};
 pub use conditions::REGEX_BYTES_MAX;
 pub use headers::STATIC_LABEL_BYTES_MAX;
 pub use identifier::IDENTIFIERS_MAX;
@@ -44,6 +47,7 @@ pub use rollouts::{
 pub use route_rules::{ROUTE_MATCHES_MAX, ROUTE_REGEXES_MAX, ROUTE_RULES_MAX, SAME_PLACE_MAX};
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
+pub use service::{BINDING_NAMES_MAX, RETRY_BUFFER_BYTES_MAX, STATUS_CODES_MAX};
 pub use stores::INTERFACES_MAX;
 pub(crate) use teams::{Claims, claims_of};
 pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX};

@@ -192,8 +192,8 @@ fn diff_router(changes: &mut Changes, old: &Router, new: &Router) {
         Some(unix) => unix.path.display().to_string(),
         None => server.address.to_string(),
     });
-    changes.value(&at("client"), &old.client, &new.client);
-    changes.value(&at("service"), &old.service, &new.service);
+    changes.value(&at("client"), &(&old.client, &old.client_parts), &(&new.client, &new.client_parts));
+    changes.value(&at("service"), &(&old.service, &old.service_parts), &(&new.service, &new.service_parts));
     changes.value(&at("binding"), &old.binding, &new.binding);
     changes.value(&at("interpreter"), &old.interpreter, &new.interpreter);
 }

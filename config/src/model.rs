@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::dtab::{Dtab, Path};
 
+mod client;
 mod headers;
 mod identifier;
 mod interpreter;
@@ -18,8 +19,10 @@ mod namer;
 mod request_test;
 mod rollout;
 mod route_rules;
+mod service;
 mod stores;
 
+pub use client::{Accrual, AccrualRule, Balancer, CLIENT_FIELDS, Client, ClientPart, Protocol, RetryBudget};
 pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
 pub use interpreter::Namerd;
@@ -31,6 +34,7 @@ pub use rollout::{
     Mirror, Rollout, Secret, Storage, Strategy, TextMatch, Webhook,
 };
 pub use route_rules::{HeaderChanges, HostMatch, PathMatch, PathRewrite, Redirect, RouteMatch, RouteRule};
+pub use service::{Classifier, GrpcRetryable, RetryBackoff, Retryable, SERVICE_FIELDS, Service, ServicePart};
 pub use stores::{Interface, Interpreter, NAMESPACE_BYTES_MAX, is_namespace};
 
 /// The whole file, compiled.
@@ -123,16 +127,38 @@ pub struct Router {
     pub on_unhealthy: OnUnhealthy,
     /// At least one, addresses unique over the file.
     pub servers: Vec<Server>,
-    /// Towards upstreams.
+    /// Towards upstreams, all of them.
     pub client: Client,
+    /// Towards those whose bound name lies under a prefix: every one that matches, later ones win.
+    pub client_parts: Vec<ClientPart>,
     /// For each logical name.
     pub service: Service,
+    /// For those under a prefix: every one that matches, later ones win.
+    pub service_parts: Vec<ServicePart>,
     /// Binding of names.
     pub binding: Binding,
     /// What names are bound with besides the dtab.
     pub interpreter: Interpreter,
     /// How a trace goes on.
     pub propagator: Propagator,
+}
+
+impl Router {
+    /// How an upstream with this bound name is called.
+    pub fn client_of(&self, id: &Path) -> Client {
+        let mut client = self.client.clone();
+        let matching = self.client_parts.iter().filter(|part| part.prefix.captures(id).is_some());
+        matching.for_each(|part| part.apply(&mut client));
+        client
+    }
+
+    /// How this logical name is treated.
+    pub fn service_of(&self, name: &Path) -> Service {
+        let mut service = self.service.clone();
+        let matching = self.service_parts.iter().filter(|part| part.prefix.captures(name).is_some());
+        matching.for_each(|part| part.apply(&mut service));
+        service
+    }
 }
 
 /// A rule that adds a dtab to requests it matches.
@@ -252,49 +278,6 @@ pub enum Trust {
     Everybody,
     /// Unset: only peers from these networks, and only when nothing says that a proxy stands in front.
     Sources(Vec<IpNet>),
-}
-
-/// Towards upstreams.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Which HTTP is spoken. Default `auto`; `h2` in a router with `protocol: h2`, whose upstreams speak nothing else.
-    pub protocol: Protocol,
-    /// `None`: 5 s on edge listeners, 1 s on mesh listeners.
-    pub connect_timeout: Option<Duration>,
-    /// From the request sent to the response head, for each attempt. `None`: 60 s; never for gRPC.
-    pub attempt_timeout: Option<Duration>,
-    /// `None`: endpoints are never ejected for failed answers.
-    pub accrual: Option<Accrual>,
-    /// What is borne of upstreams.
-    pub limits: ClientLimits,
-}
-
-/// `client.protocol`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// gRPC over HTTP/2, all else over HTTP/1.1.
-    #[default]
-    Auto,
-    /// HTTP/1.1 only.
-    Http1,
-    /// HTTP/2 with prior knowledge only.
-    H2,
-}
-
-/// `io.l5d.consecutiveFailures`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accrual {
-    /// Failures in a row that eject an endpoint. Default 5.
-    pub failures: NonZeroU32,
-    /// First and longest time out. Default 5 s and 300 s.
-    pub backoff: (Duration, Duration),
-}
-
-/// For each logical name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    /// The whole request to its response head, retries included; `None`: no limit.
-    pub total_timeout: Option<Duration>,
 }
 
 /// Binding of names.

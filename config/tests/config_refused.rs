@@ -218,14 +218,13 @@ fn what_is_not_built_is_refused_and_says_so() {
     check_router("identifier: {kind: io.l5d.ingress}", "config/not-built", 22);
     check_router("identifier: [{kind: io.l5d.header.token}, {kind: io.l5d.k8s.istio}]", "config/not-built", 52);
     check_router("interpreter: {kind: io.l5d.mesh}", "config/not-built", 23);
-    check_router("client: {loadBalancer: {kind: ewma}}", "config/not-built", 33);
+    check_router("client: {loadBalancer: {kind: heap}}", "config/not-built", 33);
+    check_router("client: {loadBalancer: {kind: aperture}}", "config/not-built", 33);
     check_router("client: {loadBalancer: {kind: p2c, enableProbation: true}}", "config/not-built", 38);
-    check_router("client: {failureAccrual: {kind: io.l5d.successRate}}", "config/not-built", 35);
-    check_router("client: {kind: io.l5d.static, configs: []}", "config/not-built", 18);
+    check_router("client: {forwardClientCert: true}", "config/not-built", 12);
+    check_router("client: {hostConnectionPool: {maxSize: 1}}", "config/not-built", 33);
     check_router("client: {tls: {}}", "config/not-built", 12);
-    check_router("service: {retries: {}}", "config/not-built", 13);
-    check_router("service: {responseClassifier: {kind: io.l5d.http.retryableRead5XX}}", "config/not-built", 40);
-    for key in ["tls: {}", "label: x", "timeoutMs: 1", "serverSession: {}"] {
+    for key in ["tls: {}", "label: x", "timeoutMs: 1", "announce: []"] {
         check_server(key, "config/not-built", 1);
     }
     check_server("socketOptions: {backlog: 1}", "config/not-built", 17);

@@ -23,6 +23,10 @@ fn parse(text: &str) -> Config {
 }
 
 /// The router of a file that adds `keys` to a router.
+fn failures(count: u32) -> AccrualRule {
+    AccrualRule::Consecutive(std::num::NonZeroU32::new(count).unwrap())
+}
+
 fn router(keys: &str) -> Router {
     let mut config = parse(&format!("routers: [{{protocol: http, servers: [{{port: 4140}}], {keys}}}]"));
     config.routers.remove(0)
@@ -50,7 +54,7 @@ fn the_smallest_file_has_every_default() {
     assert!(router.dtab.is_empty() && router.overrides.is_empty() && router.splits.is_empty());
     assert_eq!((router.failover, router.on_unhealthy), (Failover::Health, OnUnhealthy::Redistribute));
     let accrual = router.client.accrual.unwrap();
-    assert_eq!(accrual.failures.get(), 5);
+    assert_eq!(accrual.rule, failures(5));
     assert_eq!(accrual.backoff, (Duration::from_secs(5), Duration::from_secs(300)));
     assert_eq!(
         (router.client.protocol, router.client.connect_timeout, router.client.attempt_timeout),
@@ -196,7 +200,7 @@ fn clients_and_services_take_their_times() {
         (Protocol::Http1, Some(ms(1)), Some(ms(2)))
     );
     let accrual = router.client.accrual.unwrap();
-    assert_eq!((accrual.failures.get(), accrual.backoff), (9, (ms(3), ms(3))));
+    assert_eq!((accrual.rule, accrual.backoff), (failures(9), (ms(3), ms(3))));
     assert_eq!((router.service.total_timeout, router.binding.timeout), (Some(ms(4)), ms(5)));
     assert_eq!(
         (router.binding.names_max.get(), router.binding.idle, router.failover),

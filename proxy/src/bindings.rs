@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use serin_config::dtab::{self, Bound, Dtab, Layers, LeafState, Limits, Logical, NameTree, Path};
 use serin_config::identify;
-use serin_config::model::{Binding as Caps, Client};
+use serin_config::model::{Binding as Caps, Classifier, Router, Service};
 use serin_metrics::{RequestLabels, Shard};
 use serin_rollout::Arm;
 
@@ -25,6 +25,7 @@ use crate::error::ProxyError;
 use crate::inflight::Series;
 use crate::local::{Local, UNBOUND};
 use crate::pool::LocalCluster;
+use crate::retry::Budget;
 use crate::worker::Worker;
 
 /// Names with an override that one worker keeps for one router.
@@ -49,8 +50,30 @@ pub struct Binding {
     pub tree: NameTree<Target>,
     /// The override that travels on as `l5d-ctx-dtab`.
     pub context: Option<HeaderValue>,
+    /// How it is treated.
+    pub service: LocalService,
     /// Where the tree comes from, if somebody else binds, and which of its versions it is.
     remote: Option<(Arc<Cluster>, u64)>,
+}
+
+/// How a logical name is treated, on one worker.
+#[derive(Debug)]
+pub struct LocalService {
+    /// As the file has it for this name.
+    pub model: Service,
+    /// Its classifier, unless that is the usual one.
+    pub classifier: Option<Rc<Classifier>>,
+    /// What retries of failed answers may cost.
+    pub budget: RefCell<Budget>,
+}
+
+impl LocalService {
+    /// A full budget.
+    pub fn new(model: Service, workers: usize) -> Self {
+        let own = model.classifier != Classifier::default();
+        let classifier = own.then(|| Rc::new(model.classifier.clone()));
+        Self { budget: RefCell::new(Budget::new(&model.budget, workers)), classifier, model }
+    }
 }
 
 /// A leaf of a bound tree.
@@ -232,7 +255,7 @@ pub fn bind(
     let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
     let mut refused = false;
     let tree = tree.map(&mut |bound| {
-        let caller = Caller { label: &table.label, client: &model.client, peer, overridden: !travels.is_empty() };
+        let caller = Caller { label: &table.label, router: model, peer, overridden: !travels.is_empty() };
         let target = target(worker, &caller, &service, bound);
         refused |= matches!(target, Target::Failed(ProxyError::TooManyNames));
         target
@@ -242,13 +265,14 @@ pub fn bind(
         return Err(ProxyError::TooManyNames);
     }
     let context = (!travels.is_empty()).then(|| HeaderValue::try_from(travels.to_string()).ok()).flatten();
-    Ok(Binding { path, tree, context, remote: None })
+    let service = LocalService::new(model.service_of(&path), worker.workers);
+    Ok(Binding { path, tree, context, service, remote: None })
 }
 
 /// Who binds a name, and how it calls.
 struct Caller<'a> {
     label: &'a Arc<str>,
-    client: &'a Client,
+    router: &'a Router,
     peer: SocketAddr,
     overridden: bool,
 }
@@ -271,7 +295,8 @@ fn named(
     residual: &Path,
     made: bool,
 ) -> Target {
-    match worker.cluster(at, (made, caller.overridden), caller.label, caller.client, caller.peer) {
+    let client = caller.router.client_of(id);
+    match worker.cluster(at, (made, caller.overridden), caller.label, &client, caller.peer) {
         Err(_) => Target::Failed(ProxyError::TooManyNames),
         Ok(cluster) => {
             let labels = RequestLabels {
@@ -328,8 +353,12 @@ impl Cache {
 mod tests {
     use super::*;
 
+    fn service() -> LocalService {
+        LocalService::new(Service::default(), 1)
+    }
+
     fn binding() -> Rc<Binding> {
-        Rc::new(Binding { path: Path::root(), tree: NameTree::Fail, context: None, remote: None })
+        Rc::new(Binding { path: Path::root(), tree: NameTree::Fail, context: None, service: service(), remote: None })
     }
 
     fn cache(max: usize) -> Cache {
@@ -354,7 +383,13 @@ mod tests {
         };
         let bindings = Bindings::new(&caps);
         bindings.keep(b"known", false, &binding(), 1);
-        let nowhere = Rc::new(Binding { path: Path::root(), tree: NameTree::Neg, context: None, remote: None });
+        let nowhere = Rc::new(Binding {
+            path: Path::root(),
+            tree: NameTree::Neg,
+            context: None,
+            service: service(),
+            remote: None,
+        });
         for host in 0..1000_u32 {
             bindings.keep(&host.to_be_bytes(), false, &nowhere, 2);
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use serin_config::model::Classifier;
 use serin_metrics::Class;
 
 use crate::classify;
@@ -49,6 +50,8 @@ pub enum Kind {
     UpH2(UpH2),
     /// No body: the connection has switched protocols.
     Tunnel(Box<Tunnel>),
+    /// A response of which one piece was taken already.
+    Behind(Box<(Option<Piece>, Body)>),
 }
 
 /// One step of a body.
@@ -89,6 +92,8 @@ struct Watch {
     grpc_status: Option<u32>,
     /// Its reader may see how the answer counts.
     trusted: bool,
+    /// How the service wants answers counted, if not as usual.
+    classifier: Option<Rc<Classifier>>,
 }
 
 impl Body {
@@ -103,11 +108,17 @@ impl Body {
         Self::new(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
     }
 
+    /// A body with the piece before it that was taken of it.
+    pub fn behind(piece: Piece, rest: Body) -> Self {
+        Self::new(Kind::Behind(Box::new((Some(piece), rest))))
+    }
+
     /// A response body whose end is the end of the request behind `ticket`.
     pub fn watched(mut self, ticket: Ticket, status: StatusCode, headers: &HeaderMap, grpc: bool) -> Self {
         let grpc_status = if grpc { grpc::status_of(headers) } else { None };
         let trusted = grpc && ticket.is_trusted();
-        let watch = Watch { ticket, status, grpc, grpc_status, trusted };
+        let classifier = ticket.classifier();
+        let watch = Watch { ticket, status, grpc, grpc_status, trusted, classifier };
         if self.is_end() {
             watch.finish(None);
         } else {
@@ -137,6 +148,7 @@ impl Body {
             Kind::UpH1(body) => body.is_end(),
             Kind::UpH2(body) => body.is_end(),
             Kind::Tunnel(_) => false,
+            Kind::Behind(both) => both.0.is_none() && both.1.is_end(),
         }
     }
 
@@ -150,6 +162,7 @@ impl Body {
             Kind::UpH1(body) => body.length(),
             Kind::UpH2(body) => body.is_end().then_some(0),
             Kind::Tunnel(_) => None,
+            Kind::Behind(both) => (both.0.is_none() && both.1.is_end()).then_some(0),
         }
     }
 
@@ -207,6 +220,7 @@ impl Body {
         match &mut self.kind {
             Kind::UpH1(body) => body.poll_upload(cx),
             Kind::UpH2(body) => body.poll_upload(cx),
+            Kind::Behind(both) => both.1.poll_upload(cx),
             _ => {}
         }
     }
@@ -225,6 +239,15 @@ impl Body {
             Kind::UpH2(body) => body.poll_piece(cx),
             // only its connection can use it
             Kind::Tunnel(_) => Poll::Ready(Some(Err(BodyError::Upstream(None)))),
+            Kind::Behind(both) => match both.0.take() {
+                Some(Piece::Trailers(fields)) => {
+                    // they are the end: nothing is asked of what they came from
+                    both.1 = Body::default();
+                    Poll::Ready(Some(Ok(Piece::Trailers(fields))))
+                }
+                Some(piece) => Poll::Ready(Some(Ok(piece))),
+                None => both.1.poll_piece(cx),
+            },
         }
     }
 
@@ -243,6 +266,15 @@ impl Body {
         Poll::Ready(Some(Ok(Piece::Trailers(fields))))
     }
 
+    /// The upstream connection, if the body was cut because that was lost.
+    fn lost(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::UpH2(body) => body.lost(),
+            Kind::Behind(both) => both.1.lost(),
+            _ => None,
+        }
+    }
+
     fn finish(&mut self, grpc_status: Option<u32>) {
         if let Some(watch) = self.watch.take() {
             watch.finish(grpc_status);
@@ -251,7 +283,7 @@ impl Body {
 
     fn fail(&mut self, error: BodyError) {
         if let Some(watch) = self.watch.take() {
-            let lost = if let Kind::UpH2(body) = &self.kind { body.lost() } else { None };
+            let lost = self.lost();
             match error {
                 BodyError::Downstream(_) | BodyError::TooLarge => watch.ticket.finish(Class::Ignored),
                 BodyError::Upstream(_) => watch.ticket.fail(lost),
@@ -262,7 +294,8 @@ impl Body {
 
 impl Watch {
     fn class(&self, trailers: Option<u32>) -> Class {
-        classify::of_response(self.status, self.grpc, trailers.or(self.grpc_status))
+        let grpc_status = trailers.or(self.grpc_status);
+        classify::by(self.classifier.as_deref(), self.status, self.grpc, grpc_status)
     }
 
     fn finish(self, trailers: Option<u32>) {

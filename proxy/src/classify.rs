@@ -7,7 +7,8 @@
 //! | the downstream went away, or broke its own message, before the upstream was done | Ignored |
 //! | all else, 4xx included: the upstream did its work | Success |
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serin_config::model::{Classifier, GrpcRetryable, Retryable};
 use serin_metrics::Class;
 
 use crate::grpc;
@@ -51,6 +52,71 @@ pub fn of_response(status: StatusCode, grpc: bool, grpc_status: Option<u32>) -> 
         (true, None) => is_failure(grpc::code_of_http(status)),
     };
     if failed { Class::Failure } else { Class::Success }
+}
+
+/// The class of a response that came to its end, as the service's classifier has it. `None`: the default of
+/// [`of_response`].
+pub fn by(classifier: Option<&Classifier>, status: StatusCode, grpc: bool, grpc_status: Option<u32>) -> Class {
+    match classifier {
+        Some(Classifier::AllSuccessful) => Class::Success,
+        Some(Classifier::Grpc { success, .. }) if grpc => match grpc_status {
+            Some(code) if success.contains(&code) => Class::Success,
+            _ => Class::Failure,
+        },
+        _ => of_response(status, grpc, grpc_status),
+    }
+}
+
+/// What is known of an answer that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed<'a> {
+    /// Of the request.
+    pub method: &'a Method,
+    /// Is it a gRPC call.
+    pub grpc: bool,
+    /// Of the answer.
+    pub status: StatusCode,
+    /// Of a gRPC call, if it has come.
+    pub grpc_status: Option<u32>,
+}
+
+/// May this failure be asked for again.
+pub fn is_retryable(classifier: &Classifier, failed: &Failed<'_>) -> bool {
+    match classifier {
+        Classifier::AllSuccessful => false,
+        Classifier::Http(retryable) => failed.status.is_server_error() && may_repeat(*retryable, failed.method),
+        Classifier::Grpc { retryable, .. } if failed.grpc => match (retryable, failed.grpc_status) {
+            (GrpcRetryable::Never, _) | (_, None) if *retryable != GrpcRetryable::Compliant => false,
+            (GrpcRetryable::Always, Some(_)) => true,
+            (GrpcRetryable::Unavailable, code) => code == Some(grpc::UNAVAILABLE),
+            (GrpcRetryable::Codes(codes), Some(code)) => codes.contains(&code),
+            (GrpcRetryable::Compliant, Some(code)) => code == grpc::UNAVAILABLE,
+            (GrpcRetryable::Compliant, None) => matches!(failed.status.as_u16(), 429 | 502..=504),
+            _ => false,
+        },
+        Classifier::Grpc { .. } => false,
+    }
+}
+
+/// Can any answer to this request be asked for again, so that it is worth being held back until it is known.
+pub fn may_be_retryable(classifier: &Classifier, grpc: bool) -> bool {
+    match classifier {
+        Classifier::AllSuccessful => false,
+        Classifier::Http(retryable) => *retryable != Retryable::Never,
+        Classifier::Grpc { retryable, .. } => grpc && *retryable != GrpcRetryable::Never,
+    }
+}
+
+fn may_repeat(retryable: Retryable, method: &Method) -> bool {
+    let read = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
+    let idempotent = || [Method::PUT, Method::DELETE].contains(method);
+    let all = || [Method::POST, Method::PATCH].contains(method);
+    match retryable {
+        Retryable::Never => false,
+        Retryable::Read => read,
+        Retryable::Idempotent => read || idempotent(),
+        Retryable::All => read || idempotent() || all(),
+    }
 }
 
 /// The class of an exchange that did not come to its end.
@@ -134,5 +200,73 @@ mod tests {
         assert_eq!(of_cut(CutBy::Downstream), Class::Ignored);
         assert_eq!(of_cut(CutBy::Proxy), Class::Failure);
         assert_eq!(of_cut(CutBy::Upstream), Class::Failure);
+    }
+
+    #[track_caller]
+    fn check_retry(retryable: Retryable, methods: &[&str]) {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "POST", "PATCH", "CONNECT", "PURGE"] {
+            for (status, failure) in [(200, false), (404, false), (500, true), (503, true)] {
+                let (token, status) = (method.parse().unwrap(), StatusCode::from_u16(status).unwrap());
+                let failed = Failed { method: &token, grpc: false, status, grpc_status: None };
+                let wanted = failure && methods.contains(&method);
+                assert_eq!(
+                    is_retryable(&Classifier::Http(retryable), &failed),
+                    wanted,
+                    "{retryable:?} {method} {status}"
+                );
+                assert!(!is_retryable(&Classifier::AllSuccessful, &failed));
+            }
+        }
+    }
+
+    #[test]
+    fn methods_that_may_be_repeated_grow_by_kind() {
+        let (read, all) = (["GET", "HEAD", "OPTIONS", "TRACE"], ["PUT", "DELETE", "POST", "PATCH"]);
+        check_retry(Retryable::Never, &[]);
+        check_retry(Retryable::Read, &read);
+        check_retry(Retryable::Idempotent, &[&read[..], &all[..2]].concat());
+        check_retry(Retryable::All, &[&read[..], &all[..]].concat());
+    }
+
+    #[track_caller]
+    fn check_codes(retryable: GrpcRetryable, codes: &[u32], statuses: &[u16]) {
+        let classifier = Classifier::Grpc { success: vec![0, 5], retryable };
+        let method = Method::POST;
+        for code in 1..=17 {
+            let failed = Failed { method: &method, grpc: true, status: StatusCode::OK, grpc_status: Some(code) };
+            assert_eq!(is_retryable(&classifier, &failed), codes.contains(&code), "{classifier:?}: {code}");
+        }
+        for status in [200, 400, 429, 500, 502, 503, 504] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let failed = Failed { method: &method, grpc: true, status, grpc_status: None };
+            assert_eq!(
+                is_retryable(&classifier, &failed),
+                statuses.contains(&status.as_u16()),
+                "{classifier:?}: {status}"
+            );
+            let plain = Failed { grpc: false, ..failed };
+            assert!(!is_retryable(&classifier, &plain), "no call");
+        }
+    }
+
+    #[test]
+    fn grpc_kinds_name_what_may_be_asked_for_again() {
+        check_codes(GrpcRetryable::Never, &[], &[]);
+        check_codes(GrpcRetryable::Unavailable, &[14], &[]);
+        check_codes(GrpcRetryable::Compliant, &[14], &[429, 502, 503, 504]);
+        check_codes(GrpcRetryable::Codes(vec![4, 8]), &[4, 8], &[]);
+        check_codes(GrpcRetryable::Always, &(1..=17).collect::<Vec<_>>(), &[]);
+    }
+
+    #[test]
+    fn a_classifier_says_what_is_a_success() {
+        let codes = Classifier::Grpc { success: vec![0, 5], retryable: GrpcRetryable::Never };
+        for (code, class) in [(Some(0), Class::Success), (Some(5), Class::Success), (Some(3), Class::Failure)] {
+            assert_eq!(by(Some(&codes), StatusCode::OK, true, code), class, "{code:?}");
+        }
+        assert_eq!(by(Some(&codes), StatusCode::OK, true, None), Class::Failure, "no status at all");
+        assert_eq!(by(Some(&codes), StatusCode::OK, false, None), Class::Success, "no call");
+        assert_eq!(by(Some(&Classifier::AllSuccessful), StatusCode::BAD_GATEWAY, false, None), Class::Success);
+        assert_eq!(by(None, StatusCode::BAD_GATEWAY, false, None), Class::Failure);
     }
 }

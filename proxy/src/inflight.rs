@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
+use serin_config::model::Classifier;
 use serin_metrics::{Class, RequestCells};
 
 use crate::clock;
@@ -111,6 +112,8 @@ struct Slot {
     copy: bool,
     started_us: u64,
     series: Option<Rc<Series>>,
+    /// How the service wants answers counted, if not as usual.
+    classifier: Option<Rc<Classifier>>,
     lease: Option<Lease>,
     gate: Option<Rc<Gate>>,
     draws: [Option<(Rc<Watched>, ledger::Ticket)>; DRAWS_MAX],
@@ -260,6 +263,11 @@ impl Ticket {
         self.worker.in_flight.poll_deadline(self.handle(), cx) == Some(Deadline::Total)
     }
 
+    /// What [`InFlight::set_classifier`] said.
+    pub fn classifier(&self) -> Option<Rc<Classifier>> {
+        self.worker.in_flight.classifier(self.handle())
+    }
+
     /// May its reader see `l5d-*` fields.
     pub fn is_trusted(&self) -> bool {
         self.worker.in_flight.is_trusted(self.handle())
@@ -321,6 +329,16 @@ impl InFlight {
     /// Counts the request under these labels when it ends.
     pub fn set_series(&self, handle: Handle, series: Rc<Series>) {
         self.with(handle.0, |slot| slot.series = Some(series));
+    }
+
+    /// Its answer counts as this has it.
+    pub fn set_classifier(&self, handle: Handle, classifier: &Rc<Classifier>) {
+        self.with(handle.0, |slot| slot.classifier = Some(Rc::clone(classifier)));
+    }
+
+    /// How its answer counts; `None`: as usual.
+    pub fn classifier(&self, handle: Handle) -> Option<Rc<Classifier>> {
+        self.with(handle.0, |slot| slot.classifier.clone())
     }
 
     /// The request passed this gate.

@@ -118,9 +118,7 @@ pub fn send(worker: &Rc<Worker>, due: Due, exchange: &Exchange, binding: &Rc<Bin
     }
     let Some(leaf) = course.leaf(worker, &leaf) else { return course.end(Class::Failure) };
     let ticket = InFlight::open_copy(worker);
-    let router = exchange.server().router;
-    let service = &exchange.local.shape.structure.config.routers[router].service;
-    let limit = service.total_timeout.map_or(TIME_MAX, |limit| limit.min(TIME_MAX));
+    let limit = binding.service.model.total_timeout.map_or(TIME_MAX, |limit| limit.min(TIME_MAX));
     let copy = Exchange {
         parts: head(&exchange.parts),
         body,
@@ -343,13 +341,7 @@ mod tests {
     #[test]
     fn names_beyond_the_bound_begin_anew() {
         let table = EndpointTable::default();
-        let client = Client {
-            protocol: Protocol::Auto,
-            connect_timeout: None,
-            attempt_timeout: None,
-            accrual: None,
-            limits: serin_config::model::ClientLimits::new(),
-        };
+        let client = Client::new(Protocol::Auto);
         let mut clusters = Vec::new();
         let mut take = |name: usize| {
             let id = Path::parse(&format!("/#/clusters/v{name}")).unwrap();

@@ -21,7 +21,7 @@
 
 use std::time::Duration;
 
-use serin_config::model::Accrual;
+use serin_config::model::{Accrual, AccrualRule};
 use serin_metrics::Class;
 
 /// What is known about the health of one endpoint. Time is milliseconds of any clock that does not run backwards; if it
@@ -31,6 +31,8 @@ pub struct Outlier {
     phase: Phase,
     /// Failures in a row while admitted.
     failures: u32,
+    /// How often requests succeeded while admitted, for rules that ask.
+    rate: Rate,
     /// Ejections in a row: the exponent of the backoff.
     ejections: u32,
 }
@@ -100,11 +102,16 @@ impl Outlier {
         let change = match (self.phase, pass, class) {
             (Phase::Admitted, _, Class::Success) => {
                 self.failures = 0;
+                self.rate.note(policy.rule, true, now_ms);
                 None
             }
             (Phase::Admitted, _, Class::Failure) => {
                 self.failures = self.failures.saturating_add(1);
-                (self.failures >= policy.failures.get()).then(|| self.eject(policy, draw, now_ms))
+                let out = match policy.rule {
+                    AccrualRule::Consecutive(failures) => self.failures >= failures.get(),
+                    rule => self.rate.note(rule, false, now_ms),
+                };
+                out.then(|| self.eject(policy, draw, now_ms))
             }
             (Phase::Admitted, _, Class::Ignored) => None,
             (Phase::Probing { .. }, Pass::Probe, Class::Failure) => Some(self.eject(policy, draw, now_ms)),
@@ -137,8 +144,8 @@ impl Outlier {
     }
 
     /// Whether a success would change nothing: admitted, and the last request did not fail. Needs no clock.
-    pub fn is_clean(&self) -> bool {
-        self.is_admitted() && self.failures == 0
+    pub fn is_clean(&self, policy: &Accrual) -> bool {
+        matches!(policy.rule, AccrualRule::Consecutive(_)) && self.is_admitted() && self.failures == 0
     }
 
     /// When the endpoint may take a request, 0 while it is admitted.
@@ -156,6 +163,7 @@ impl Outlier {
 
     fn eject(&mut self, policy: &Accrual, draw: u64, now_ms: u64) -> Change {
         self.failures = 0;
+        self.rate = Rate::default();
         self.ejections = self.ejections.saturating_add(1);
         let until_ms = now_ms.saturating_add(backoff_ms(policy.backoff, self.ejections, draw));
         self.phase = Phase::Ejected { until_ms };
@@ -179,6 +187,64 @@ fn millis(duration: Duration) -> u64 {
 
 /// Of a backoff; from 1 ms on it is longer than any life of a process.
 const DOUBLINGS_MAX: u32 = 40;
+
+/// How often requests of one endpoint succeeded lately. Memory is constant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rate {
+    /// Requests that were counted, up to what a mean of them needs.
+    requests: u32,
+    /// The mean of successes, in millionths of millionths: it moves by small steps.
+    mean: u64,
+    /// Successes and all requests, by tenth of the window.
+    slots: [(u32, u32); SLOTS],
+    /// The tenth that the newest request lies in, counted from the clock's zero.
+    newest: u64,
+}
+
+impl Rate {
+    /// A request ended. Says whether the rate is too low now, and known well enough to say so.
+    fn note(&mut self, rule: AccrualRule, success: bool, now_ms: u64) -> bool {
+        match rule {
+            AccrualRule::Consecutive(_) => false,
+            AccrualRule::SuccessRate(least, requests) => {
+                let (requests, one) = (requests.get(), if success { WHOLE } else { 0 });
+                self.requests = self.requests.saturating_add(1).min(requests);
+                // the plain mean until there are enough of them, then the newest counts for one of them
+                self.mean = self.mean - self.mean / u64::from(self.requests) + one / u64::from(self.requests);
+                self.requests == requests && self.mean / u64::from(PPM) < u64::from(least.get())
+            }
+            AccrualRule::SuccessRateWindowed(least, window) => {
+                let slot = self.slot(now_ms / (millis(window) / SLOTS as u64).max(1));
+                slot.0 = slot.0.saturating_add(u32::from(success));
+                slot.1 = slot.1.saturating_add(1);
+                let sum = |of: fn(&(u32, u32)) -> u32| self.slots.iter().map(|slot| u64::from(of(slot))).sum::<u64>();
+                let (good, all) = (sum(|slot| slot.0), sum(|slot| slot.1));
+                all >= WINDOW_REQUESTS_MIN && good * u64::from(PPM) < all * u64::from(least.get())
+            }
+        }
+    }
+
+    /// The slot of this tenth, after those that are over have been emptied. A clock that runs backwards stays in the
+    /// newest slot.
+    fn slot(&mut self, tenth: u64) -> &mut (u32, u32) {
+        let passed = tenth.saturating_sub(self.newest);
+        for step in 1..=passed.min(SLOTS as u64) {
+            self.slots[index(self.newest + step)] = (0, 0);
+        }
+        self.newest += passed;
+        &mut self.slots[index(self.newest)]
+    }
+}
+
+fn index(tenth: u64) -> usize {
+    (tenth % SLOTS as u64) as usize
+}
+
+const SLOTS: usize = 10;
+const PPM: u32 = 1_000_000;
+const WHOLE: u64 = PPM as u64 * PPM as u64;
+/// Fewer requests in a window say nothing of it.
+const WINDOW_REQUESTS_MIN: u64 = 5;
 
 #[cfg(test)]
 mod tests;

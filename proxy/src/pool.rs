@@ -11,22 +11,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serin_config::dtab::{LeafState, Path};
-use serin_config::model::{Accrual, Client, ClientLimits};
+use serin_config::model::{Accrual, Balancer, Client, ClientLimits};
 use serin_metrics::Class;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::balance::{self, Load};
+use crate::balance::{self, Ewma, Load, Within};
 use crate::clock;
 use crate::endpoints::{Address, Addresses, Cluster, Place};
 use crate::error::{Fault, ProxyError};
-use crate::floods::Budgets;
 use crate::outlier::{self, Outlier, Pass};
 use crate::resolve::bound_id;
-use crate::retry::{self, Budget, Replay};
+use crate::retry::{Budget, Replay};
 use crate::stream::Stream;
 use crate::worker::Worker;
 use crate::{accept, listener};
@@ -35,7 +33,7 @@ mod conn;
 mod h2conn;
 
 pub use conn::Conn;
-use h2conn::H2;
+use h2conn::{H2, handshake};
 pub use h2conn::{H2Lease, H2Place};
 
 /// A bound name as this worker sees it: its endpoints with their connections.
@@ -58,6 +56,8 @@ pub struct LocalCluster {
     even: Cell<bool>,
     /// Endpoints that an outlier verdict keeps out; while it is 0 nobody looks at the clock.
     ejected: Rc<Cell<u32>>,
+    /// Whose turn it is, where endpoints take turns.
+    turn: Cell<usize>,
 }
 
 impl LocalCluster {
@@ -66,14 +66,15 @@ impl LocalCluster {
         Rc::new(Self {
             answer: bound_id(&shared.id).as_ref().and_then(fixed_answer),
             shared,
+            budget: RefCell::new(Budget::new(&client.requeue, workers)),
             client,
-            budget: RefCell::new(Budget::new(retry::BUDGET_PERCENT, retry::reserve_of_worker(workers))),
             asked,
             authority: RefCell::default(),
             seen: Cell::new(None),
             endpoints: RefCell::new(Rc::new([])),
             even: Cell::new(true),
             ejected: Rc::default(),
+            turn: Cell::new(0),
         })
     }
 
@@ -117,27 +118,44 @@ impl LocalCluster {
         self.authority.borrow().clone()
     }
 
-    /// An endpoint by two random choices over the requests in flight. If all are ejected, one is used anyway: the last
+    /// An endpoint, as the balancer of the file chooses. If all are ejected, one is used anyway: the last
     /// endpoint is never given up. Among the endpoints that [`LocalCluster::state`] saw.
     pub fn pick(&self, worker: &Worker, avoid: Option<&Place>) -> Option<Lease> {
         let endpoints = self.endpoints.borrow();
         if let [only] = &**endpoints {
             return Some(only.lease());
         }
-        let now_ms = if self.ejected.get() == 0 { 0 } else { clock::now_ms() };
+        let timed = matches!(self.client.balancer, Balancer::Ewma { .. });
+        let now_us = if self.ejected.get() == 0 && !timed { 0 } else { clock::now_us() };
+        let now_ms = now_us / 1000;
         let load = |index: usize| {
             let endpoint = &endpoints[index];
             let usable = endpoint.admitted(now_ms) && avoid != Some(&endpoint.address);
-            Load { in_flight: endpoint.in_flight.get(), weight: endpoint.weight, usable }
+            Load { cost: endpoint.cost(now_us), weight: endpoint.weight, usable }
         };
         let (len, draw) = (endpoints.len(), worker.random());
-        let index = if self.even.get() { balance::pick_even(load, len, draw) } else { balance::pick(load, len, draw) };
+        let within = self.within();
+        let index = if self.even.get() {
+            balance::pick_even(load, len, draw, within)
+        } else {
+            balance::pick(load, len, draw, within)
+        };
         // all are out, or the only one left has just failed this request: the one that comes back first
         let chosen = match index {
             Some(index) => endpoints.get(index),
             None => endpoints.iter().min_by_key(|endpoint| endpoint.outlier.borrow().out_until_ms()),
         };
         chosen.map(Endpoint::lease)
+    }
+
+    fn within(&self) -> Within {
+        match self.client.balancer {
+            Balancer::P2c | Balancer::Ewma { .. } => Within::Pairs,
+            Balancer::RoundRobin => {
+                self.turn.set(self.turn.get().wrapping_add(1));
+                Within::Turn(self.turn.get())
+            }
+        }
     }
 
     /// Is there anybody, if only ejected: better tried than refused.
@@ -220,6 +238,11 @@ impl LocalCluster {
             dialling: tokio::sync::Mutex::new(()),
             outlier: RefCell::new(Outlier::default()),
             accrual: self.client.accrual,
+            ewma: match self.client.balancer {
+                Balancer::Ewma { decay } => Some(Cell::new(Ewma::new(decay))),
+                Balancer::P2c | Balancer::RoundRobin => None,
+            },
+            life_us: self.client.life_time.map_or(u64::MAX, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             limits: self.client.limits,
             ejected: Rc::clone(&self.ejected),
             counted: Cell::new(false),
@@ -244,6 +267,10 @@ pub struct Endpoint {
     dialling: tokio::sync::Mutex<()>,
     outlier: RefCell<Outlier>,
     accrual: Option<Accrual>,
+    /// How long requests take here, where the balancer asks.
+    ewma: Option<Cell<Ewma>>,
+    /// A connection older than this takes no more requests.
+    life_us: u64,
     /// What is borne of it.
     pub limits: ClientLimits,
     ejected: Rc<Cell<u32>>,
@@ -258,6 +285,27 @@ struct Idle {
 }
 
 impl Endpoint {
+    /// When an attempt begins, in microseconds of the clock; 0 where nobody asks.
+    pub fn begin(&self) -> u64 {
+        if self.ewma.is_some() { clock::now_us() } else { 0 }
+    }
+
+    /// The head of an answer came to an attempt that began then.
+    pub fn note_head(&self, begun_us: u64) {
+        if let Some(ewma) = &self.ewma {
+            let now_us = clock::now_us();
+            ewma.set(ewma.get().observe(now_us.saturating_sub(begun_us), now_us));
+        }
+    }
+
+    /// What one more request would cost: the balancer takes the cheaper of two.
+    fn cost(&self, now_us: u64) -> u64 {
+        match &self.ewma {
+            Some(ewma) => ewma.get().cost(self.in_flight.get(), now_us),
+            None => u64::from(self.in_flight.get()),
+        }
+    }
+
     fn lease(self: &Rc<Self>) -> Lease {
         self.in_flight.set(self.in_flight.get() + 1);
         let pass = match &self.accrual {
@@ -283,10 +331,15 @@ impl Endpoint {
     /// Keeps a connection whose exchange is complete in both directions.
     pub fn give_back(&self, mut conn: Conn, now_us: u64) {
         let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && !self.own.get() && idle.len() < self.limits.idle_connections_max as usize {
+        let room = idle.len() < self.limits.idle_connections_max as usize;
+        if !self.retired.get() && !self.own.get() && room && !self.is_old(conn.born_us, now_us) {
             conn.set_idle(true);
             idle.push(Idle { conn, since_us: now_us });
         }
+    }
+
+    fn is_old(&self, born_us: u64, now_us: u64) -> bool {
+        now_us.saturating_sub(born_us) >= self.life_us
     }
 
     /// A fresh connection. Rare, and its future is large: the callers box it.
@@ -363,7 +416,7 @@ impl Endpoint {
     fn judge(&self, pass: Pass, class: Class, worker: &Worker) -> bool {
         let Some(accrual) = &self.accrual else { return false };
         let mut outlier = self.outlier.borrow_mut();
-        if self.retired.get() || (class != Class::Failure && outlier.is_clean()) {
+        if self.retired.get() || (class != Class::Failure && outlier.is_clean(accrual)) {
             return false;
         }
         let change = outlier.record(pass, class, accrual, worker.random(), clock::now_ms());
@@ -391,7 +444,7 @@ impl Endpoint {
         let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > idle_us_max).count();
         idle.drain(..old);
         // without a handle to it the connection says GOAWAY and ends
-        self.h2.borrow_mut().retain(|h2| !h2.is_stale(now_us, idle_us_max));
+        self.h2.borrow_mut().retain(|h2| !self.is_old(h2.born_us(), now_us) && !h2.is_stale(now_us, idle_us_max));
     }
 
     fn close(&self) {
@@ -417,46 +470,6 @@ async fn connect(place: &Place) -> io::Result<Stream> {
     let _best_effort = io.set_nodelay(true);
     let _best_effort = SockRef::from(&io).set_tcp_keepalive(&listener::keepalive());
     Ok(Stream::Tcp(io))
-}
-
-/// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
-/// are opened than it allows.
-async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, h2::Error> {
-    let limits = &endpoint.limits;
-    conn.count_frames(Budgets::from(&limits.h2));
-    let mut builder = h2::client::Builder::new();
-    builder
-        .initial_window_size(limits.h2.stream_window_bytes)
-        .initial_connection_window_size(limits.h2.connection_window_bytes)
-        .max_frame_size(limits.h2.frame_bytes_max)
-        .header_table_size(limits.h2.header_table_bytes)
-        .max_header_list_size(limits.head_bytes_max)
-        .max_send_buffer_size(limits.h2.send_buffer_bytes_max as usize)
-        .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize))
-        .enable_push(false);
-    let shard = Arc::clone(conn.shard());
-    let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;
-    let made = H2::new(send, shard);
-    let ping = connection.ping_pong();
-    let task = {
-        let (endpoint, streams) = (Rc::downgrade(&endpoint), made.streams());
-        async move {
-            // why it ended is seen by its streams
-            let _ended = connection.await;
-            streams.close();
-            if let Some(endpoint) = endpoint.upgrade() {
-                endpoint.drop_dead_h2();
-            }
-        }
-    };
-    tokio::task::spawn_local(task);
-    if let Some(mut ping) = ping {
-        ping.ping(h2::Ping::opaque()).await?;
-    }
-    if !endpoint.retired.get() {
-        endpoint.h2.borrow_mut().push(made.clone());
-    }
-    Ok(made)
 }
 
 fn fixed_answer(id: &Path) -> Option<StatusCode> {

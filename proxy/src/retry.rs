@@ -1,15 +1,15 @@
 //! Whether a failed attempt may be made again: the rule, and the budget that keeps retries from becoming the load.
 
+use std::time::Duration;
+
 use http::Method;
+use serin_config::model::{RetryBackoff, RetryBudget};
 
 /// Retries of one request; its first attempt not counted.
 pub const RETRIES_MAX: u8 = 2;
-/// Retries that the requests of the window pay for, in percent of them.
-pub const BUDGET_PERCENT: u32 = 20;
-/// Retries a second that are there without traffic. A total: divide it by the number of workers.
-pub const BUDGET_PER_SECOND: u32 = 10;
-/// How long what a request paid in, and what a retry took out, counts.
-pub const BUDGET_TTL_MS: u64 = 10_000;
+/// Attempts after the first one of a request whose answers failed. Linkerd asks the budget alone, so that one request
+/// may be sent a hundred times to a service that is down.
+pub const ANSWER_RETRIES_MAX: u8 = 5;
 
 /// What the failure of an attempt says about sending the request again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,31 +78,39 @@ pub fn may_replay(replay: Replay, attempt: &Attempt<'_>) -> Result<(), NoReplay>
 }
 
 /// A token bucket that traffic fills: each request pays in a share of a retry, each retry takes one out, and both are
-/// forgotten after [`BUDGET_TTL_MS`]. Besides there is a reserve, for clusters with little traffic.
+/// forgotten after the budget's time. Besides there is a reserve, for clusters with little traffic.
 ///
 /// Counts are kept by tenths of the window, so what was paid in counts for nine to ten tenths of it. Memory is constant.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    /// Paid in less taken out, in hundredths of a retry, by tenth of the window.
+    /// Paid in less taken out, in millionths of a retry, by tenth of the window.
     slots: [i64; SLOTS],
     /// The tenth that `now` lies in, counted from the clock's zero.
     newest: u64,
-    /// Hundredths of a retry that a request pays in.
-    percent: i64,
-    /// Hundredths of a retry that are there in any window.
+    /// Millionths of a retry that a request pays in.
+    share: i64,
+    /// Millionths of a retry that are there in any window.
     reserve: i64,
+    /// A tenth of the window.
+    slot_ms: u64,
 }
 
 impl Budget {
-    /// A full reserve and no traffic. `percent` of the requests may be retries, and `reserve` more in each window of
-    /// [`BUDGET_TTL_MS`]: see [`reserve_of_worker`].
-    pub fn new(percent: u32, reserve: u32) -> Self {
-        Self { slots: [0; SLOTS], newest: 0, percent: i64::from(percent), reserve: i64::from(reserve) * RETRY }
+    /// A full reserve and no traffic: the part that one of so many workers has of it.
+    pub fn new(budget: &RetryBudget, workers: usize) -> Self {
+        let ttl_ms = u64::try_from(budget.ttl.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            slots: [0; SLOTS],
+            newest: 0,
+            share: i64::from(budget.share.get()),
+            reserve: i64::from(reserve_of_worker(budget, workers)) * RETRY,
+            slot_ms: (ttl_ms / SLOTS as u64).max(1),
+        }
     }
 
     /// A request came: its share is paid in.
     pub fn deposit(&mut self, now_ms: u64) {
-        let share = self.percent;
+        let share = self.share;
         let slot = self.slot(now_ms);
         *slot = slot.saturating_add(share);
     }
@@ -133,7 +141,7 @@ impl Budget {
     /// The slot of `now_ms`, after those that are over have been emptied. A clock that runs backwards stays in the
     /// newest slot.
     fn slot(&mut self, now_ms: u64) -> &mut i64 {
-        let tenth = now_ms / SLOT_MS;
+        let tenth = now_ms / self.slot_ms;
         let passed = tenth.saturating_sub(self.newest);
         for step in 1..=passed.min(SLOTS as u64) {
             self.slots[index(self.newest + step)] = 0;
@@ -143,9 +151,9 @@ impl Budget {
     }
 }
 
-/// One worker's part of the default reserve for a whole window, rounded up: small totals are not lost by dividing.
-pub fn reserve_of_worker(workers: usize) -> u32 {
-    let total = u64::from(BUDGET_PER_SECOND) * BUDGET_TTL_MS / 1_000;
+/// One worker's part of the reserve for a whole window, rounded up: small totals are not lost by dividing.
+pub fn reserve_of_worker(budget: &RetryBudget, workers: usize) -> u32 {
+    let total = u64::from(budget.per_second).saturating_mul(budget.ttl.as_secs());
     u32::try_from(total.div_ceil(workers.max(1) as u64)).unwrap_or(u32::MAX)
 }
 
@@ -154,15 +162,39 @@ fn index(tenth: u64) -> usize {
 }
 
 const SLOTS: usize = 10;
-const SLOT_MS: u64 = BUDGET_TTL_MS / SLOTS as u64;
-/// One retry, in hundredths.
-const RETRY: i64 = 100;
+/// One retry, in millionths.
+const RETRY: i64 = 1_000_000;
+
+/// How long to wait before another attempt: `last` is the pause before the last one, `draw` uniform over `u64`.
+pub fn pause(backoff: RetryBackoff, last: Duration, draw: u64) -> Duration {
+    match backoff {
+        RetryBackoff::Constant(pause) => pause,
+        // decorrelated: the next pause lies between the least and three times the last one
+        RetryBackoff::Jittered(min, max) => {
+            let most = last.saturating_mul(3).clamp(min, max.max(min));
+            let span_us = u64::try_from((most - min).as_micros()).unwrap_or(u64::MAX);
+            let drawn_us = (u128::from(draw) * u128::from(span_us)) >> 64;
+            min + Duration::from_micros(u64::try_from(drawn_us).unwrap_or(0))
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serin_rollout::Ppm;
 
     use super::*;
+
+    const BUDGET_TTL_MS: u64 = 10_000;
+    const SLOT_MS: u64 = 1000;
+
+    /// A fifth of the requests, and so many more in ten seconds.
+    fn budget(reserve: u32) -> Budget {
+        let mut budget = Budget::new(&RetryBudget { per_second: 0, ..RetryBudget::default() }, 1);
+        budget.reserve = i64::from(reserve) * RETRY;
+        budget
+    }
 
     #[track_caller]
     fn check_rule(
@@ -214,7 +246,7 @@ mod tests {
     /// Retries granted when `requests` came in at `paid_ms` and retries are asked for at `asked_ms`.
     #[track_caller]
     fn check_granted(reserve: u32, requests: usize, paid_ms: u64, asked_ms: u64, granted: usize) {
-        let mut budget = Budget::new(BUDGET_PERCENT, reserve);
+        let mut budget = budget(reserve);
         (0..requests).for_each(|_| budget.deposit(paid_ms));
         assert_eq!((0..10_000).filter(|_| budget.withdraw(asked_ms)).count(), granted);
         assert_eq!(budget.left(asked_ms), 0);
@@ -242,25 +274,48 @@ mod tests {
 
     #[test]
     fn retries_come_back_after_their_time() {
-        let mut budget = Budget::new(BUDGET_PERCENT, 1);
+        let mut budget = budget(1);
         assert!(budget.withdraw(0) && !budget.withdraw(BUDGET_TTL_MS - 1) && budget.withdraw(BUDGET_TTL_MS));
     }
 
     #[test]
     fn clock_that_runs_backwards_grants_nothing_extra() {
-        let mut budget = Budget::new(BUDGET_PERCENT, 1);
+        let mut budget = budget(1);
         assert!(budget.withdraw(50_000) && !budget.withdraw(10));
     }
 
     #[test]
     fn reserve_is_divided_and_never_lost() {
-        assert_eq!([1, 2, 64, 1_000, 0].map(reserve_of_worker), [100, 50, 2, 1, 100]);
+        let of = |workers| reserve_of_worker(&RetryBudget::default(), workers);
+        assert_eq!([1, 2, 64, 1_000, 0].map(of), [100, 50, 2, 1, 100]);
+    }
+
+    #[test]
+    fn budgets_are_what_the_file_says() {
+        let written = RetryBudget { ttl: Duration::from_secs(2), per_second: 3, share: Ppm::from_percent(50).unwrap() };
+        let mut budget = Budget::new(&written, 2);
+        assert_eq!(budget.left(0), 3, "six in two seconds, for two workers");
+        (0..4).for_each(|_| budget.deposit(0));
+        assert_eq!((budget.left(1_999), budget.left(2_000)), (5, 3));
+    }
+
+    #[test]
+    fn pauses_stay_between_their_bounds() {
+        let ms = Duration::from_millis;
+        let jittered = RetryBackoff::Jittered(ms(10), ms(100));
+        assert_eq!(pause(RetryBackoff::Constant(ms(7)), ms(1), u64::MAX), ms(7));
+        assert_eq!(pause(jittered, Duration::ZERO, u64::MAX), ms(10), "the first is the least");
+        assert_eq!(pause(jittered, ms(10), 0), ms(10));
+        let most = pause(jittered, ms(20), u64::MAX);
+        assert!(most > ms(59) && most <= ms(60), "{most:?}");
+        let most = pause(jittered, ms(90), u64::MAX);
+        assert!(most > ms(99) && most <= ms(100), "{most:?}");
     }
 
     proptest! {
         #[test]
         fn retries_never_exceed_traffic_and_reserve(events in proptest::collection::vec((any::<bool>(), 0_u64..500), 0..400)) {
-            let (mut budget, mut now_ms) = (Budget::new(BUDGET_PERCENT, 3), 0);
+            let (mut budget, mut now_ms) = (budget(3), 0);
             let (mut deposits, mut retries) = (Vec::new(), Vec::new());
             for (retry, passed_ms) in events {
                 now_ms += passed_ms;

@@ -35,6 +35,7 @@ mod route_identifiers;
 mod route_namerd;
 mod route_names;
 mod route_overrides;
+mod route_retries;
 mod route_rules;
 mod route_splits;
 mod store_dtabs;

@@ -17,15 +17,39 @@ pub(super) fn server(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, mut limits: Limit
     limits
 }
 
-/// `client.limits`.
-pub(super) fn client(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, mut limits: ClientLimits) -> ClientLimits {
-    if let Some(written) = read(cx, fields, "{idleTimeoutMs: 10000}", CLIENT_KEYS, &mut limits) {
-        h2(cx, &written, &mut limits.h2, limits.head_bytes_max);
-    }
-    limits
+/// `client.limits`, and which of its keys are written.
+pub(super) fn client(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'_, '_>,
+    mut limits: ClientLimits,
+) -> (ClientLimits, Vec<&'static str>) {
+    let Some(written) = read(cx, fields, "{idleTimeoutMs: 10000}", CLIENT_KEYS, &mut limits) else {
+        return (limits, Vec::new());
+    };
+    h2(cx, &written, &mut limits.h2, limits.head_bytes_max);
+    (limits, written.keys)
 }
 
-fn h2(cx: &Cx<'_>, written: &Written<'_>, h2: &mut H2Limits, head_bytes: u32) {
+/// Keys of Linkerd, each with the limit that it is: read as that, and which of them are written.
+pub(super) fn aliases<T>(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'_, '_>,
+    keys: &[LimitKey<T>],
+    aliases: &[(&'static str, &str)],
+    limits: &mut T,
+) -> Vec<&'static str> {
+    let mut written = Vec::new();
+    for (alias, name) in aliases {
+        let Some(key) = keys.iter().find(|key| key.key == *name) else { continue };
+        if let Some(value) = fields.scalar(cx, alias, |text| number(text, key)) {
+            (key.set)(limits, value);
+            written.push(key.key);
+        }
+    }
+    written
+}
+
+fn h2(cx: &Cx<'_>, written: &Written, h2: &mut H2Limits, head_bytes: u32) {
     // a stream cannot use more than its connection has
     let whole = ("connectionWindowBytes", h2.connection_window_bytes);
     written.part(cx, ("streamWindowBytes", &mut h2.stream_window_bytes), whole);
@@ -35,12 +59,12 @@ fn h2(cx: &Cx<'_>, written: &Written<'_>, h2: &mut H2Limits, head_bytes: u32) {
 }
 
 /// A block that is there.
-struct Written<'a> {
+struct Written {
     span: Span,
-    keys: Vec<&'a str>,
+    keys: Vec<&'static str>,
 }
 
-impl Written<'_> {
+impl Written {
     fn has(&self, key: &str) -> bool {
         self.keys.contains(&key)
     }
@@ -60,13 +84,13 @@ impl Written<'_> {
     }
 }
 
-fn read<'a, T>(
+fn read<T>(
     cx: &Cx<'_>,
     fields: &mut Fields<'_, '_>,
     example: &'static str,
-    keys: &'a [LimitKey<T>],
+    keys: &[LimitKey<T>],
     limits: &mut T,
-) -> Option<Written<'a>> {
+) -> Option<Written> {
     let mut block = fields.map(cx, "limits", example)?;
     let mut written = Written { span: block.span, keys: Vec::new() };
     for key in keys {

@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::teams::Additions;
-use super::{LABEL_BYTES_MAX, Listener, client, identifier, route_rules, rules, server, stores};
+use super::{LABEL_BYTES_MAX, Listener, client, identifier, route_rules, rules, server, service, stores};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
@@ -106,6 +106,8 @@ fn router(
     let failovers = [("health", Failover::Health), ("names", Failover::Names)];
     let failover = fields.scalar(cx, "failover", |text| units::choice(text, &failovers)).unwrap_or_default();
     let servers = servers(cx, &mut fields, port, &mut routers.listeners);
+    let (client, client_parts) = client::client(cx, &mut fields, protocol);
+    let (service, service_parts) = service::service(cx, &mut fields);
     let router = Router {
         label,
         dst_prefix,
@@ -117,9 +119,11 @@ fn router(
         failover,
         on_unhealthy,
         servers,
-        client: client::client(cx, &mut fields, protocol),
-        service: client::service(cx, &mut fields),
-        binding: client::binding(cx, &mut fields),
+        client,
+        client_parts,
+        service,
+        service_parts,
+        binding: service::binding(cx, &mut fields),
         interpreter,
         propagator: super::headers::propagator(cx, &mut fields),
     };

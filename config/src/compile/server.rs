@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Exposure, Limits, Server, Trust, UnixSocket};
+use crate::model::{Exposure, Limits, SERVER_KEYS, Server, Trust, UnixSocket};
 use crate::raw::{Cx, Fields};
 use crate::source::Span;
 use crate::units;
@@ -19,18 +19,21 @@ const CALL_DEPTH: u32 = 100;
 const MODE: u32 = 0o660;
 
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("tls", "put the listener on loopback or a private network and terminate TLS in front of it"),
-    ("label", "metrics are labelled by router: make it a router of its own"),
+    ("tls", "remove the block; put the listener on loopback or a private network and terminate TLS in front of it"),
+    ("label", "remove the line: metrics are labelled by router; make it a router of its own"),
     ("timeoutMs", "write `service: {totalTimeoutMs: 2000}` in the router"),
-    ("serverSession", ""),
-    ("announce", ""),
-    ("windowUpdateRatio", ""),
-    ("headerTableBytes", "write `limits: {headerTableBytes: 4096}`"),
-    ("initialStreamWindowBytes", "write `limits: {streamWindowBytes: 65536}`"),
-    ("maxConcurrentStreamsPerConnection", "write `limits: {concurrentStreams: 100}`"),
-    ("maxFrameBytes", "write `limits: {frameBytes: 16384}`"),
-    ("maxHeaderListBytes", "write `limits: {headBytes: 32768}`"),
+    ("announce", "remove the line: nothing is announced"),
 ];
+
+/// Keys of Linkerd that have another name among the limits.
+const LIMITS: [(&str, &str); 5] = [
+    ("headerTableBytes", "headerTableBytes"),
+    ("initialStreamWindowBytes", "streamWindowBytes"),
+    ("maxConcurrentStreamsPerConnection", "concurrentStreams"),
+    ("maxFrameBytes", "frameBytes"),
+    ("maxHeaderListBytes", "headBytes"),
+];
+const IDLE: [(&str, &str); 1] = [("idleTimeMs", "idleTimeoutMs")];
 
 /// One server and the place of its address.
 pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<(Server, Span)> {
@@ -51,7 +54,8 @@ pub(super) fn server(cx: &Cx<'_>, item: &Node<'_>, default_port: u16) -> Option<
     let requests_max =
         fields.scalar(cx, "maxConcurrentRequests", |text| units::whole(text, 1..=u64::from(u32::MAX), "10000"));
     let call_depth = fields.scalar(cx, "maxCallDepth", |text| units::whole(text, 1..=CALL_DEPTH_MAX, "100"));
-    let limits = super::limits::server(cx, &mut fields, Limits::of(exposure));
+    let mut limits = super::limits::server(cx, &mut fields, Limits::of(exposure));
+    session(cx, &mut fields, &mut limits);
     let forwarded = super::headers::forwarded(cx, &mut fields);
     let timestamp_header = super::headers::timestamp(cx, &mut fields);
     socket_options(cx, &mut fields);
@@ -91,6 +95,19 @@ fn unix(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<UnixSocket> {
         }
     }
     Some(UnixSocket { path: cx.source.folder().join(path?), mode: mode.unwrap_or(MODE) })
+}
+
+/// What Linkerd writes in place of `limits`.
+fn session(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, limits: &mut Limits) {
+    super::limits::aliases(cx, fields, SERVER_KEYS, &LIMITS, limits);
+    limits.h2.stream_window_bytes = limits.h2.stream_window_bytes.min(limits.h2.connection_window_bytes);
+    fields.unneeded(cx, &[("windowUpdateRatio", "windows are given back as octets are passed on")]);
+    if let Some(mut session) = fields.map(cx, "serverSession", "{idleTimeMs: 60000}") {
+        super::limits::aliases(cx, &mut session, SERVER_KEYS, &IDLE, limits);
+        let instead = "write `limits: {requestsPerConnection: 10000}`: connections end after so many requests";
+        session.not_built(cx, &[("lifeTimeMs", instead)]);
+        session.finish(cx);
+    }
 }
 
 /// Whose context headers count. Linkerd believed everybody; unset, we believe our own host, and say so.

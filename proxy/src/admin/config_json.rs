@@ -1,5 +1,6 @@
 //! `/config.json`: the configuration in force in the keys of the file, with defaults filled in. It holds no secret.
 
+mod calls;
 mod headers;
 mod namers;
 mod naming;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serin_config::model;
-use serin_config::model::{Exposure, Failover, Host, OnUnhealthy, Protocol, StickyKey, Trust};
+use serin_config::model::{Exposure, Failover, Host, OnUnhealthy, StickyKey, Trust};
 
 use namers::Namer;
 
@@ -71,8 +72,8 @@ struct Router {
     failover: &'static str,
     on_unhealthy: &'static str,
     servers: Vec<Server>,
-    client: Client,
-    service: Service,
+    client: serde_json::Value,
+    service: serde_json::Value,
     binding_timeout_ms: u64,
     binding_cache: BindingCache,
     interpreter: stores::Interpreter,
@@ -142,48 +143,8 @@ struct Server {
     timestamp_header: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Client {
-    protocol: &'static str,
-    load_balancer: Kind,
-    failure_accrual: Accrual,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_timeout_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_attempt_timeout_ms: Option<u64>,
-    limits: Limits,
-}
-
 /// The keys of a `limits` block.
 type Limits = BTreeMap<&'static str, u64>;
-
-#[derive(Debug, Serialize)]
-struct Kind {
-    kind: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Accrual {
-    None(Kind),
-    Consecutive { kind: &'static str, failures: u32, backoff: Backoff },
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Backoff {
-    kind: &'static str,
-    min_ms: u64,
-    max_ms: u64,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Service {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_timeout_ms: Option<u64>,
-}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -229,8 +190,8 @@ fn router(router: &model::Router) -> Router {
         },
         on_unhealthy: on_unhealthy(router.on_unhealthy),
         servers: router.servers.iter().map(server).collect(),
-        client: client(&router.client),
-        service: Service { total_timeout_ms: router.service.total_timeout.map(ms) },
+        client: calls::client(&router.client, &router.client_parts),
+        service: calls::service(&router.service, &router.service_parts),
         binding_timeout_ms: ms(router.binding.timeout),
         binding_cache: BindingCache {
             paths: router.binding.names_max.get(),
@@ -292,26 +253,6 @@ fn server(server: &model::Server) -> Server {
 /// What is unlimited is not there.
 fn limits<T>(keys: &[model::LimitKey<T>], limits: &T) -> Limits {
     keys.iter().filter_map(|key| Some((key.key, (key.get)(limits)?))).collect()
-}
-
-fn client(client: &model::Client) -> Client {
-    let accrual = |accrual: &model::Accrual| {
-        let (min_ms, max_ms) = (ms(accrual.backoff.0), ms(accrual.backoff.1));
-        let backoff = Backoff { kind: "jittered", min_ms, max_ms };
-        Accrual::Consecutive { kind: "io.l5d.consecutiveFailures", failures: accrual.failures.get(), backoff }
-    };
-    Client {
-        protocol: match client.protocol {
-            Protocol::Auto => "auto",
-            Protocol::Http1 => "http1",
-            Protocol::H2 => "h2",
-        },
-        load_balancer: Kind { kind: "p2c" },
-        failure_accrual: client.accrual.as_ref().map_or(Accrual::None(Kind { kind: "none" }), accrual),
-        connect_timeout_ms: client.connect_timeout.map(ms),
-        request_attempt_timeout_ms: client.attempt_timeout.map(ms),
-        limits: limits(model::CLIENT_KEYS, &client.limits),
-    }
 }
 
 fn host_port(endpoint: &model::HostPort) -> String {

@@ -4,6 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn pick_pairs(loads: impl Fn(usize) -> Load, len: usize, draw: u64) -> Option<usize> {
+    pick(loads, len, draw, Within::Pairs)
+}
+
+fn even_pairs(loads: impl Fn(usize) -> Load, len: usize, draw: u64) -> Option<usize> {
+    pick_even(loads, len, draw, Within::Pairs)
+}
+
 const DRAWS: u64 = 20_000;
 
 /// Draws spread evenly over all of `u64`.
@@ -13,11 +21,11 @@ fn even_draws() -> impl Iterator<Item = u64> {
 
 /// An idle endpoint of this weight.
 fn idle(weight: f64) -> Load {
-    Load { in_flight: 0, weight, usable: true }
+    Load { cost: 0, weight, usable: true }
 }
 
-fn busy(in_flight: u32) -> Load {
-    Load { in_flight, ..idle(1.0) }
+fn busy(cost: u64) -> Load {
+    Load { cost, ..idle(1.0) }
 }
 
 fn out(load: Load) -> Load {
@@ -28,7 +36,7 @@ fn out(load: Load) -> Load {
 #[track_caller]
 fn check_shares(loads: &[Load], percent: &[i64]) {
     let mut chosen = vec![0_i64; loads.len()];
-    even_draws().for_each(|draw| chosen[pick(|index| loads[index], loads.len(), draw).unwrap()] += 1);
+    even_draws().for_each(|draw| chosen[pick_pairs(|index| loads[index], loads.len(), draw).unwrap()] += 1);
     for (index, (&count, &percent)) in chosen.iter().zip(percent).enumerate() {
         let error = count - percent * DRAWS as i64 / 100;
         assert!(error.abs() <= DRAWS as i64 / 100, "endpoint {index}: {count} of {DRAWS}, want {percent} %");
@@ -51,8 +59,8 @@ fn weights_divide_the_traffic() {
 #[test]
 fn draw_on_a_border_belongs_to_the_next() {
     let quarter = 1 << 62;
-    assert_eq!(pick(|index| idle([1.0, 3.0][index]), 2, quarter), Some(1));
-    assert_eq!(pick(|index| idle([1.0, 3.0][index]), 2, quarter - (1 << 11)), Some(0));
+    assert_eq!(pick_pairs(|index| idle([1.0, 3.0][index]), 2, quarter), Some(1));
+    assert_eq!(pick_pairs(|index| idle([1.0, 3.0][index]), 2, quarter - (1 << 11)), Some(0));
 }
 
 #[test]
@@ -80,7 +88,7 @@ fn less_loaded_of_two_wins() {
 
 #[test]
 fn two_are_drawn_within_a_weight() {
-    let loads = [Load { in_flight: 3, ..idle(1.0) }, Load { in_flight: 0, ..idle(1.0) }, idle(2.0)];
+    let loads = [Load { cost: 3, ..idle(1.0) }, Load { cost: 0, ..idle(1.0) }, idle(2.0)];
     check_shares(&loads, &[0, 50, 50]);
 }
 
@@ -93,16 +101,16 @@ fn unusable_endpoints_are_passed_over() {
 fn needle_is_found_among_many_unusable_ones() {
     let loads = |index| Load { usable: index == 777, ..idle(1.0) };
     for draw in even_draws().take(200) {
-        assert_eq!(pick(loads, 1_000, draw), Some(777));
+        assert_eq!(pick_pairs(loads, 1_000, draw), Some(777));
     }
 }
 
 #[test]
 fn nobody_home_is_none() {
-    assert_eq!(pick(|_| idle(1.0), 0, 1), None);
-    assert_eq!(pick_even(|_| idle(1.0), 0, 1), None);
-    assert_eq!(pick(|_| out(idle(1.0)), 9, 1), None);
-    assert_eq!(pick(|index| out(idle(index as f64)), 9, 1), None);
+    assert_eq!(pick_pairs(|_| idle(1.0), 0, 1), None);
+    assert_eq!(even_pairs(|_| idle(1.0), 0, 1), None);
+    assert_eq!(pick_pairs(|_| out(idle(1.0)), 9, 1), None);
+    assert_eq!(pick_pairs(|index| out(idle(index as f64)), 9, 1), None);
 }
 
 #[track_caller]
@@ -112,7 +120,7 @@ fn check_looks(load: Load, len: usize, looks: usize) {
         looked.set(looked.get() + 1);
         load
     };
-    assert_eq!(pick_even(counted, len, 7).is_some(), load.usable);
+    assert_eq!(even_pairs(counted, len, 7).is_some(), load.usable);
     assert_eq!(looked.get(), looks);
 }
 
@@ -125,7 +133,10 @@ fn looking_is_bounded() {
 fn arb_loads() -> impl Strategy<Value = Vec<Load>> {
     let weight = prop_oneof![4 => (0_u8..3).prop_map(f64::from), 1 => any::<f64>()];
     let load = (0_u32..5, weight, any::<bool>());
-    proptest::collection::vec(load.prop_map(|(in_flight, weight, usable)| Load { in_flight, weight, usable }), 0..20)
+    proptest::collection::vec(
+        load.prop_map(|(cost, weight, usable): (u32, f64, bool)| Load { cost: u64::from(cost), weight, usable }),
+        0..20,
+    )
 }
 
 proptest! {
@@ -133,7 +144,7 @@ proptest! {
     fn choice_is_usable_and_there_is_one_if_any_is(loads in arb_loads(), draw in any::<u64>()) {
         let any = loads.iter().any(|load| load.usable);
         let of = |index: usize| loads[index];
-        for choice in [pick(of, loads.len(), draw), pick_even(of, loads.len(), draw)] {
+        for choice in [pick_pairs(of, loads.len(), draw), even_pairs(of, loads.len(), draw)] {
             prop_assert_eq!(choice.is_some(), any);
             prop_assert!(choice.is_none_or(|index| loads[index].usable));
         }
@@ -141,22 +152,76 @@ proptest! {
 
     #[test]
     fn most_loaded_endpoint_is_left_alone(len in 2_usize..30, worst in 0_usize..30, draw in any::<u64>()) {
-        let choice = pick(|index| busy(u32::from(index == worst % len)), len, draw);
+        let choice = pick_pairs(|index| busy(u64::from(index == worst % len)), len, draw);
         prop_assert!(choice != Some(worst % len));
     }
 
     #[test]
     fn equal_weights_choose_as_no_weights_do(len in 0_usize..9, weight in any::<f64>(), draw in any::<u64>()) {
-        let loads = |index: usize| Load { in_flight: index as u32 % 3, ..idle(weight) };
-        prop_assert_eq!(pick(loads, len, draw), pick_even(loads, len, draw));
+        let loads = |index: usize| Load { cost: index as u64 % 3, ..idle(weight) };
+        prop_assert_eq!(pick_pairs(loads, len, draw), even_pairs(loads, len, draw));
     }
 
     #[test]
     fn weight_zero_is_left_alone_while_another_is_usable(loads in arb_loads(), draw in any::<u64>()) {
         let weighty = |load: &Load| load.usable && load.weight > 0.0;
         if loads.iter().any(weighty) {
-            let choice = pick(|index| loads[index], loads.len(), draw).unwrap();
+            let choice = pick_pairs(|index| loads[index], loads.len(), draw).unwrap();
             prop_assert!(weighty(&loads[choice]));
         }
+    }
+}
+
+#[test]
+fn endpoints_that_take_turns_are_skipped_while_they_are_out() {
+    let loads = [idle(1.0), out(idle(1.0)), busy(9)];
+    let chosen = |turn| pick_even(|index| loads[index], 3, 0, Within::Turn(turn));
+    assert_eq!([0, 1, 2, 3, usize::MAX].map(chosen), [0, 2, 2, 0, usize::MAX % 3].map(Some));
+    let all_out = [out(idle(1.0)); 2];
+    assert_eq!(pick_even(|index| all_out[index], 2, 0, Within::Turn(1)), None);
+}
+
+#[test]
+fn turns_within_a_group_leave_the_weights_alone() {
+    let loads = [1.0, 3.0, 3.0].map(idle);
+    let mut chosen = [0; 3];
+    for (turn, draw) in even_draws().enumerate() {
+        chosen[pick(|index| loads[index], 3, draw, Within::Turn(turn)).unwrap()] += 1;
+    }
+    let share = |count: u64| count * 100 / DRAWS;
+    assert_eq!((share(chosen[0] + 5), share(chosen[1] + chosen[2] + 5)), (14, 85));
+    assert!(chosen[1].abs_diff(chosen[2]) <= 2, "{chosen:?}");
+}
+
+const SECOND_US: u64 = 1_000_000;
+
+#[test]
+fn a_slow_answer_is_believed_at_once_and_forgotten_slowly() {
+    let mean = Ewma::new(Duration::from_secs(10)).observe(1_000, 0);
+    assert_eq!((mean.cost(0, 0), mean.cost(1, 0), mean.cost(3, 0)), (1_000, 2_000, 4_000));
+    let slow = mean.observe(90_000, SECOND_US);
+    assert_eq!(slow.cost(0, SECOND_US), 90_000);
+    let later = slow.observe(1_000, 2 * SECOND_US).cost(0, 2 * SECOND_US);
+    assert!((80_000..90_000).contains(&later), "{later}");
+    assert!(slow.cost(0, 100 * SECOND_US) < 10, "what nobody asked for long is tried again");
+}
+
+#[test]
+fn an_endpoint_that_nobody_knows_gets_one_request() {
+    let unknown = Ewma::new(Duration::from_secs(10));
+    assert_eq!(unknown.cost(0, 5), 0);
+    assert!(unknown.cost(1, 5) > 1 << 40 && unknown.cost(2, 5) > unknown.cost(1, 5));
+}
+
+proptest! {
+    #[test]
+    fn costs_are_finite_and_grow_with_load(took in proptest::collection::vec((any::<u64>(), any::<u64>()), 0..20), load in 0_u32..1000) {
+        let mut ewma = Ewma::new(Duration::from_millis(1));
+        let mut at = 0;
+        for (took_us, now_us) in took {
+            ewma = ewma.observe(took_us, now_us);
+            at = now_us.max(at);
+        }
+        prop_assert!(ewma.cost(load, at) <= ewma.cost(load + 1, at));
     }
 }

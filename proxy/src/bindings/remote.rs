@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serin_config::dtab::{Dtab, NameTree, Path};
 use serin_config::model::Router;
 
-use super::{Binding, Caller, Target, named};
+use super::{Binding, Caller, LocalService, Target, named};
 use crate::clock;
 use crate::endpoints::Addresses;
 use crate::error::ProxyError;
@@ -42,7 +42,7 @@ pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, Prox
     let question = found.map_err(|_| ProxyError::TooManyNames)?;
     // before the tree: one that comes meanwhile makes this binding stale
     let set = question.addresses().load_full();
-    let caller = Caller { label: &table.label, client: &model.client, peer: *peer, overridden: !added.is_empty() };
+    let caller = Caller { label: &table.label, router: model, peer: *peer, overridden: !added.is_empty() };
     let tree = match (&set.addresses, question.tree()) {
         (Addresses::Absent(why) | Addresses::Failed(why), _) => {
             NameTree::Leaf(Target::Failed(ProxyError::BindingFailed(format!("{path}: {why}"))))
@@ -57,7 +57,8 @@ pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, Prox
         }
     };
     let context = (!added.is_empty()).then(|| HeaderValue::try_from(added.to_string()).ok()).flatten();
-    Ok(Binding { path: path.clone(), tree, context, remote: Some((question, set.version)) })
+    let service = LocalService::new(model.service_of(path), worker.workers);
+    Ok(Binding { path: path.clone(), tree, context, service, remote: Some((question, set.version)) })
 }
 
 fn target(worker: &Worker, remote: &Remote, caller: &Caller<'_>, service: &Arc<str>, leaf: &RemoteLeaf) -> Target {

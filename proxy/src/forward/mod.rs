@@ -1,5 +1,6 @@
 //! Sends one request and hands back a response whose body streams. The only part of the stack that touches a socket.
 
+mod answered;
 mod authority;
 mod before;
 mod extra;
@@ -24,10 +25,11 @@ pub use tunnel::Tunnel;
 pub use up_h1::UpH1;
 pub use up_h2::UpH2;
 
-use crate::bindings::Binding;
+use crate::bindings::{Binding, Leaf, LocalService};
 use crate::body::{Body, BodyError};
 use crate::clock;
 use crate::context::{Destination, Travel};
+use crate::endpoints::Place;
 use crate::error::{Fault, Origin, ProxyError};
 use crate::exchange::{Exchange, Route};
 use crate::inflight::{Deadline, Handle};
@@ -38,6 +40,7 @@ use crate::pool::{Endpoint, LocalCluster};
 use crate::retry::{self, Attempt, Replay};
 use crate::stall::Side;
 use crate::worker::Worker;
+use answered::{Tries, Verdict};
 use extra::Extra;
 use source::Source;
 
@@ -149,6 +152,13 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The next attempt goes there.
+    fn turn_to(&mut self, leaf: &Leaf) {
+        self.attempt_timeout = attempt_timeout(&leaf.cluster.client, self.grpc || self.upgrade);
+        self.to = Rc::clone(&leaf.to);
+        self.authority = leaf.cluster.authority();
+    }
+
     /// The `Host` that the upstream sees.
     fn host(&self) -> &[u8] {
         self.authority.as_ref().map_or(self.host, HeaderValue::as_bytes)
@@ -185,54 +195,109 @@ pub fn forward(
             return Ok(answer(&exchange, status));
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
-        let untimed = exchange.grpc || exchange.upgrade;
         let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster);
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
-        let mut retries = 0;
-        let mut avoid = None;
+        if binding.service.classifier.is_some() {
+            binding.service.budget.borrow_mut().deposit(exchange.started_us / 1000);
+        }
+        let mut going = Going::default();
         loop {
-            let Some(lease) = cluster.pick(&worker, avoid.as_ref()) else {
+            let Some(lease) = cluster.pick(&worker, going.avoid.as_ref()) else {
                 return Err(ProxyError::NoEndpoint(cluster.absence()));
             };
             let endpoint = Rc::clone(&lease.endpoint);
             worker.in_flight.set_lease(handle, Some(lease));
-            let mut reused = false;
-            let fault = match attempt(&worker, &endpoint, &cluster, exposure, &call, &mut source, &mut reused).await {
-                Ok(mut response) => {
-                    worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-                    worker.in_flight.head(handle);
-                    pass(&exchange, &call, &mut response);
-                    copy_held(&worker, &mut exchange, &binding, &source);
-                    worker.give_map(exchange.parts.headers);
-                    return Ok(response);
-                }
-                Err(fault) => fault,
-            };
+            let (mut reused, begun_us) = (false, endpoint.begin());
+            let made = attempt(&worker, &endpoint, &cluster, exposure, &call, &mut source, &mut reused).await;
             worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
-            let (method, body_replayable) = (&exchange.parts.method, source.rewind());
-            let attempt = Attempt { method, body_replayable, connection_reused: reused, retries };
-            let again = retry::may_replay(fault.replay, &attempt).is_ok()
-                && cluster.budget.borrow_mut().withdraw(clock::now_ms());
-            // a connection that the upstream closed while it was idle says nothing of the upstream
-            let excused = again && reused && fault.error == ProxyError::UpstreamClosed;
-            end_attempt(&worker, handle, &fault, excused);
-            if !again {
-                copy_held(&worker, &mut exchange, &binding, &source);
-                return Err(fault.error);
-            }
-            retries += 1;
-            // a connection that died while idle says nothing against its endpoint
-            avoid = (!reused).then(|| endpoint.address.clone());
+            let (service, tries) = (&binding.service, &mut going.tries);
+            let pause = match made {
+                Ok(response) => {
+                    endpoint.note_head(begun_us);
+                    match answered::weigh(&worker, &call, service, &cluster, &mut source, tries, response).await {
+                        Verdict::Keep(response) => {
+                            let authority = call.authority.take();
+                            copy_held(&worker, &mut exchange, &binding, &source);
+                            return Ok(pass(&worker, exchange, handle, authority.as_ref(), response));
+                        }
+                        Verdict::Retry(pause) => {
+                            fail_attempt(&worker, handle);
+                            going.avoid = Some(endpoint.address.clone());
+                            pause
+                        }
+                    }
+                }
+                Err(fault) => {
+                    let failed = Failed { fault: &fault, endpoint: &endpoint, reused };
+                    let Some(pause) = going.after(&worker, &call, service, &cluster, &mut source, &failed) else {
+                        copy_held(&worker, &mut exchange, &binding, &source);
+                        return Err(fault.error);
+                    };
+                    pause
+                }
+            };
+            wait(pause).await;
             count_retry(&worker, &exchange, &cluster);
             if let Some(other) = route::again(&worker, &exchange, &binding, handle) {
-                call.attempt_timeout = attempt_timeout(&other.cluster.client, untimed);
-                call.to = Rc::clone(&other.to);
+                call.turn_to(&other);
                 route::count_under(&worker, handle, &other);
-                call.authority = other.cluster.authority();
-                (cluster, avoid) = (Rc::clone(&other.cluster), None);
+                (cluster, going.avoid) = (Rc::clone(&other.cluster), None);
             }
         }
+    }
+}
+
+/// A request that may have several attempts.
+#[derive(Default)]
+struct Going {
+    /// Attempts after the first because it was never sent.
+    retries: u8,
+    /// Attempts after the first because of what came back.
+    tries: Tries,
+    /// Who has just failed it.
+    avoid: Option<Place>,
+}
+
+/// An attempt that got no answer.
+struct Failed<'a> {
+    fault: &'a Fault,
+    endpoint: &'a Endpoint,
+    reused: bool,
+}
+
+impl Going {
+    /// The pause before the next attempt; `None`: there is none.
+    fn after(
+        &mut self,
+        worker: &Worker,
+        call: &Call<'_>,
+        service: &LocalService,
+        cluster: &LocalCluster,
+        source: &mut Source,
+        failed: &Failed<'_>,
+    ) -> Option<Duration> {
+        let Failed { fault, endpoint, reused } = *failed;
+        let (method, body_replayable) = (&call.parts.method, source.rewind());
+        let attempt = Attempt { method, body_replayable, connection_reused: reused, retries: self.retries };
+        let unsent =
+            retry::may_replay(fault.replay, &attempt).is_ok() && cluster.budget.borrow_mut().withdraw(clock::now_ms());
+        // a connection that the upstream closed while it was idle says nothing of the upstream
+        let excused = unsent && reused && fault.error == ProxyError::UpstreamClosed;
+        end_attempt(worker, call.handle, fault, excused);
+        // a connection that died while idle says nothing against its endpoint
+        self.avoid = (!reused).then(|| endpoint.address.clone());
+        if unsent {
+            self.retries += 1;
+            return Some(Duration::ZERO);
+        }
+        answered::after_fault(worker, call, service, source, &mut self.tries, fault)
+    }
+}
+
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -249,14 +314,23 @@ fn count_retry(worker: &Worker, exchange: &Exchange, cluster: &LocalCluster) {
     worker.shard.retries(label, &cluster.shared.id.to_string()).inc();
 }
 
-/// What an answer of the upstream is on its way to the caller.
-fn pass(exchange: &Exchange, call: &Call<'_>, response: &mut Response<Body>) {
+/// The answer for the caller.
+fn pass(
+    worker: &Worker,
+    exchange: Exchange,
+    handle: Handle,
+    authority: Option<&HeaderValue>,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    worker.in_flight.head(handle);
     let version = response.version();
     response.headers_mut().append(VIA, via(version));
-    if let Some(authority) = &call.authority {
+    if let Some(authority) = authority {
         authority::map_back(response.headers_mut(), authority, exchange.host().unwrap_or_default());
     }
-    tell(exchange, response);
+    tell(&exchange, &mut response);
+    worker.give_map(exchange.parts.headers);
+    response
 }
 
 /// What the rule of the request changes of its answer. A session that was made for it is its user's from now on; the
@@ -288,6 +362,13 @@ fn copy_held(worker: &Rc<Worker>, exchange: &mut Exchange, binding: &Rc<Binding>
         Some(body) => mirror::send(worker, *due, exchange, binding, Body::full(body)),
         None => due.skip(),
     }
+}
+
+/// An attempt whose answer failed, and will not be shown.
+fn fail_attempt(worker: &Worker, handle: Handle) {
+    let lease = worker.in_flight.set_lease(handle, None);
+    let ejected = lease.is_some_and(|lease| lease.end(Class::Failure, worker));
+    worker.in_flight.attempt_failed(handle, None, ejected);
 }
 
 fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {

@@ -36,6 +36,30 @@ impl Source {
         Self { body, kept: None, state: State::Fresh }
     }
 
+    /// What is left of a source that another has taken over.
+    pub(crate) fn spent() -> Self {
+        Self { body: Body::default(), kept: None, state: State::Spent }
+    }
+
+    /// Nothing was taken of it, or there was nothing.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.state == State::Fresh
+    }
+
+    /// Can it be sent again, of so many octets at most.
+    pub(crate) fn is_held(&self, octets_max: usize) -> bool {
+        match self.state {
+            State::Fresh => true,
+            State::OnePiece => self.body.is_end() && self.kept_len() <= octets_max,
+            State::Replaying => self.kept_len() <= octets_max,
+            State::Spent => false,
+        }
+    }
+
+    fn kept_len(&self) -> usize {
+        self.kept.as_ref().map_or(0, Bytes::len)
+    }
+
     /// Nothing more comes.
     pub(crate) fn is_end(&self) -> bool {
         self.state != State::Replaying && self.body.is_end()
@@ -119,6 +143,17 @@ mod tests {
         assert!(source.rewind());
         assert!(next(&mut source).is_some());
         assert!(!source.rewind() && source.whole().is_none());
+    }
+
+    #[test]
+    fn only_what_fits_is_held_for_a_retry() {
+        let mut source = Source::new(Body::full("hello"));
+        assert!(source.is_untouched() && source.is_held(0));
+        assert!(next(&mut source).is_some());
+        assert!(!source.is_untouched() && source.is_held(5) && !source.is_held(4));
+        assert!(source.rewind() && source.is_held(5) && !source.is_held(4));
+        let mut gone = Source::spent();
+        assert!(!gone.is_held(usize::MAX) && !gone.rewind());
     }
 
     #[test]

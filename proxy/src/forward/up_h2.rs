@@ -89,7 +89,7 @@ pub(crate) async fn exchange(
     })
     .await?;
     let (parts, body) = response.into_parts();
-    let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::new(Body::default())));
+    let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::spent()));
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
         pump = None;

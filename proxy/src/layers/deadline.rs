@@ -47,7 +47,9 @@ where
     }
 
     fn call(&mut self, mut exchange: Exchange) -> Self::Future {
-        let watched = limit_us(&mut exchange).zip(exchange.handle).map(|(limit_us, handle)| {
+        let service = exchange.route.as_ref().map(|route| route.binding.service.model.total_timeout);
+        let service = service.unwrap_or_else(|| of_all_names(&exchange));
+        let watched = limit_us(&mut exchange, service).zip(exchange.handle).map(|(limit_us, handle)| {
             let at_us = exchange.started_us.saturating_add(limit_us).max(1);
             self.worker.in_flight.set_deadline(handle, inflight::Deadline::Total, at_us);
             (handle, Rc::clone(&self.worker))
@@ -56,10 +58,13 @@ where
     }
 }
 
-/// The request's limit; what travels on is never longer than what is left here.
-pub(super) fn limit_us(exchange: &mut Exchange) -> Option<u64> {
-    let router = exchange.server().router;
-    let service = exchange.local.shape.structure.config.routers[router].service.total_timeout;
+/// What the file says of every name: all that is known before a name is bound.
+pub(super) fn of_all_names(exchange: &Exchange) -> Option<Duration> {
+    exchange.local.shape.structure.config.routers[exchange.server().router].service.total_timeout
+}
+
+/// The request's limit, where its service has this one; what travels on is never longer than what is left here.
+pub(super) fn limit_us(exchange: &mut Exchange, service: Option<Duration>) -> Option<u64> {
     let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
     let service_us = service.map(micros);
     if !exchange.grpc {

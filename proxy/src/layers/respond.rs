@@ -97,7 +97,7 @@ impl Reader {
 
     fn pass(&self, response: &mut Response<Body>, worker: &Worker) {
         if self.may_see(worker) {
-            self.classify(response);
+            self.classify(response, worker);
             return;
         }
         // what another proxy says of its failure is not for strangers, in the body no more than in the field
@@ -109,10 +109,11 @@ impl Reader {
     }
 
     /// Tells a trusted peer how the answer counts. That of a gRPC call says so behind its trailers.
-    fn classify(&self, response: &mut Response<Body>) {
+    fn classify(&self, response: &mut Response<Body>, worker: &Worker) {
         let grpc_status = if self.grpc { grpc::status_of(response.headers()) } else { None };
         if !self.grpc || grpc_status.is_some() {
-            let class = classify::of_response(response.status(), self.grpc, grpc_status);
+            let classifier = self.handle.and_then(|handle| worker.in_flight.classifier(handle));
+            let class = classify::by(classifier.as_deref(), response.status(), self.grpc, grpc_status);
             response.headers_mut().insert(classify::SUCCESS_CLASS, classify::success_class(class));
         }
     }

@@ -191,6 +191,9 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
         Drawn::Leaf(leaf) => {
             if let Some(handle) = exchange.handle {
                 count_under(worker, handle, &leaf);
+                if let Some(classifier) = &binding.service.classifier {
+                    worker.in_flight.set_classifier(handle, classifier);
+                }
             }
             if exchange.context {
                 // what travels on is written anew, from the parsed form
@@ -212,7 +215,11 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
     let router = exchange.server().router;
     let timeout = exchange.local.shape.structure.config.routers[router].binding.timeout;
     // a name is part of the whole that the caller waits for
-    let limit = deadline::limit_us(&mut exchange).map(Duration::from_micros).filter(|limit| *limit < timeout);
+    let service = match &wait {
+        Wait::Addresses(binding, _) => binding.service.model.total_timeout,
+        Wait::Names | Wait::Answer(_) => deadline::of_all_names(&exchange),
+    };
+    let limit = deadline::limit_us(&mut exchange, service).map(Duration::from_micros).filter(|limit| *limit < timeout);
     let error = if limit.is_some() { ProxyError::Timeout } else { ProxyError::BindingTimeout };
     let timeout = limit.unwrap_or(timeout);
     let waiting = async {

@@ -1,12 +1,13 @@
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
+use serin_rollout::Ppm;
 
 use super::*;
 
 fn policy(failures: u32, min_ms: u64, max_ms: u64) -> Accrual {
     let backoff = (Duration::from_millis(min_ms), Duration::from_millis(max_ms));
-    Accrual { failures: NonZeroU32::new(failures).unwrap(), backoff }
+    Accrual { rule: AccrualRule::Consecutive(NonZeroU32::new(failures).unwrap()), backoff }
 }
 
 /// Plays events against three failures and 100..=1000 ms, with no jitter: `F`, `S`, `I` are outcomes of ordinary
@@ -110,11 +111,11 @@ fn forced_request_that_succeeds_admits_and_one_that_fails_does_not_prolong() {
 fn clean_is_what_a_success_does_not_change() {
     let policy = policy(3, 100, 1_000);
     let mut outlier = Outlier::default();
-    assert!(outlier.is_clean());
+    assert!(outlier.is_clean(&policy));
     outlier.record(Pass::Ordinary, Class::Failure, &policy, 0, 0);
-    assert!(outlier.is_admitted() && !outlier.is_clean());
+    assert!(outlier.is_admitted() && !outlier.is_clean(&policy));
     outlier.record(Pass::Ordinary, Class::Success, &policy, 0, 0);
-    assert!(outlier.is_clean());
+    assert!(outlier.is_clean(&policy));
 }
 
 #[test]
@@ -158,5 +159,50 @@ proptest! {
         let pass = outlier.begin(&policy, now_ms + 1_000).unwrap();
         outlier.record(pass, Class::Success, &policy, 0, now_ms + 1_000);
         prop_assert_eq!(outlier.phase(), Phase::Admitted);
+    }
+}
+
+/// Plays outcomes, `S` or `F`, each this many milliseconds after the one before, until the endpoint is out. Says after how
+/// many.
+fn out_after(rule: AccrualRule, apart_ms: u64, outcomes: &str) -> Option<usize> {
+    let backoff = (Duration::from_secs(5), Duration::from_secs(5));
+    let (policy, mut outlier) = (Accrual { rule, backoff }, Outlier::default());
+    assert!(!outlier.is_clean(&policy), "a success counts too");
+    outcomes.chars().enumerate().find_map(|(place, outcome)| {
+        let class = if outcome == 'S' { Class::Success } else { Class::Failure };
+        let change = outlier.record(Pass::Ordinary, class, &policy, 0, place as u64 * apart_ms);
+        change.map(|_| place + 1)
+    })
+}
+
+#[test]
+fn a_rate_over_requests_ejects_when_it_is_known_and_too_low() {
+    let rule = |percent, requests| {
+        AccrualRule::SuccessRate(Ppm::from_percent(percent).unwrap(), NonZeroU32::new(requests).unwrap())
+    };
+    assert_eq!(out_after(rule(90, 10), 1, "FFFFFFFFFFF"), Some(10), "not before ten are known");
+    assert_eq!(out_after(rule(90, 10), 1, "SSSSSSSSSFSF"), Some(12));
+    assert_eq!(out_after(rule(50, 10), 1, &"SF".repeat(4)), None);
+    assert_eq!(out_after(rule(0, 1), 1, "FFFF"), None);
+    assert_eq!(out_after(rule(100, 1), 1, "SSSF"), Some(4));
+}
+
+#[test]
+fn a_rate_over_time_forgets_what_is_older() {
+    let rule = |percent| AccrualRule::SuccessRateWindowed(Ppm::from_percent(percent).unwrap(), Duration::from_secs(10));
+    assert_eq!(out_after(rule(90), 1, "FFFFF"), Some(5), "fewer say nothing");
+    assert_eq!(out_after(rule(50), 1, "SSSSFFFFF"), Some(9));
+    assert_eq!(out_after(rule(50), 3_000, "FFFFFFFFFF"), None, "never five in ten seconds");
+    assert_eq!(out_after(rule(50), 2_000, "FFFFF"), Some(5));
+}
+
+proptest! {
+    #[test]
+    fn rates_stay_between_nothing_and_all(outcomes in proptest::collection::vec(any::<bool>(), 1..300), requests in 1_u32..50) {
+        let mut rate = Rate::default();
+        for success in outcomes {
+            rate.note(AccrualRule::SuccessRate(Ppm::WHOLE, NonZeroU32::new(requests).unwrap()), success, 0);
+            prop_assert!(rate.mean <= WHOLE, "{}", rate.mean);
+        }
     }
 }

@@ -17,6 +17,8 @@ use crate::stream::Stream;
 pub struct Conn {
     /// The socket.
     pub io: Stream,
+    /// When it was made, in microseconds of the clock.
+    pub(super) born_us: u64,
     idle: bool,
     /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
     floods: Option<Box<Floods>>,
@@ -26,7 +28,7 @@ pub struct Conn {
 impl Conn {
     pub(super) fn new(io: Stream, shard: &Arc<Shard>) -> Self {
         shard.worker().upstream_connections_active.inc();
-        Self { io, idle: false, floods: None, shard: Arc::clone(shard) }
+        Self { io, born_us: clock::now_us(), idle: false, floods: None, shard: Arc::clone(shard) }
     }
 
     pub(super) fn shard(&self) -> &Arc<Shard> {

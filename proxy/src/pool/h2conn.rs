@@ -8,7 +8,9 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use serin_metrics::Shard;
 
+use super::{Conn, Endpoint};
 use crate::evidence::lost_id;
+use crate::floods::Budgets;
 
 /// A connection that takes streams.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub(super) struct H2 {
 #[derive(Debug)]
 pub(super) struct Streams {
     id: u64,
+    /// When it was made, in microseconds of the clock.
+    born_us: u64,
     open: Cell<usize>,
     closed: Cell<bool>,
     /// When a sweep first saw it idle, in microseconds; 0: it is not.
@@ -43,9 +47,10 @@ pub struct H2Place(Rc<Streams>);
 
 impl H2 {
     /// A connection without a stream. Its socket has been counted as active until now.
-    pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>) -> Self {
+    pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>, born_us: u64) -> Self {
         let streams = Rc::new(Streams {
             id: lost_id(),
+            born_us,
             open: Cell::new(0),
             closed: Cell::new(false),
             idle_since_us: Cell::new(0),
@@ -53,6 +58,11 @@ impl H2 {
         });
         streams.set_idle(true);
         Self { send, streams }
+    }
+
+    /// When it was made, in microseconds of the clock.
+    pub(super) fn born_us(&self) -> u64 {
+        self.streams.born_us
     }
 
     pub(super) fn streams(&self) -> Rc<Streams> {
@@ -129,4 +139,44 @@ impl Drop for H2Place {
             self.0.set_idle(true);
         }
     }
+}
+
+/// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
+/// are opened than it allows.
+pub(super) async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, h2::Error> {
+    let limits = &endpoint.limits;
+    conn.count_frames(Budgets::from(&limits.h2));
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(limits.h2.stream_window_bytes)
+        .initial_connection_window_size(limits.h2.connection_window_bytes)
+        .max_frame_size(limits.h2.frame_bytes_max)
+        .header_table_size(limits.h2.header_table_bytes)
+        .max_header_list_size(limits.head_bytes_max)
+        .max_send_buffer_size(limits.h2.send_buffer_bytes_max as usize)
+        .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize))
+        .enable_push(false);
+    let (shard, born_us) = (Arc::clone(conn.shard()), conn.born_us);
+    let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;
+    let made = H2::new(send, shard, born_us);
+    let ping = connection.ping_pong();
+    let task = {
+        let (endpoint, streams) = (Rc::downgrade(&endpoint), made.streams());
+        async move {
+            // why it ended is seen by its streams
+            let _ended = connection.await;
+            streams.close();
+            if let Some(endpoint) = endpoint.upgrade() {
+                endpoint.drop_dead_h2();
+            }
+        }
+    };
+    tokio::task::spawn_local(task);
+    if let Some(mut ping) = ping {
+        ping.ping(h2::Ping::opaque()).await?;
+    }
+    if !endpoint.retired.get() {
+        endpoint.h2.borrow_mut().push(made.clone());
+    }
+    Ok(made)
 }
