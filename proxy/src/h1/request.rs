@@ -134,11 +134,29 @@ fn ends_target(octet: u8) -> bool {
 
 /// Appends a value; a control character in it, which no caller should send, becomes a space.
 fn push_clean(out: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().any(|&octet| is_control(octet)) {
+    if has_control(value) {
         out.extend(value.iter().map(|&octet| if is_control(octet) { b' ' } else { octet }));
     } else {
         out.extend_from_slice(value);
     }
+}
+
+/// By eight octets at a time: each value of each head passes here.
+fn has_control(value: &[u8]) -> bool {
+    let Some(last) = value.last_chunk() else { return value.iter().any(|&octet| is_control(octet)) };
+    let (eights, _) = value.as_chunks();
+    let found = eights.iter().fold(low_or_del(*last), |found, eight| found | low_or_del(*eight));
+    // what was found may have been a tab
+    found != 0 && value.iter().any(|&octet| is_control(octet))
+}
+
+/// Not 0 if one of these is below the space or is DEL.
+const fn low_or_del(octets: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let octets = u64::from_ne_bytes(octets);
+    let del = octets ^ (ONES * 0x7f);
+    ((octets.wrapping_sub(ONES * 0x20) & !octets) | (del.wrapping_sub(ONES) & !del)) & HIGH
 }
 
 fn is_control(octet: u8) -> bool {
@@ -162,3 +180,23 @@ fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
 /// Of `u64::MAX`.
 const DECIMAL_DIGITS_MAX: usize = 20;
 const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_octet_is_seen_wherever_it_stands() {
+        for length in 0..=20 {
+            assert!(!has_control(&vec![b'a'; length]) && !has_control(&vec![0xff; length]));
+            for (at, octet) in (0..length).flat_map(|at| (0..=255).map(move |octet| (at, octet))) {
+                let mut value = vec![b'a'; length];
+                value[at] = octet;
+                assert_eq!(has_control(&value), is_control(octet), "{octet} at {at} of {length}");
+                value.fill(b'\t');
+                value[at] = octet;
+                assert_eq!(has_control(&value), is_control(octet), "{octet} at {at} of {length} tabs");
+            }
+        }
+    }
+}
