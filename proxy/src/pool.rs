@@ -133,12 +133,10 @@ impl LocalCluster {
             let usable = endpoint.admitted(now_ms) && avoid != Some(&endpoint.address);
             Load { cost: endpoint.cost(now_us), weight: endpoint.weight, usable }
         };
-        let (len, draw) = (endpoints.len(), worker.random());
-        let within = self.within();
-        let index = if self.even.get() {
-            balance::pick_even(load, len, draw, within)
-        } else {
-            balance::pick(load, len, draw, within)
+        let (len, draw, within) = (endpoints.len(), worker.random(), self.within());
+        let index = match self.even.get() {
+            true => balance::pick_even(load, len, draw, within),
+            false => balance::pick(load, len, draw, within),
         };
         // all are out, or the only one left has just failed this request: the one that comes back first
         let chosen = match index {
