@@ -22,7 +22,7 @@ mod route_rules;
 mod service;
 mod stores;
 
-pub use client::{Accrual, AccrualRule, Balancer, CLIENT_FIELDS, Client, ClientPart, Protocol, RetryBudget};
+pub use client::{Accrual, AccrualRule, Balancer, CLIENT_FIELDS, Client, ClientPart, Protocol, RetryBudget, Take};
 pub use headers::{ForwardedHeader, Labeler, Propagator};
 pub use identifier::{Field, HostRule, Identifier};
 pub use interpreter::Namerd;

@@ -129,8 +129,11 @@ pub struct ClientPart {
     pub written: Vec<&'static str>,
 }
 
+/// Takes one value over from the second.
+pub type Take<T> = fn(&mut T, &T);
+
 /// Keys of [`Client`] outside `limits`: as they are in the file, and how one is taken over.
-pub const CLIENT_FIELDS: &[(&str, fn(&mut Client, &Client))] = &[
+pub const CLIENT_FIELDS: &[(&str, Take<Client>)] = &[
     ("protocol", |to, from| to.protocol = from.protocol),
     ("connectTimeoutMs", |to, from| to.connect_timeout = from.connect_timeout),
     ("requestAttemptTimeoutMs", |to, from| to.attempt_timeout = from.attempt_timeout),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RetryBudget;
+use super::{RetryBudget, Take};
 use crate::dtab::Pattern;
 
 /// For each logical name.
@@ -112,7 +112,7 @@ pub struct ServicePart {
 }
 
 /// Keys of [`Service`]: as they are in the file, and how one is taken over.
-pub const SERVICE_FIELDS: &[(&str, fn(&mut Service, &Service))] = &[
+pub const SERVICE_FIELDS: &[(&str, Take<Service>)] = &[
     ("totalTimeoutMs", |to, from| to.total_timeout = from.total_timeout),
     ("budget", |to, from| to.budget = from.budget),
     ("backoff", |to, from| to.backoff = from.backoff),

@@ -32,6 +32,7 @@ pub(super) struct Tries {
 }
 
 /// What becomes of an answer.
+#[allow(clippy::large_enum_variant, reason = "it is looked at where it is made; a box would be one for each answer")]
 pub(super) enum Verdict {
     /// It goes to the caller.
     Keep(Response<Body>),
