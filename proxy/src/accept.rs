@@ -164,7 +164,7 @@ async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stac
                 serve(io, Link::new(id, peer, seen.clone()), admitted, &worker, &stack);
             }
             Err(error) if is_exhausted(&error) => {
-                make_room(&worker, &error);
+                let _freed = make_room(&worker, &error);
                 pause(&worker, &stop, BACKOFF).await;
             }
             // of that one connection, which is gone
@@ -237,8 +237,9 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | EADDRNOTAVAIL | ENOBUFS))
 }
 
-/// Closes connections that wait for nothing in particular, so that somebody else can have their sockets.
-pub fn make_room(worker: &Worker, error: &io::Error) {
+/// Closes connections that wait for nothing in particular, so that somebody else can have their sockets. Says how many sockets
+/// are free already.
+pub fn make_room(worker: &Worker, error: &io::Error) -> usize {
     let upstream = worker.close_idle_upstreams();
     let downstream = worker.links.close_idlest();
     let (now_us, warned) = (clock::now_us(), &worker.exhausted_us);
@@ -246,6 +247,7 @@ pub fn make_room(worker: &Worker, error: &io::Error) {
         warned.set(Some(now_us));
         tracing::warn!(%error, upstream, downstream, "no sockets left: closing idle connections");
     }
+    upstream
 }
 
 fn serve<S: Stack>(io: Stream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &Rc<S>) {

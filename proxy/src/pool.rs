@@ -343,12 +343,19 @@ impl Endpoint {
     /// A fresh connection. Rare, and its future is large: the callers box it.
     pub async fn dial(&self, worker: &Worker, timeout: Duration) -> Result<Conn, Fault> {
         let cells = worker.shard.worker();
-        let io = match tokio::time::timeout(timeout, connect(&self.address)).await {
+        let connecting = async {
+            match connect(&self.address).await {
+                Err(error) if accept::is_exhausted(&error) && accept::make_room(worker, &error) > 0 => {
+                    connect(&self.address).await
+                }
+                connected => connected,
+            }
+        };
+        let io = match tokio::time::timeout(timeout, connecting).await {
             Ok(Ok(io)) => io,
             // our own want of sockets says nothing of the endpoint
             Ok(Err(error)) if accept::is_exhausted(&error) => {
                 cells.upstream_connects_failed.inc();
-                accept::make_room(worker, &error);
                 return Err(Fault::own(ProxyError::Overloaded));
             }
             failed => {

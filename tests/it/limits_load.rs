@@ -143,7 +143,6 @@ fn without_descriptors_and_without_idle_connections_nobody_spins() {
     // a descriptor may have been left for one of them, and none for its way upstream
     let statuses: Vec<u16> = waiting.iter_mut().map(|client| client.read("GET").status).collect();
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "who waited is answered: {statuses:?}");
-    assert!(statuses.contains(&200), "{statuses:?}");
 }
 
 fn asking(serin: &Serin) -> Client {

@@ -37,12 +37,7 @@ const LINGER_BUFFER: usize = 16 << 10;
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// `Some`: the connection is idle. `None`: it is closed.
-pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
-    let service = {
-        let (link, worker, stack) = (Rc::clone(link), Rc::clone(worker), stack.clone());
-        service_fn(move |request| answer(request, &link, &worker, stack.clone()))
-    };
+fn builder(link: &Link) -> http1::Builder {
     let mut builder = http1::Builder::new();
     let (head_bytes, head_fields) = link.limit(|limits| (limits.head_bytes_max, limits.head_fields_max));
     builder.auto_date_header(false).max_buf_size(head_bytes as usize + BUFFER_SPARE).half_close(false);
@@ -50,7 +45,16 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
         // costs an allocation for each request
         builder.max_headers(head_fields as usize);
     }
-    let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+    builder
+}
+
+/// `Some`: the connection is idle. `None`: it is closed.
+pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
+    let service = {
+        let (link, worker, stack) = (Rc::clone(link), Rc::clone(worker), stack.clone());
+        service_fn(move |request| answer(request, &link, &worker, stack.clone()))
+    };
+    let mut connection = builder(link).serve_connection(TokioIo::new(socket), service);
     let served = link.served();
     let mut ending = false;
     let mut parked = false;

@@ -55,32 +55,8 @@ pub(crate) async fn exchange(
             before.hear(parts.status, parts.headers)?;
         }
         let held = before.poll_held(cx);
-        if let Some(sending) = pump.as_mut().filter(|_| !held) {
-            let before = sending.moved();
-            let polled = sending.poll(source, cx);
-            if before != sending.moved() {
-                // the time to answer runs from the last octets that the upstream took
-                call.start_attempt(worker);
-            }
-            match polled {
-                Poll::Pending => {
-                    let at = sending.blocked();
-                    if patience.is_over(worker, at, call.stall.of(at.0), cx) {
-                        sending.reset(Reason::CANCEL);
-                        return Poll::Ready(Err(stalled(at.0)));
-                    }
-                }
-                Poll::Ready(Ok(())) => {
-                    worker.in_flight.sent(call.handle);
-                    pump = None;
-                }
-                // the stream's own error, if there is one, comes with the answer
-                Poll::Ready(Err(Stopped::Sink(_))) => pump = None,
-                Poll::Ready(Err(Stopped::Source(error))) => {
-                    sending.reset(Reason::CANCEL);
-                    return Poll::Ready(Err(bad_body(error)));
-                }
-            }
+        if !held {
+            send_on(worker, call, &mut pump, source, &mut patience, cx)?;
         }
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
@@ -102,6 +78,46 @@ pub(crate) async fn exchange(
     let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence: Patience::default(), silence_max };
     let body = Body::new(Kind::UpH2(up));
     Ok(Response::from_parts(parts, body))
+}
+
+/// Goes on with the request before its answer has begun. Nothing is left of the pump when there is no more to do.
+fn send_on(
+    worker: &Rc<Worker>,
+    call: &Call<'_>,
+    pump: &mut Option<Pump>,
+    source: &mut Source,
+    patience: &mut Patience,
+    cx: &mut Context<'_>,
+) -> Result<(), Fault> {
+    let Some(sending) = pump else { return Ok(()) };
+    let before = sending.moved();
+    let polled = sending.poll(source, cx);
+    if before != sending.moved() {
+        // the time to answer runs from the last octets that the upstream took
+        call.start_attempt(worker);
+    }
+    let fault = match polled {
+        Poll::Pending => {
+            let at = sending.blocked();
+            if !patience.is_over(worker, at, call.stall.of(at.0), cx) {
+                return Ok(());
+            }
+            stalled(at.0)
+        }
+        Poll::Ready(Err(Stopped::Source(error))) => bad_body(error),
+        Poll::Ready(Ok(())) => {
+            worker.in_flight.sent(call.handle);
+            *pump = None;
+            return Ok(());
+        }
+        // the stream's own error, if there is one, comes with the answer
+        Poll::Ready(Err(Stopped::Sink(_))) => {
+            *pump = None;
+            return Ok(());
+        }
+    };
+    sending.reset(Reason::CANCEL);
+    Err(fault)
 }
 
 /// The head as HTTP/2 wants it. The fields are cloned: a refused stream needs them once more.
