@@ -143,27 +143,6 @@ pub(crate) struct Fields<'n, 's> {
     node: Span,
 }
 
-/// Which keys were asked for in which map, whether they are there or not: the test of the schema compares.
-#[cfg(test)]
-pub(crate) mod asked {
-    use std::cell::RefCell;
-
-    use crate::source::Span;
-
-    thread_local! {
-        static ASKED: RefCell<Vec<(Span, &'static str)>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(super) fn note(map: Span, key: &'static str) {
-        ASKED.with_borrow_mut(|asked| asked.push((map, key)));
-    }
-
-    /// Everything that this thread asked since the last time.
-    pub(crate) fn take() -> Vec<(Span, &'static str)> {
-        ASKED.take()
-    }
-}
-
 impl<'n, 's> Fields<'n, 's> {
     /// Opens a map; anything else is an error and has no fields.
     pub(crate) fn open(cx: &Cx<'_>, key: &str, node: &'n Node<'s>, example: &'static str) -> Option<Fields<'n, 's>> {
@@ -333,4 +312,25 @@ pub(crate) fn listed(names: &[&str]) -> String {
     let mut quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.sort();
     quoted.join(", ")
+}
+
+/// Which keys were asked for in which map, whether they are there or not: the test of the schema compares.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+
+    use crate::source::Span;
+
+    thread_local! {
+        static ASKED: RefCell<Vec<(Span, &'static str)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(map: Span, key: &'static str) {
+        ASKED.with_borrow_mut(|asked| asked.push((map, key)));
+    }
+
+    /// Everything that this thread asked since the last time.
+    pub(crate) fn take() -> Vec<(Span, &'static str)> {
+        ASKED.take()
+    }
 }

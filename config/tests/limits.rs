@@ -1,5 +1,5 @@
 //! `limits`: each key over its range, what follows from others, and the tables of the README.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // tests stop at the first surprise
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // tests stop at the first surprise
 
 use serin_config::model::*;
 use serin_config::{Config, Source, diagnostic};
