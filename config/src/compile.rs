@@ -31,10 +31,10 @@ use crate::model::{Admin, Config, Drain, Egress, Server};
 use crate::raw::{Cx, Fields, not_built};
 use crate::source::{Source, Span};
 use crate::units;
-use crate::yaml::{self, Entry};
+use crate::yaml::{self, Entry, Value};
 
 pub use calls::CONFIGS_MAX;
-pub use client::{ACCRUAL_FAILURES_MAX, BUDGET_TTL_SECS_MAX, RETRIES_PER_SECOND_MAX};
+pub use client::{ACCRUAL_FAILURES_MAX, BUDGET_TTL_SECS_MAX, RETRIES_PER_SECOND_MAX, RETRY_SHARE_MAX};
 pub use conditions::REGEX_BYTES_MAX;
 pub use headers::STATIC_LABEL_BYTES_MAX;
 pub use identifier::IDENTIFIERS_MAX;
@@ -169,26 +169,73 @@ fn telemetry(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {
     let Some(Entry { value, .. }) = fields.take(cx, "telemetry") else { return };
     for item in cx.list("telemetry", value, "[{kind: io.l5d.prometheus}]") {
         let Some(mut telemeter) = Fields::open(cx, "telemetry", item, "{kind: io.l5d.prometheus}") else { continue };
-        let instead = "metrics for Prometheus are always served, at `/metrics` of the admin listener";
-        if kind(cx, &mut telemeter, "telemetry", &["io.l5d.prometheus"], TELEMETERS_NOT_BUILT, instead).is_none() {
-            telemeter.abandon();
-            continue;
+        let written = written_kind(&telemeter);
+        let missing: Vec<&'static str> = TELEMETERS_NOT_BUILT.iter().map(|(kind, _)| *kind).collect();
+        let instead = TELEMETERS_NOT_BUILT.iter().find(|(kind, _)| written == Some(*kind));
+        let instead = instead.map_or(METRICS, |(_, instead)| instead);
+        let built = ["io.l5d.prometheus", RECENT_REQUESTS];
+        match kind(cx, &mut telemeter, "telemetry", &built, &missing, instead) {
+            None => {
+                telemeter.abandon();
+                continue;
+            }
+            Some(RECENT_REQUESTS) => recent_requests(cx, &mut telemeter),
+            Some(_) => {
+                telemeter.not_built(cx, &[("path", METRICS), ("prefix", "names of metrics begin with `serin_`")]);
+            }
         }
         telemeter.scalar(cx, "experimental", units::boolean);
-        telemeter.not_built(cx, &[("path", instead), ("prefix", "names of metrics begin with `serin_`")]);
         telemeter.finish(cx);
     }
 }
 
-const TELEMETERS_NOT_BUILT: &[&str] = &[
-    "io.l5d.commonMetrics",
-    "io.l5d.influxdb",
-    "io.l5d.recentRequests",
-    "io.l5d.statsd",
-    "io.l5d.tracelog",
-    "io.l5d.zipkin",
-    "io.zipkin.http",
+/// A page of Linkerd's admin server: no request is treated otherwise without it.
+fn recent_requests(cx: &Cx<'_>, telemeter: &mut Fields<'_, '_>) {
+    let span = telemeter.get("kind").map_or(telemeter.span, |entry| entry.value.span);
+    calls::required(cx, telemeter, "sampleRate", "write `sampleRate: 0.02`", client::fraction);
+    telemeter.scalar(cx, "capacity", |text| units::whole(text, 1..=u64::from(u32::MAX), "10"));
+    let message = format!("`{RECENT_REQUESTS}` has no effect: no table of recent requests is kept");
+    let useless = Diagnostic::warning("config/no-effect", span, message);
+    cx.push(useless.help(format!("remove this entry; {METRICS}")));
+}
+
+const RECENT_REQUESTS: &str = "io.l5d.recentRequests";
+const METRICS: &str = "metrics for Prometheus are always served, at `/metrics` of the admin listener";
+const SPANS: &str = "remove this entry: headers of a trace are passed on, spans are not reported";
+
+/// Telemeters of Linkerd, and what to do instead.
+const TELEMETERS_NOT_BUILT: &[(&str, &str)] = &[
+    ("io.l5d.commonMetrics", "write `kind: io.l5d.prometheus`, or remove this entry: `/metrics` is always served"),
+    (
+        "io.l5d.influxdb",
+        "write `kind: io.l5d.prometheus` and let the `prometheus` input of Telegraf read `/metrics` of the admin listener",
+    ),
+    (
+        "io.l5d.statsd",
+        "write `kind: io.l5d.prometheus`: nothing is sent out, `/metrics` of the admin listener is there to be read",
+    ),
+    ("io.l5d.tracelog", SPANS),
+    ("io.l5d.zipkin", SPANS),
+    ("io.zipkin.http", SPANS),
 ];
+
+/// The text of `kind`, if it is one, without taking it.
+fn written_kind<'n>(fields: &Fields<'n, '_>) -> Option<&'n str> {
+    match &fields.get("kind")?.value.value {
+        Value::Scalar(scalar) => Some(&scalar.text),
+        _ => None,
+    }
+}
+
+/// `transformers`, of an interpreter and of a namer.
+const TRANSFORMERS: (&str, &str) = (
+    "transformers",
+    "remove the block: requests go to the addresses as they are found; for another port, or for this host alone, \
+     write the addresses under `clusters`, or `/$/inet/<host>/<port>` in the dtab",
+);
+
+const PLUGIN: &str =
+    "plugins of Linkerd cannot be loaded: write one of these kinds, or remove the block for the default";
 
 /// The `kind` of an object: one of `built`, or a refusal that tells what is unknown from what is not built yet.
 fn kind(
@@ -212,9 +259,11 @@ fn kind(
     found
         .map_err(|mut wrong| {
             let near = units::closest(&text, missing.iter().copied());
-            if let (None, Some(near)) = (&wrong.help, near) {
-                wrong.help = Some(format!("the nearest kind is `{near}`, which is not built yet"));
-            }
+            wrong.help = wrong.help.or_else(|| match near {
+                Some(near) => Some(format!("the nearest kind is `{near}`, which is not built yet")),
+                None if text.contains('.') && !text.starts_with("io.l5d.") => Some(PLUGIN.to_owned()),
+                None => None,
+            });
             cx.wrong("kind", &entry.value, wrong);
         })
         .ok()

@@ -51,7 +51,7 @@ fn every_key_of_a_service_is_read() {
     assert_eq!((service.total_timeout, service.classification_timeout), (Some(ms(5)), ms(6)));
     assert_eq!(service.retry_buffer, (7, 8));
     let budget = service.budget;
-    assert_eq!((budget.ttl, budget.per_second, budget.share.get()), (ms(9000), 10, 250_000));
+    assert_eq!((budget.ttl, budget.per_second, budget.share_ppm), (ms(9000), 10, 250_000));
     assert_eq!(service.backoff, RetryBackoff::Jittered(ms(11), ms(12)));
     let retryable = GrpcRetryable::Codes(vec![13]);
     assert_eq!(service.classifier, Classifier::Grpc { success: vec![0, 14], retryable });
@@ -92,7 +92,7 @@ fn every_key_of_a_client_is_read() {
     )
     .client;
     assert_eq!(client.balancer, Balancer::Ewma { decay: ms(5) });
-    assert_eq!(client.requeue.share.get(), 1_000_000);
+    assert_eq!(client.requeue.share_ppm, 1_000_000);
     let accrual = client.accrual.unwrap();
     assert!(matches!(accrual.rule, AccrualRule::SuccessRate(rate, n) if rate.get() == 900_000 && n.get() == 20));
     assert_eq!(accrual.backoff, (ms(6), ms(6)));
@@ -217,6 +217,8 @@ fn limits_are_limits() {
         let text = format!("client: {{requeueBudget: {{{key}: {value}}}}}");
         if ok { drop(router(&text)) } else { check_refused(&text, "config/wrong-value", column) }
     };
+    budget("percentCanRetry", u64::from(RETRY_SHARE_MAX), 43, true);
+    budget("percentCanRetry", u64::from(RETRY_SHARE_MAX) + 1, 43, false);
     budget("ttlSecs", BUDGET_TTL_SECS_MAX, 35, true);
     budget("ttlSecs", BUDGET_TTL_SECS_MAX + 1, 35, false);
     budget("minRetriesPerSec", RETRIES_PER_SECOND_MAX, 44, true);

@@ -102,7 +102,7 @@ impl Budget {
         Self {
             slots: [0; SLOTS],
             newest: 0,
-            share: i64::from(budget.share.get()),
+            share: i64::from(budget.share_ppm),
             reserve: i64::from(reserve_of_worker(budget, workers)) * RETRY,
             slot_ms: (ttl_ms / SLOTS as u64).max(1),
         }
@@ -182,7 +182,6 @@ pub fn pause(backoff: RetryBackoff, last: Duration, draw: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serin_rollout::Ppm;
 
     use super::*;
 
@@ -292,7 +291,7 @@ mod tests {
 
     #[test]
     fn budgets_are_what_the_file_says() {
-        let written = RetryBudget { ttl: Duration::from_secs(2), per_second: 3, share: Ppm::from_percent(50).unwrap() };
+        let written = RetryBudget { ttl: Duration::from_secs(2), per_second: 3, share_ppm: 500_000 };
         let mut budget = Budget::new(&written, 2);
         assert_eq!(budget.left(0), 3, "six in two seconds, for two workers");
         (0..4).for_each(|_| budget.deposit(0));

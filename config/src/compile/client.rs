@@ -15,6 +15,8 @@ use crate::units::{self, Wrong};
 pub const ACCRUAL_FAILURES_MAX: u64 = 1_000_000;
 /// Retries a second that can be asked for.
 pub const RETRIES_PER_SECOND_MAX: u64 = 1_000_000;
+/// Retries for each request that a budget can allow: Linkerd takes more than one too.
+pub const RETRY_SHARE_MAX: u32 = 10;
 /// The longest time that a budget of retries can look back, in seconds.
 pub const BUDGET_TTL_SECS_MAX: u64 = 60;
 
@@ -193,6 +195,14 @@ pub(super) fn fraction(text: &str) -> Result<Ppm, Wrong> {
     Ppm::new((number * 1e6).round() as u32).ok_or_else(wrong)
 }
 
+/// Retries for each request, in millionths.
+fn retry_share(text: &str) -> Result<u32, Wrong> {
+    let number = text.parse().ok().filter(|number| (0.0..=f64::from(RETRY_SHARE_MAX)).contains(number));
+    let wrong = || Wrong::new(format!("a number from 0 to {RETRY_SHARE_MAX}"), "0.2");
+    let number: f64 = number.ok_or_else(|| wrong().help("it is a share: 0.2 is one retry for five requests"))?;
+    Ok((number * 1e6).round() as u32)
+}
+
 /// `requeueBudget`, and `budget` of `retries`.
 pub(super) fn budget(cx: &Cx<'_>, holder: &mut Fields<'_, '_>, key: &'static str) -> Option<RetryBudget> {
     let mut fields = holder.map(cx, key, "{ttlSecs: 10, minRetriesPerSec: 10, percentCanRetry: 0.2}")?;
@@ -201,7 +211,7 @@ pub(super) fn budget(cx: &Cx<'_>, holder: &mut Fields<'_, '_>, key: &'static str
     budget.ttl = ttl.map_or(budget.ttl, Duration::from_secs);
     let rate = fields.scalar(cx, "minRetriesPerSec", |text| units::whole(text, 0..=RETRIES_PER_SECOND_MAX, "10"));
     budget.per_second = rate.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(budget.per_second);
-    budget.share = fields.scalar(cx, "percentCanRetry", fraction).unwrap_or(budget.share);
+    budget.share_ppm = fields.scalar(cx, "percentCanRetry", retry_share).unwrap_or(budget.share_ppm);
     fields.finish(cx);
     Some(budget)
 }

@@ -7,7 +7,7 @@ use crate::dtab::Path;
 use crate::model::{Field, HostRule, Identifier};
 use crate::raw::{Cx, Fields};
 use crate::units::{self, Wrong};
-use crate::yaml::{Node, Value};
+use crate::yaml::Node;
 
 /// Identifiers of one router: each may be asked for each request.
 pub const IDENTIFIERS_MAX: usize = 16;
@@ -102,10 +102,9 @@ fn one(cx: &Cx<'_>, item: &Node<'_>) -> Option<Identifier> {
 
 /// The place of a kind that this build cannot serve, its name, and why.
 fn absent(fields: &Fields<'_, '_>) -> Option<(crate::source::Span, &'static str, &'static str)> {
-    let value = &fields.get("kind")?.value;
-    let Value::Scalar(scalar) = &value.value else { return None };
-    let (kind, why) = ABSENT.iter().find(|(kind, _)| *kind == &*scalar.text)?;
-    Some((value.span, kind, why))
+    let written = super::written_kind(fields)?;
+    let (kind, why) = ABSENT.iter().find(|(kind, _)| *kind == written)?;
+    Some((fields.get("kind")?.value.span, kind, why))
 }
 
 fn host_rule(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> HostRule {

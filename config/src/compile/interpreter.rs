@@ -7,6 +7,7 @@ use crate::dtab::Path;
 use crate::model::{Host, HostPort, Namerd};
 use crate::raw::{Cx, Fields};
 use crate::units::{self, Wrong};
+use crate::yaml::Value;
 
 const BASE_S: u64 = 5;
 const MAX_S: u64 = 600;
@@ -26,8 +27,29 @@ pub(super) fn namerd(
     let namespace = fields.scalar(cx, "namespace", namespace).unwrap_or_else(|| "default".to_owned());
     let retry = retry(cx, fields);
     let tls = "reach namerd on loopback or a private network, or through a proxy that adds TLS";
-    fields.not_built(cx, &[("tls", tls), ("transformers", "")]);
+    fields.not_built(cx, &[("tls", tls), super::TRANSFORMERS]);
     Some(Namerd { at: at?, namespace, retry })
+}
+
+/// For a namerd asked over another of its interfaces: the same one over HTTP, with its host if that can be read.
+pub(super) fn by_http(fields: &Fields<'_, '_>) -> Option<String> {
+    let text = |key| match &fields.get(key)?.value.value {
+        Value::Scalar(scalar) => Some(&*scalar.text),
+        _ => None,
+    };
+    let written = super::written_kind(fields)?;
+    if !["io.l5d.namerd", "io.l5d.mesh"].contains(&written) {
+        return None;
+    }
+    let host = match text("dst").and_then(|text| dst(text).ok()).map(|at| at.host) {
+        Some(Host::Ip(ip)) => ip.to_string(),
+        Some(Host::Name(name)) => name,
+        Some(Host::Unix(_)) | None => "<host>".to_owned(),
+    };
+    Some(format!(
+        "write `kind: io.l5d.namerd.http` and `dst: /$/inet/{host}/4180`: the same namerd is asked over its HTTP \
+         interface, `io.l5d.httpController`"
+    ))
 }
 
 fn retry(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Duration, Duration) {

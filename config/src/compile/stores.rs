@@ -31,10 +31,13 @@ const INTERFACES_NOT_BUILT: &[&str] = &["io.l5d.destination", "io.l5d.mesh", "io
 /// The interpreter of a router; where it names a stored dtab, the place is noted in `stored`.
 pub(super) fn interpreter(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, stored: &mut Vec<Span>) -> Interpreter {
     let Some(mut fields) = fields.map(cx, "interpreter", "{kind: default}") else { return Interpreter::default() };
-    let instead = "write the dtab in this file: it is reloaded at once; or keep it in a stored namespace: \
+    let instead = super::interpreter::by_http(&fields).unwrap_or_else(|| {
+        let own = "write the dtab in this file: it is reloaded at once; or keep it in a stored namespace: \
                    `interpreter: {kind: default, namespace: default}`";
+        own.to_owned()
+    });
     let built = ["default", "io.l5d.namerd.http"];
-    let Some(kind) = super::kind(cx, &mut fields, "interpreter", &built, INTERPRETERS_NOT_BUILT, instead) else {
+    let Some(kind) = super::kind(cx, &mut fields, "interpreter", &built, INTERPRETERS_NOT_BUILT, &instead) else {
         fields.abandon();
         return Interpreter::default();
     };
@@ -46,7 +49,7 @@ pub(super) fn interpreter(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, stored: &mut
     let span = fields.get("namespace").map(|entry| entry.key_span);
     let namespace = fields.scalar(cx, "namespace", namespace);
     stored.extend(span);
-    fields.not_built(cx, &[("transformers", "")]);
+    fields.not_built(cx, &[super::TRANSFORMERS]);
     fields.finish(cx);
     Interpreter::Default { namespace }
 }

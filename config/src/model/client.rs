@@ -107,14 +107,14 @@ pub struct RetryBudget {
     pub ttl: Duration,
     /// Retries a second that are there without traffic, over all workers. Default 10.
     pub per_second: u32,
-    /// Retries for each request. Default 20 %.
-    pub share: Ppm,
+    /// Retries for each request, in millionths. Default 20 %; more than one retry for each request can be asked for, up to
+    /// [`RETRY_SHARE_MAX`](crate::limits::RETRY_SHARE_MAX).
+    pub share_ppm: u32,
 }
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        let share = Ppm::from_percent(20).unwrap_or(Ppm::ZERO);
-        Self { ttl: Duration::from_secs(10), per_second: 10, share }
+        Self { ttl: Duration::from_secs(10), per_second: 10, share_ppm: 200_000 }
     }
 }
 

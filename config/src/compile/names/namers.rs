@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::compile::kind;
+use crate::compile::{TRANSFORMERS, kind};
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{Path, Weight};
 use crate::model::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Host, HostPort, Namer, NamerKind};
@@ -63,7 +63,7 @@ fn namer(cx: &Cx<'_>, item: &Node<'_>) -> Option<(Namer, Span)> {
         return None;
     };
     fields.scalar(cx, "experimental", units::boolean);
-    fields.not_built(cx, &[("transformers", "")]);
+    fields.not_built(cx, &[TRANSFORMERS]);
     let prefix = match fields.has("prefix") {
         true => fields.scalar(cx, "prefix", prefix),
         false => prefix(kind).ok(),

@@ -123,8 +123,8 @@ fn accrual(accrual: &Accrual) -> Value {
 }
 
 fn budget(budget: &RetryBudget) -> Value {
-    let RetryBudget { ttl, per_second, share } = budget;
-    json!({"ttlSecs": ttl.as_secs(), "minRetriesPerSec": per_second, "percentCanRetry": fraction(*share)})
+    let RetryBudget { ttl, per_second, share_ppm } = budget;
+    json!({"ttlSecs": ttl.as_secs(), "minRetriesPerSec": per_second, "percentCanRetry": f64::from(*share_ppm) / 1e6})
 }
 
 fn backoff(backoff: RetryBackoff) -> Value {
