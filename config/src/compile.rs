@@ -62,7 +62,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Top-level keys that Linkerd has, and what to do until then.
-const NOT_BUILT: &[(&str, &str)] = &[("announcers", "")];
+const NOT_BUILT: &[(&str, &str)] = &[("announcers", NOTHING_ANNOUNCED)];
+const NOTHING_ANNOUNCED: &str = "remove the block: nothing is announced";
 
 /// The whole file.
 pub(crate) fn compile(
@@ -131,7 +132,7 @@ fn admin(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Admin, Option<Span>) {
                 ("tls", "keep the admin listener on loopback"),
                 ("security", "keep the admin listener on loopback"),
                 ("httpIdentifierPort", "ask `/delegator.json` instead"),
-                ("socketOptions", ""),
+                ("socketOptions", "remove the block: this listener has none to set"),
                 ("shutdownGraceMs", "write `drain: {deadlineMs: 10000}` at the top of the file"),
             ],
         );

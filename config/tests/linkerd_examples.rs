@@ -372,3 +372,31 @@ routers:
         &[],
     );
 }
+
+/// Keys that stand beside those of the examples in files of their kind.
+#[test]
+fn keys_of_one_router_that_are_not_there_say_what_to_do() {
+    check_refused(
+        "
+routers:
+- protocol: http
+  httpAccessLog: access.log
+  maxErrResponseKB: 64
+  retries: {budget: {percentCanRetry: 0.5}}
+  dtab: /svc => /$/inet/127.1/8080
+  servers:
+  - port: 4140
+    socketOptions:
+      backlog: 128
+      keepAlive: true
+",
+        &[
+            ("httpAccessLog: access.log", "remove the line: no access log is written"),
+            ("maxErrResponseKB: 64", "remove the line"),
+            ("retries: {budget: {percentCanRetry: 0.5}}", "write it under `service`"),
+            ("backlog: 128", "remove the line"),
+            ("keepAlive: true", "write `limits: {idleTimeoutMs: 60000}`"),
+        ],
+        &[],
+    );
+}

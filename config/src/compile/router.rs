@@ -16,23 +16,25 @@ use super::{LABEL_BYTES_MAX, Listener, client, identifier, route_rules, rules, s
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
+const ACCESS_LOG: &str = "remove the line: no access log is written; `/metrics` of the admin listener counts requests";
+
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("announcers", ""),
+    ("announcers", super::NOTHING_ANNOUNCED),
     ("tls", "put TLS in front of Serin"),
-    ("httpAccessLog", ""),
-    ("httpAccessLogRollPolicy", ""),
-    ("httpAccessLogAppend", ""),
-    ("httpAccessLogRotateCount", ""),
-    ("h2AccessLog", ""),
-    ("h2AccessLogRollPolicy", ""),
-    ("h2AccessLogAppend", ""),
-    ("h2AccessLogRotateCount", ""),
+    ("httpAccessLog", ACCESS_LOG),
+    ("httpAccessLogRollPolicy", ACCESS_LOG),
+    ("httpAccessLogAppend", ACCESS_LOG),
+    ("httpAccessLogRotateCount", ACCESS_LOG),
+    ("h2AccessLog", ACCESS_LOG),
+    ("h2AccessLogRollPolicy", ACCESS_LOG),
+    ("h2AccessLogAppend", ACCESS_LOG),
+    ("h2AccessLogRotateCount", ACCESS_LOG),
     ("maxHeadersKB", "write `limits: {headBytes: 32768}` in the server"),
     ("maxInitialLineKB", "write `limits: {targetBytes: 16384}` in the server"),
-    ("maxErrResponseKB", ""),
+    ("maxErrResponseKB", "remove the line: the message of an error made here is short"),
     ("streamAfterContentLengthKB", "bodies of every length are streamed"),
     ("compressionLevel", "bodies are passed on as they are"),
-    ("retries", ""),
+    ("retries", "write it under `service`: `service: {retries: {budget: {percentCanRetry: 0.2}}}`"),
 ];
 
 /// All routers, and all places where they listen.

@@ -153,7 +153,12 @@ pub(super) fn socket_options(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {
         }
     }
     let timeouts = "write timeouts as `service: {totalTimeoutMs: 2000}`";
-    let missing = [("keepAlive", ""), ("readTimeoutMs", timeouts), ("writeTimeoutMs", timeouts), ("backlog", "")];
+    let missing = [
+        ("keepAlive", "write `limits: {idleTimeoutMs: 60000}`: idle connections are closed after it"),
+        ("readTimeoutMs", timeouts),
+        ("writeTimeoutMs", timeouts),
+        ("backlog", "remove the line: how many wait to be accepted is not set by the file"),
+    ];
     options.not_built(cx, &missing);
     options.finish(cx);
 }

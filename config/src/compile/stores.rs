@@ -90,7 +90,11 @@ fn interface(cx: &Cx<'_>, item: &Node<'_>) -> Option<(Interface, Span)> {
     let port = fields.scalar(cx, "port", units::listen_port).unwrap_or(HTTP_CONTROLLER_PORT);
     fields.not_built(
         cx,
-        &[("tls", "keep this listener on loopback"), ("socketOptions", ""), ("shutdownGraceMs", "see `drain`")],
+        &[
+            ("tls", "keep this listener on loopback"),
+            ("socketOptions", "remove the block: this listener has none to set"),
+            ("shutdownGraceMs", "see `drain`"),
+        ],
     );
     fields.finish(cx);
     // An address that could not be read clashes with nothing.
