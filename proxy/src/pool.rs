@@ -31,10 +31,12 @@ use crate::{accept, listener};
 
 mod conn;
 mod h2conn;
+mod lease;
 
 pub use conn::Conn;
 use h2conn::{H2, handshake};
 pub use h2conn::{H2Lease, H2Place};
+pub use lease::Lease;
 
 /// A bound name as this worker sees it: its endpoints with their connections.
 #[derive(Debug)]
@@ -486,22 +488,4 @@ fn fixed_answer(id: &Path) -> Option<StatusCode> {
 
 fn closed() -> Fault {
     Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
-}
-
-/// One request's hold on an endpoint.
-#[derive(Debug)]
-pub struct Lease {
-    /// Where it goes.
-    pub endpoint: Rc<Endpoint>,
-    pass: Pass,
-}
-
-impl Lease {
-    /// The attempt is over; its class feeds the outlier verdict. Says whether this ejected the endpoint.
-    pub fn end(self, class: Class, worker: &Worker) -> bool {
-        let in_flight = &self.endpoint.in_flight;
-        debug_assert!(in_flight.get() > 0, "more requests ended than began");
-        in_flight.set(in_flight.get().saturating_sub(1));
-        self.endpoint.judge(self.pass, class, worker)
-    }
 }

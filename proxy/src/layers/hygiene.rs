@@ -367,15 +367,14 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// A WebSocket is asked for by a GET over HTTP/1.1 whose `Connection` names the `Upgrade` (RFC 6455 section 4.1). Nothing
-/// else is ever switched to: least of all `h2c`, behind which nobody would look at requests any more.
+/// A WebSocket is asked for by a GET over HTTP/1.1 whose `Connection` names the `Upgrade` (RFC 6455 section 4.1), and for
+/// nothing beside it. Nothing else is ever switched to: least of all `h2c`, behind which nobody would look at requests any
+/// more.
 fn asks_for_websocket(method: &Method, version: Version, headers: &HeaderMap) -> bool {
-    let names =
-        |field: HeaderName, token: &[u8]| headers.get_all(field).iter().any(|value| has_token(value.as_bytes(), token));
-    *method == Method::GET
-        && version == Version::HTTP_11
-        && names(CONNECTION, b"upgrade")
-        && names(UPGRADE, b"websocket")
+    let nominated = || headers.get_all(CONNECTION).iter().any(|value| has_token(value.as_bytes(), b"upgrade"));
+    let mut asked = headers.get_all(UPGRADE).iter();
+    let only = asked.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    *method == Method::GET && version == Version::HTTP_11 && only && asked.next().is_none() && nominated()
 }
 
 /// Does the caller wait before it sends its body. An expectation that cannot be meant is not sent on (RFC 9110 section
