@@ -18,7 +18,7 @@ use serin_metrics::{Class, RequestCells};
 use crate::clock;
 use crate::ledger;
 use crate::local::Watched;
-use crate::pool::Lease;
+use crate::pool::{Endpoint, Lease};
 use crate::worker::Worker;
 
 /// How late a deadline may fire.
@@ -349,6 +349,11 @@ impl InFlight {
     /// The current attempt holds this endpoint until it, or the request, ends. Returns the hold before it.
     pub fn set_lease(&self, handle: Handle, lease: Option<Lease>) -> Option<Lease> {
         self.with(handle.0, |slot| std::mem::replace(&mut slot.lease, lease))
+    }
+
+    /// The endpoint that the current attempt holds.
+    pub fn endpoint(&self, handle: Handle) -> Option<Rc<Endpoint>> {
+        self.with(handle.0, |slot| slot.lease.as_ref().map(|lease| Rc::clone(&lease.endpoint)))
     }
 
     /// The peer may see `l5d-*` fields and details of errors.

@@ -28,7 +28,7 @@ use crate::inflight::InFlight;
 use crate::ledger::Teller;
 use crate::local::Local;
 use crate::mirror::Mirrors;
-use crate::pool::LocalCluster;
+use crate::pool::{Endpoint, LocalCluster};
 use crate::snapshot::{Phase, World};
 use crate::stall::Stalls;
 use crate::{accept, own_address};
@@ -235,6 +235,11 @@ impl Worker {
                 Ok(fresh)
             }
         }
+    }
+
+    /// The bound name that this endpoint is one of: for explanations.
+    pub fn cluster_of(&self, endpoint: &Rc<Endpoint>) -> Option<Rc<LocalCluster>> {
+        self.clusters.borrow().values().find(|cluster| cluster.has(endpoint)).cloned()
     }
 
     /// Closes the upstream connections that wait for a request. Says how many.

@@ -30,6 +30,7 @@ mod rollout_strategies;
 mod rollout_traffic;
 mod route_consul;
 mod route_context;
+mod route_diagnosis;
 mod route_errors;
 mod route_identifiers;
 mod route_namerd;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{COOKIE, HOST, HeaderName};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use serde::Serialize;
 use serin_config::dtab::{
     self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Outcome, Path, Rules, SplitId, Step,
@@ -33,6 +33,8 @@ pub struct Ask {
     pub path: Option<Path>,
     /// The method.
     pub method: Method,
+    /// The version of the protocol.
+    pub version: Version,
     /// Path of the request target.
     pub uri_path: String,
     /// Its query.
@@ -50,6 +52,7 @@ impl Default for Ask {
             router: None,
             path: None,
             method: Method::GET,
+            version: Version::HTTP_11,
             uri_path: "/".into(),
             query: None,
             headers: HeaderMap::new(),
@@ -157,7 +160,7 @@ impl Ask {
     fn parts(&self) -> Parts<'_> {
         Parts {
             method: &self.method,
-            version: http::Version::HTTP_11,
+            version: self.version,
             host: self.headers.get(HOST).map(HeaderValue::as_bytes),
             path: &self.uri_path,
             query: self.query.as_deref(),

@@ -17,6 +17,7 @@ use serin_config::model::{Exposure, Limits, Trust};
 use tower::Service;
 
 use super::Early;
+use super::diagnosis::Question;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -46,7 +47,7 @@ impl<S> Hygiene<S> {
 
 impl<S> Service<Exchange> for Hygiene<S>
 where
-    S: Service<Exchange, Response = Response<Body>, Error = ProxyError>,
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError, Future: 'static>,
 {
     type Response = Response<Body>;
     type Error = ProxyError;
@@ -57,6 +58,9 @@ where
     }
 
     fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+        if exchange.parts.method == Method::TRACE {
+            return self.trace(exchange);
+        }
         match clean(&mut exchange, &self.worker) {
             Ok(()) => Early::inner(self.inner.call(exchange)),
             Err(error) => {
@@ -64,6 +68,32 @@ where
                 Early::refused(error)
             }
         }
+    }
+}
+
+impl<S> Hygiene<S>
+where
+    S: Service<Exchange, Response = Response<Body>, Error = ProxyError, Future: 'static>,
+{
+    /// Sent on only for a trusted peer that wants a diagnosis: an origin that answers it shows the request's own fields.
+    fn trace(&mut self, mut exchange: Exchange) -> Early<S::Future> {
+        // of the request as it came: cleaning takes out what says whether there is trust
+        let question = Question::of(&exchange);
+        if let Err(error) = clean(&mut exchange, &self.worker) {
+            decide_trust(&exchange, &self.worker);
+            return Early::refused(error);
+        }
+        let Some(question) = question.filter(|_| exchange.trusted) else {
+            return Early::refused(ProxyError::MethodRefused);
+        };
+        if !exchange.body.is_end() {
+            return Early::refused(ProxyError::BadRequest("a TRACE has no body"));
+        }
+        let worker = Rc::clone(&self.worker);
+        if question.is_last() {
+            return Early::boxed(Box::pin(async move { Ok(question.answer(&worker)) }));
+        }
+        Early::boxed(Box::pin(question.told(worker, self.inner.call(exchange))))
     }
 }
 
@@ -221,16 +251,19 @@ fn number_of_63_bits(length: &HeaderValue) -> Option<u64> {
 }
 
 fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
-    if *method == Method::CONNECT || *method == Method::TRACE {
+    if *method == Method::CONNECT {
         return Err(ProxyError::MethodRefused);
     }
-    if found.max_forwards && *method == Method::OPTIONS {
-        let left = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    if found.max_forwards && (*method == Method::OPTIONS || *method == Method::TRACE) {
+        let mut fields = headers.get_all(MAX_FORWARDS).iter();
+        let left = fields.next().and_then(number_of_63_bits).filter(|_| fields.next().is_none());
         match left {
+            None => return Err(ProxyError::BadRequest("Max-Forwards is not a number, once")),
+            // a TRACE is answered by its diagnosis
+            Some(0) if *method == Method::TRACE => {}
             // the last hop that may see it is this one, and it has nothing to say about the resource
             Some(0) => return Err(ProxyError::MethodRefused),
             Some(left) => drop(headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1))),
-            None => return Err(ProxyError::BadRequest("Max-Forwards is not a number")),
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod deadline;
+pub mod diagnosis;
 pub mod hygiene;
 pub mod observe;
 pub mod respond;
@@ -15,10 +16,11 @@ use pin_project_lite::pin_project;
 
 use crate::error::ProxyError;
 
+type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+
 pin_project! {
     /// Either an answer that is known already, or the inner future.
-    #[derive(Debug)]
-    pub struct Early<F> {
+    pub struct Early<F: Future> {
         #[pin]
         state: State<F>,
     }
@@ -26,14 +28,24 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    #[derive(Debug)]
-    enum State<F> {
+    enum State<F: Future> {
         Refused { error: Option<ProxyError> },
+        Boxed { future: Boxed<F::Output> },
         Inner { #[pin] future: F },
     }
 }
 
-impl<F> Early<F> {
+impl<F: Future> std::fmt::Debug for Early<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.state {
+            State::Refused { .. } => "Refused",
+            State::Boxed { .. } => "Boxed",
+            State::Inner { .. } => "Inner",
+        })
+    }
+}
+
+impl<F: Future> Early<F> {
     /// Refused before anything inside was called.
     pub fn refused(error: ProxyError) -> Self {
         Self { state: State::Refused { error: Some(error) } }
@@ -43,6 +55,11 @@ impl<F> Early<F> {
     pub fn inner(future: F) -> Self {
         Self { state: State::Inner { future } }
     }
+
+    /// Goes on inside, with something around it that few requests need.
+    pub fn boxed(future: Pin<Box<dyn Future<Output = F::Output>>>) -> Self {
+        Self { state: State::Boxed { future } }
+    }
 }
 
 impl<T, F: Future<Output = Result<T, ProxyError>>> Future for Early<F> {
@@ -51,6 +68,7 @@ impl<T, F: Future<Output = Result<T, ProxyError>>> Future for Early<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Refused { error } => Poll::Ready(Err(error.take().unwrap_or(ProxyError::Cancelled))),
+            StateProjection::Boxed { future } => future.as_mut().poll(cx),
             StateProjection::Inner { future } => future.poll(cx),
         }
     }

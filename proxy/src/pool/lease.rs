@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serin_metrics::Class;
 
-use super::Endpoint;
+use super::{Endpoint, LocalCluster};
 use crate::outlier::Pass;
 use crate::worker::Worker;
 
@@ -23,5 +23,12 @@ impl Lease {
         debug_assert!(in_flight.get() > 0, "more requests ended than began");
         in_flight.set(in_flight.get().saturating_sub(1));
         self.endpoint.judge(self.pass, class, worker)
+    }
+}
+
+impl LocalCluster {
+    /// Is this one of its endpoints.
+    pub fn has(&self, endpoint: &Rc<Endpoint>) -> bool {
+        self.endpoints.borrow().iter().any(|one| Rc::ptr_eq(one, endpoint))
     }
 }
