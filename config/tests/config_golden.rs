@@ -4,19 +4,35 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // tests stop at the first surprise
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serin_config::{Config, Source, diagnostic};
 
 fn check_golden(name: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diagnostics");
-    let input = fs::read(folder.join(format!("{name}.yaml"))).unwrap();
-    let source = Source::from_bytes(format!("{name}.yaml"), input);
-    let rendered = match Config::parse_with(&source, &|_| false) {
-        Ok((_, warnings)) => diagnostic::render(&warnings, &source, false),
-        Err(mistakes) => diagnostic::render(&mistakes, &source, false),
+    check(name, &source(name));
+}
+
+/// A main file with files of teams behind it.
+fn check_golden_of_teams(name: &str, main: &str, teams: &[&str]) {
+    let teams: Vec<Source> = teams.iter().map(|team| source(team)).collect();
+    check(name, &Source::joined(&source(main), &teams));
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diagnostics")
+}
+
+fn source(name: &str) -> Source {
+    let input = fs::read(folder().join(format!("{name}.yaml"))).unwrap();
+    Source::from_bytes(format!("{name}.yaml"), input)
+}
+
+fn check(name: &str, source: &Source) {
+    let rendered = match Config::parse_with(source, &|_| false) {
+        Ok((_, warnings)) => diagnostic::render(&warnings, source, false),
+        Err(mistakes) => diagnostic::render(&mistakes, source, false),
     };
-    let golden = folder.join(format!("{name}.txt"));
+    let golden = folder().join(format!("{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&golden, &rendered).unwrap();
     }
@@ -97,6 +113,21 @@ fn whom_rollouts_ask_and_tell_is_checked() {
 #[test]
 fn limits_say_their_range_and_what_contradicts() {
     check_golden("limits");
+}
+
+#[test]
+fn a_team_that_takes_what_is_not_its_own_is_told_whose_it_is() {
+    check_golden_of_teams("teams_web", "teams_main", &["teams_shop", "teams_web"]);
+}
+
+#[test]
+fn a_team_says_what_it_owns() {
+    check_golden_of_teams("teams_nothing", "teams_main", &["teams_nothing"]);
+}
+
+#[test]
+fn tests_of_routing_say_what_they_need() {
+    check_golden("request_tests");
 }
 
 #[test]

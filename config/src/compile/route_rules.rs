@@ -158,7 +158,7 @@ fn path(cx: &Cx<'_>, node: &Node<'_>) -> Option<PathMatch> {
 }
 
 /// `name`, `*.name`, or an address; without port.
-fn host(text: &str) -> Result<HostMatch, Wrong> {
+pub(super) fn host(text: &str) -> Result<HostMatch, Wrong> {
     let wrong = || Wrong::new("a host without port, or `*.` and one", "api.example.com");
     if text == "*" {
         return Err(wrong().help("remove the line: without `host` a rule is for every host"));

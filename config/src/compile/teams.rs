@@ -4,6 +4,7 @@
 //! tree and with their own places. One compilation reads the result: a key means the same in every file.
 
 mod claims;
+mod hosts;
 mod written;
 
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ pub const TEAM_NODES_MAX: usize = 100_000;
 /// Top-level keys of a team file.
 const TEAM_KEYS: &[&str] = &["owns", "clusters", "metricTemplates", "rollouts", "routers", "tests"];
 /// What a team file may add to a router, beside its `label`.
-const ROUTER_KEYS: &[&str] = &["dtab", "overrides", "splits"];
+const ROUTER_KEYS: &[&str] = &["dtab", "overrides", "rules", "splits"];
 const ROUTER: &str = "{label: outgoing, dtab: /host/web => /srv/web}";
 
 /// What team files add that has no place in the tree of the main file.
@@ -53,6 +54,7 @@ impl<'s> Additions<'s> {
 pub(super) fn merge<'s>(cx: &Cx<'_>, source: &'s Source, root: &mut Node<'s>) -> Additions<'s> {
     let mut additions = Additions::default();
     let routers = Routers::of(root);
+    let main_hosts = hosts::MainHosts::of(cx, root);
     let main_rollouts = written::paths(entry(root, "rollouts"));
     for file in 1..=source.teams() {
         let read = |sink: &mut _| yaml::read_file(source, file, TEAM_BYTES_MAX, TEAM_NODES_MAX, sink);
@@ -62,6 +64,7 @@ pub(super) fn merge<'s>(cx: &Cx<'_>, source: &'s Source, root: &mut Node<'s>) ->
             earlier.check_against(cx, &claims);
         }
         written::check_main_rollouts(cx, &main_rollouts, &claims);
+        main_hosts.check(cx, &claims);
         additions.claims.push(claims);
         add(root, &mut team, &routers, &mut additions.dtabs);
     }
@@ -170,6 +173,11 @@ fn check_router(cx: &Cx<'_>, item: &Node<'_>, routers: &Routers, claims: &Claims
             if let Some(dtab) = self::entry(rule, "dtab") {
                 written::check_dtab(cx, &dtab.value, claims);
             }
+        }
+    }
+    if let Some(entry) = fields.take(cx, "rules") {
+        for rule in cx.list("rules", &entry.value, "[{match: {host: web.example.com}, name: /host/web}]") {
+            hosts::check_rule(cx, rule, claims);
         }
     }
     if let Some(entry) = fields.take(cx, "splits") {

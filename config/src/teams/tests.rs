@@ -116,7 +116,12 @@ fn what_is_given_up_is_free_in_the_same_moment() {
 #[test]
 fn a_host_and_the_name_that_stands_for_it_are_one_thing() {
     let a = text("a", "owns: {hosts: [web.example.com]}\n");
-    for wanted in ["prefixes: [/svc/web.example.com]", "hosts: ['*.example.com']", "hosts: [WEB.example.com]"] {
+    for wanted in [
+        "prefixes: [/svc/web.example.com]",
+        "hosts: ['*.example.com']",
+        "hosts: [WEB.example.com]",
+        "hosts: [web.example.com.]",
+    ] {
         check(&[a.clone(), text("b", &format!("owns: {{{wanted}}}\n"))], &[], "a=current b=out", "");
     }
     check(&[a, text("b", "owns: {hosts: ['*.web.example.com', example.com]}\n")], &[], "a=current b=current", "");
@@ -126,6 +131,75 @@ fn a_host_and_the_name_that_stands_for_it_are_one_thing() {
 fn what_the_main_file_writes_is_not_to_be_had() {
     for claim in ["prefixes: [/host]", "prefixes: [/svc]"] {
         check(&[text("a", &format!("owns: {{{claim}}}\n"))], &[], "a=out", "");
+    }
+}
+
+/// The team `a` with what it owns and rules for the gateway, beside a main file with rules of its own.
+#[track_caller]
+fn check_rules(main: &str, owns: &str, rules: &str, expected: Result<&[&str], &str>) {
+    let main = MAIN.replace(" /host => /#/clusters}", &format!(" /host => /#/clusters, rules: [{main}]}}"));
+    let team = format!("owns: {{{owns}}}\nrouters: [{{label: gateway, rules: [{rules}]}}]\n");
+    let main = Source::new("serin.yaml", main);
+    let merged = merge(&main, &files(&[text("a", &team)]), &BTreeMap::new(), &|_| true, &|_| None).unwrap();
+    let report = merged.teams[0].report();
+    let rules = merged.config.routers[0].rules.iter();
+    let names: Vec<String> = rules.filter_map(|rule| rule.name.as_ref()).map(ToString::to_string).collect();
+    match expected {
+        Ok(expected) => assert_eq!((names.join(" "), report.as_str()), (expected.join(" "), "")),
+        Err(part) => assert!(merged.teams[0].state == TeamState::Out && report.contains(part), "{report}"),
+    }
+}
+
+#[test]
+fn rules_of_teams_stand_behind_those_of_the_main_file_and_lead_anywhere() {
+    let main = "{match: {path: {prefix: /}}, name: /svc/home}";
+    let rules = "{match: [{host: a.b}, {host: [x.shop.b, '*.y.shop.b'], method: GET}], name: /host/spare}, \
+                 {match: {host: A.B., path: {exact: /x}}, name: /svc/home}";
+    let owns = "hosts: [a.b, '*.shop.b']";
+    check_rules(main, owns, rules, Ok(&["/svc/home", "/host/spare", "/svc/home"]));
+    let two = |team: &str| {
+        let rule = format!("{{match: {{host: {team}.b}}, name: /svc/{team}}}");
+        text(team, &format!("owns: {{hosts: [{team}.b]}}\nrouters: [{{label: gateway, rules: [{rule}]}}]\n"))
+    };
+    let rules = merged(&[two("web"), two("api")], &[]).config.routers.remove(0).rules;
+    let names: Vec<String> = rules.iter().filter_map(|rule| rule.name.as_ref()).map(ToString::to_string).collect();
+    assert_eq!(names, ["/svc/api", "/svc/web"]);
+}
+
+#[test]
+fn rules_of_teams_are_for_their_hosts_only() {
+    for (owns, rules, expected) in [
+        ("hosts: [a.b]", "{match: {host: c.b}, name: /svc/x}", "requests for `c.b` are not owned"),
+        ("hosts: [a.b]", "{match: [{host: a.b}, {host: c.b}], name: /svc/x}", "requests for `c.b`"),
+        ("hosts: [a.b]", "{match: {host: [a.b, c.b]}, redirect: {host: d.b}}", "requests for `c.b`"),
+        ("hosts: [a.b]", "{match: {host: '*.a.b'}, name: /svc/x}", "requests for `*.a.b`"),
+        ("hosts: ['*.a.b']", "{match: {host: a.b}, name: /svc/x}", "requests for `a.b`"),
+        ("hosts: ['*.a.b']", "{match: {host: '*.b'}, name: /svc/x}", "requests for `*.b`"),
+        ("prefixes: [/svc/a.b]", "{match: {host: a.b}, name: /svc/a.b}", "requests for `a.b`"),
+        ("hosts: [a.b]", "{name: /svc/x}", "a rule for every host"),
+        ("hosts: [a.b]", "{match: {path: {prefix: /x}}, name: /svc/x}", "a rule for every host"),
+        ("hosts: [a.b]", "{match: [{host: a.b}, {method: GET}], name: /svc/x}", "a rule for every host"),
+        ("hosts: [a.b]", "{match: , name: /svc/x}", "`match` has no value"),
+        ("hosts: [a.b]", "{match: {host: }, name: /svc/x}", "`host` has no value"),
+        ("hosts: [a.b]", "{match: {host: []}, name: /svc/x}", "`host` is empty"),
+        ("hosts: [a.b]", "{match: [], name: /svc/x}", "`match` is empty"),
+        ("hosts: [a.b]", "{match: {host: '*'}, name: /svc/x}", "allowed is a host without port"),
+        ("hosts: [a.b]", "{match: {host: a.b, host: c.b}, name: /svc/x}", "`host` is written twice"),
+        ("hosts: [a.b]", "5", "rules"),
+    ] {
+        check_rules("{match: {host: z.b}, name: /svc/home}", owns, rules, Err(expected));
+    }
+}
+
+#[test]
+fn hosts_that_the_main_file_has_rules_for_are_its_own() {
+    let main = "{match: [{host: [home.b, '*.deep.b']}, {host: 'x.y.b'}], name: /svc/home}";
+    for taken in ["home.b", "HOME.b.", "'*.b'", "'*.deep.b'", "x.y.b", "'*.y.b'"] {
+        check_rules(main, &format!("hosts: [{taken}]"), "", Err("belongs to the main file, which has a rule for it"));
+    }
+    // A host below a wildcard is as a name below a dentry: the longer one may be had.
+    for free in ["me.b", "a.deep.b", "deep.b", "'*.home.b'", "'*.a.deep.b'", "y.b", "ax.y.b"] {
+        check_rules(main, &format!("hosts: [{free}]"), "", Ok(&["/svc/home"]));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{Elem, Path, Prefix};
+use crate::model::HostMatch;
 use crate::raw::{Cx, Fields, shown};
 use crate::source::Span;
 use crate::units::{self, Wrong};
@@ -163,6 +164,25 @@ impl Claims {
         }
     }
 
+    /// Whether requests for a host, or for all hosts below one, are owned.
+    pub(super) fn covers_host(&self, asked: &HostMatch) -> bool {
+        self.hosts.iter().any(|claim| match asked {
+            HostMatch::Exact(host) => claim.what.covers(host.as_bytes()),
+            HostMatch::Under(suffix) => claim.what.is_wild && suffix.ends_with(&claim.what.text),
+        })
+    }
+
+    /// Hosts owned: the text (with a dot in front if it is all below), whether it is all below, as written, and where.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (&str, bool, &str, Span)> {
+        self.hosts.iter().map(|claim| (&*claim.what.text, claim.what.is_wild, &*claim.written, claim.span))
+    }
+
+    /// A rule is for requests that are not the team's.
+    pub(super) fn host_not_owned(&self, cx: &Cx<'_>, span: Span, message: String) {
+        let help = super::owns_help(&written(&self.hosts));
+        cx.push(Diagnostic::error("teams/not-owned", span, message).related(self.span, "what it owns").help(help));
+    }
+
     /// `later` must want nothing that these own.
     pub(super) fn check_against(&self, cx: &Cx<'_>, later: &Claims) {
         for (mine, theirs, written) in self.conflicts(later) {
@@ -252,19 +272,17 @@ fn name(text: &str) -> Result<Name, Wrong> {
 }
 
 fn host(text: &str) -> Result<Host, Wrong> {
-    let lower = text.to_ascii_lowercase();
-    let (name, is_wild) = match lower.strip_prefix("*.") {
+    let (name, is_wild) = match text.strip_prefix("*.") {
         Some(name) => (name, true),
-        None => (lower.as_str(), false),
+        None => (text, false),
     };
     let wrong = || Wrong::new("a host without port, or `*.` and a host", "web.example.com");
-    // An endpoint's host has the same rules, and needs a port.
-    let legal = !name.contains(':') && units::endpoint(&format!("{name}:80")).is_ok();
-    if !legal || (is_wild && name.parse::<std::net::IpAddr>().is_ok()) {
-        return Err(wrong());
+    let is_address = name.contains(':') || name.parse::<std::net::Ipv4Addr>().is_ok();
+    match units::host(name) {
+        Some(name) if is_wild && !is_address => Ok(Host { text: format!(".{name}"), is_wild }),
+        Some(text) if !is_wild && !text.contains(':') => Ok(Host { text, is_wild }),
+        _ => Err(wrong()),
     }
-    let text = if is_wild { format!(".{name}") } else { name.to_owned() };
-    Ok(Host { text, is_wild })
 }
 
 fn cluster(text: &str) -> Result<Cluster, Wrong> {
