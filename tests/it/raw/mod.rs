@@ -3,8 +3,10 @@
 //!
 //! Peers are scripted by bytes (HTTP/1.1) and by frames (HTTP/2), on both sides. `SERIN_BIN` names the binary to test.
 
+mod conformance;
 mod exchanges;
 mod requests;
+mod responses;
 mod unix;
 
 use super::support::http1::End;

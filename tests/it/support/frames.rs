@@ -19,6 +19,8 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
+/// What a client begins with (RFC 9113, 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -31,14 +33,18 @@ pub(crate) const END_HEADERS: u8 = 4;
 
 impl Frames {
     pub(crate) fn connect(address: SocketAddr) -> Frames {
+        let mut frames = Frames::bare(address);
+        assert!(frames.write(PREFACE) && frames.send(SETTINGS, 0, 0, &[]));
+        frames
+    }
+
+    /// Without preface: not an octet is sent.
+    pub(crate) fn bare(address: SocketAddr) -> Frames {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut frames = Frames { stream };
-        frames.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        assert!(frames.send(SETTINGS, 0, 0, &[]));
-        frames
+        Frames { stream }
     }
 
     /// False when the peer is gone.
@@ -67,12 +73,15 @@ impl Frames {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// Reads on until a frame fits; `None` at the end of the connection.
+    /// Reads on until a frame fits, and acknowledges what has to be; `None` at the end of the connection.
     pub(crate) fn until(&mut self, mut fits: impl FnMut(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.read()?;
             if frame.kind == SETTINGS && frame.flags & 1 == 0 {
                 self.send(SETTINGS, 1, 0, &[]);
+            }
+            if frame.kind == PING && frame.flags & 1 == 0 {
+                self.send(PING, 1, 0, &frame.payload);
             }
             if fits(&frame) {
                 return Some(frame);
