@@ -10,6 +10,7 @@
 mod examples_run;
 mod life_admin;
 mod life_cli;
+mod life_editor;
 mod life_end;
 mod life_reload;
 mod limits_load;

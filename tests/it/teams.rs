@@ -239,6 +239,30 @@ fn a_main_file_that_would_take_a_team_out_changes_nothing() {
 }
 
 #[test]
+fn rules_of_a_team_take_requests_for_its_hosts_and_no_others() {
+    let (web, api) = (Upstream::named("web"), Upstream::named("api"));
+    let folder = Folder::new("");
+    let with_rule = |team: &str, to: &Upstream, hosts: &str, host: &str| {
+        let owned = leads(team, to).replacen("prefixes", &format!("hosts: [{hosts}], prefixes"), 1);
+        let rule = format!("rules: [{{match: {{host: \"{host}\"}}, name: /svc/{team}}}]");
+        owned.replacen("label: outgoing", &format!("label: outgoing, {rule}"), 1)
+    };
+    folder.write("api", &with_rule("api", &api, "api.example.com", "api.example.com"));
+    folder.write("web", &with_rule("web", &web, "\"*.web.example.com\"", "*.web.example.com"));
+    let serin = folder.start();
+    assert_eq!(answers(&serin, "API.example.com").as_deref(), Some("api"));
+    assert_eq!(answers(&serin, "eu.web.example.com").as_deref(), Some("web"));
+    assert_eq!(answers(&serin, "web.example.com"), None);
+    // A rule for what is another team's leaves all as it was.
+    folder.write("web", &with_rule("web", &web, "\"*.web.example.com\"", "api.example.com"));
+    wait_state(&serin, "web", "last-good");
+    let report = teams_json(&serin)[1]["report"].as_str().unwrap().to_owned();
+    assert!(report.contains("requests for `api.example.com` are not owned by this file"), "{report}");
+    assert_eq!(answers(&serin, "api.example.com").as_deref(), Some("api"));
+    assert_eq!(answers(&serin, "eu.web.example.com").as_deref(), Some("web"));
+}
+
+#[test]
 fn validate_tells_who_is_in_conflict_with_whom() {
     let (web, api) = (Upstream::named("web"), Upstream::named("api"));
     let folder = Folder::new("");
