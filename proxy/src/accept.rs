@@ -226,15 +226,15 @@ async fn pause(worker: &Worker, stop: &Stop, at_most: Duration) {
     }
 }
 
-/// No descriptors, memory or ports, here or in the whole system (`accept(2)`, `connect(2)`): trying again at once would fail
-/// again.
+/// No descriptors or memory, here or in the whole system (`accept(2)`, `connect(2)`): trying again at once would fail again.
+/// EADDRNOTAVAIL is not among them: it is also the answer for an address of a family that this host does not have, and
+/// closing other sockets mends neither.
 pub fn is_exhausted(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
-    const EADDRNOTAVAIL: i32 = 99;
     const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | EADDRNOTAVAIL | ENOBUFS))
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
 }
 
 /// Closes connections that wait for nothing in particular, so that somebody else can have their sockets. Says how many sockets

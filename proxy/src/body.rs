@@ -354,7 +354,9 @@ impl Drop for HyperBody {
 
 fn poll_hyper(body: &mut HyperBody, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
     loop {
-        let Some(frame) = ready!(Pin::new(&mut body.incoming).poll_frame(cx)) else {
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        body.link.set_reader_waits(polled.is_pending());
+        let Some(frame) = ready!(polled) else {
             body.end();
             return Poll::Ready(None);
         };

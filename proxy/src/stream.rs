@@ -45,6 +45,13 @@ impl Stream {
         each!(self, io => io.take_error())
     }
 
+    /// When it is dropped the peer sees a reset, not an end.
+    pub fn reset_at_end(&self) {
+        if let Self::Tcp(io) = self {
+            let _best_effort = socket2::SockRef::from(io).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Writes at once or not at all.
     pub fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
         each!(self, io => io.try_write(octets))

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -86,7 +87,13 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
     .await;
     // it holds the link: it must not stay there
     let switched = link.take_switched();
-    ended.ok()?;
+    if ended.is_err() {
+        if link.is_http_1_0() {
+            // its end is all that such a client has: a message cut short must not look like a whole one
+            connection.into_parts().io.into_inner().reset_at_end();
+        }
+        return None;
+    }
     let asked = poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await;
     if asked == Ask::Abort {
         return None;
@@ -95,6 +102,7 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
     if let Some((tunnel, books)) = switched.and_then(|body| body.into_tunnel()) {
+        link.set_tunnelled();
         let mut running = pin!(tunnel.run(socket, parts.read_buf, worker));
         let ended = poll_fn(|cx| match link.poll_ask(cx) {
             Ask::Abort => Poll::Ready(Err(BodyError::Downstream(None))),
@@ -105,7 +113,11 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
         return None;
     }
     if parked && !ending && !timed_out {
-        socket.unread(parts.read_buf);
+        // empty lines before a request are nothing (RFC 9112 section 2.2); anything else is one that has begun
+        let mut rest = parts.read_buf;
+        rest.advance(rest.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count());
+        link.put_back(rest.len());
+        socket.unread(rest);
         return Some(socket);
     }
     if timed_out && !parts.read_buf.is_empty() {

@@ -23,6 +23,7 @@ use crate::worker::Worker;
 
 /// How long a peer is waited for that is told to go.
 const LINGER: Duration = Duration::from_secs(2);
+const LINGER_US: u64 = 2_000_000;
 
 /// Serves until the connection closes.
 pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
@@ -48,7 +49,7 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
     });
     let Some(mut connection) = shaken.await else { return };
     link.set_http2();
-    let mut ending = false;
+    let mut ending_us = None;
     loop {
         let accepted = poll_fn(|cx| {
             let close = match link.poll_ask(cx) {
@@ -57,8 +58,9 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
                 Ask::Close => true,
                 Ask::Nothing | Ask::Park => link.is_spent(),
             };
-            if close && !ending {
-                ending = true;
+            if close && ending_us.is_none() {
+                ending_us = Some(worker.coarse_us.get());
+                link.close();
                 // GOAWAY, a PING round trip, and GOAWAY with the last stream
                 connection.graceful_shutdown();
             }
@@ -73,8 +75,9 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
             Next::Closed => return,
             Next::End(reason) => return Box::pin(end(connection, reason, &link, &worker)).await,
         };
-        // a stream that was reset counts until its work upstream is gone
-        if link.active() >= limits.streams_max {
+        // a stream that was reset counts until its work upstream is gone; who does not answer our PING gets no more
+        let overdue = ending_us.is_some_and(|us| worker.coarse_us.get().saturating_sub(us) > LINGER_US);
+        if overdue || link.active() >= limits.streams_max {
             respond.send_reset(Reason::REFUSED_STREAM);
             continue;
         }

@@ -18,6 +18,8 @@ use crate::worker::Worker;
 
 /// Without a request before the connection gives up its buffers.
 const PARK_US: u64 = 500_000;
+/// An idle connection that was asked to close is let alone for so many sweeps.
+const CLOSING_SWEEPS_MAX: u8 = 2;
 /// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
 const DRAIN_FRESH_US: u64 = 1_000_000;
 
@@ -52,6 +54,10 @@ pub struct Link {
     unread: Cell<bool>,
     /// The answer that switched protocols.
     switched: RefCell<Option<Box<Body>>>,
+    tunnelled: Cell<bool>,
+    reader_waits: Cell<bool>,
+    /// Sweeps that saw it idle since it was asked to close.
+    closing_sweeps: Cell<u8>,
     http2: Cell<bool>,
     /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
     floods: RefCell<Option<Box<Floods>>>,
@@ -120,6 +126,9 @@ impl Link {
             request: Cell::default(),
             unread: Cell::new(false),
             switched: RefCell::default(),
+            tunnelled: Cell::new(false),
+            reader_waits: Cell::new(false),
+            closing_sweeps: Cell::new(0),
             http2: Cell::new(false),
             floods: RefCell::default(),
             spent: Cell::new(false),
@@ -181,12 +190,39 @@ impl Link {
 
     /// Is the answer to an HTTP/1 request still due, at least in part.
     pub fn owes_answer(&self) -> bool {
-        !self.is_idle() && !self.http2.get()
+        !self.is_idle() && !self.http2.get() && !self.tunnelled.get()
+    }
+
+    /// It is a tunnel from now on: each direction ends on its own.
+    pub fn set_tunnelled(&self) {
+        self.tunnelled.set(true);
+    }
+
+    /// Does somebody wait for more of the request's body than there is.
+    pub fn set_reader_waits(&self, waits: bool) {
+        self.reader_waits.set(waits);
+    }
+
+    /// Does it speak HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    /// Did the last request come over HTTP/1.0.
+    pub fn is_http_1_0(&self) -> bool {
+        self.request.get().http_1_0
+    }
+
+    /// So many octets that came behind a request belong to the next one: a head that has begun.
+    pub fn put_back(&self, count: usize) {
+        self.octets_used.set(self.octets_used.get().saturating_sub(count as u64));
+        self.head_since_us.set(0);
     }
 
     /// What of that answer has been written.
     pub fn answer(&self) -> Answer {
-        if self.request.get().uploading {
+        // what came whole may lie there until somebody reads it
+        if self.request.get().uploading && self.reader_waits.get() {
             return Answer::Early;
         }
         let written = self.written.get() - self.written_before.get();
@@ -359,7 +395,11 @@ impl Link {
             return self.ask(Ask::Timeout);
         }
         if !self.is_idle() || self.ask.get() == Ask::Timeout {
+            self.closing_sweeps.set(0);
             return;
+        }
+        if self.must_go() {
+            return self.ask(Ask::Timeout);
         }
         let (head_us, idle_us_max) = (micros(head_us), micros(idle_us_max));
         let idle_us = now_us.saturating_sub(self.idle_since_us.get());
@@ -385,6 +425,18 @@ impl Link {
         } else if idle_us > PARK_US && self.ask.get() == Ask::Nothing {
             self.ask(Ask::Park);
         }
+    }
+
+    /// Was it asked to close some sweeps ago, and does nothing but wait. A peer that does not answer the PING of a GOAWAY, or
+    /// sends what is no request, is not waited for. One whose first request may be on the way has times of its own.
+    fn must_go(&self) -> bool {
+        let begins = !self.http2.get() && (!self.has_served() || self.octets.get() > self.octets_used.get());
+        if self.ask.get() != Ask::Close || begins {
+            self.closing_sweeps.set(0);
+            return false;
+        }
+        self.closing_sweeps.set(self.closing_sweeps.get().saturating_add(1));
+        self.closing_sweeps.get() > CLOSING_SWEEPS_MAX
     }
 
     /// The socket took octets, or none although there were some.

@@ -78,6 +78,11 @@ impl Socket {
         self.io.take_error()
     }
 
+    /// Its end will be a reset.
+    pub(super) fn reset_at_end(&self) {
+        self.io.reset_at_end();
+    }
+
     /// Writes at once or not at all.
     pub(super) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
         self.io.try_write(octets)

@@ -40,6 +40,11 @@ impl<'a> Before<'a> {
         self.held.is_some()
     }
 
+    /// Did the origin say anything yet.
+    pub(super) fn heard_any(&self) -> bool {
+        self.heard > 0
+    }
+
     /// Is the body still held back.
     pub(super) fn holds(&self) -> bool {
         self.held.is_some()

@@ -62,7 +62,7 @@ pub(crate) async fn exchange(
         loop {
             let got = match ready!(worker.poll_read(&mut conn.io, cx)) {
                 Ok(got) if !got.is_empty() => got,
-                Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty()))),
+                Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty() && !before.heard_any()))),
             };
             buf = join(std::mem::take(&mut buf), got);
             while let Some(head) = parse(worker, &buf, call, limits)? {

@@ -12,7 +12,7 @@ use http::{Request, Response, Uri, Version};
 use super::before::Before;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
-use super::{Call, Stall, bad_body, stalled};
+use super::{Call, Stall, bad_body, protocol, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::inflight::Deadline;
@@ -20,6 +20,9 @@ use crate::pool::{Endpoint, H2Lease, H2Place};
 use crate::retry::Replay;
 use crate::stall::{Patience, Side};
 use crate::worker::Worker;
+
+/// RFC 9110 section 15.
+const STATUS_MAX: u16 = 599;
 
 /// Sends the request and waits for the response head.
 pub(crate) async fn exchange(
@@ -65,6 +68,9 @@ pub(crate) async fn exchange(
     })
     .await?;
     let (parts, body) = response.into_parts();
+    if parts.status.as_u16() > STATUS_MAX {
+        return Err(protocol("the status is above 599"));
+    }
     let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::spent()));
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read

@@ -88,7 +88,8 @@ impl Reader {
         let label = &self.local.snapshot.structure.routers[self.router].label;
         worker.shard.failures(label, error.label()).inc();
         tracing::debug!(router = %label, reason = error.label(), "{error}");
-        if error.is_framing() {
+        // over HTTP/2 a bad request costs itself, not those beside it
+        if error.is_framing() && !self.link.is_http2() {
             self.link.spend();
         }
         let may_see = self.may_see(worker);
