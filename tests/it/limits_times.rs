@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM};
+use super::support::frames::{DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM};
 use super::support::h2peer::{self, H2Upstream, block_on, connect};
 use super::support::http1::{End, request};
 use super::support::upstream::{Seen, next_head, next_request, reply};
@@ -41,6 +41,59 @@ fn a_slow_head_is_408_and_an_idle_connection_closes() {
     }
     assert!(silent.at_end() && idle.at_end());
     assert_eq!(frames.until(|frame| frame.kind == GOAWAY).map(|frame| frame.code()), Some(0));
+}
+
+/// Does a connection end that has sent this behind its first request, in the same write, and nothing since.
+#[track_caller]
+fn check_ends(behind: &str, timed_out: bool) {
+    let origin = Upstream::named("web");
+    let serin = front(&origin, "headTimeoutMs: 1000, idleTimeoutMs: 1000");
+    let mut client = Client::connect(serin.address());
+    client.send(format!("GET / HTTP/1.1\r\nHost: web\r\n\r\n{behind}"));
+    assert_eq!(client.read("GET").status, 200);
+    if timed_out {
+        assert_eq!(client.read("GET").status, 408, "{behind:?}");
+    }
+    assert!(client.at_end(), "{behind:?}");
+}
+
+#[test]
+fn what_stands_behind_a_request_keeps_no_connection_open() {
+    check_ends("\r\n", false);
+    check_ends("GE", true);
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_not_waited_for() {
+    let origin = Upstream::named("web");
+    let serin = front(&origin, "idleTimeoutMs: 1000, requestsPerConnection: 2");
+    let mut silent = Frames::connect(serin.address());
+    let mut busy = Frames::connect(serin.address());
+    // `read` answers nothing
+    let told = std::iter::from_fn(|| silent.read()).filter(|frame| frame.kind == GOAWAY).count();
+    assert!(told >= 1, "it ends, and says so");
+    let mut stream = 1;
+    eventually("a stream is refused, or all is over", || {
+        let sent = busy.headers(stream, END_STREAM, &PSEUDO);
+        let of_it = |frame: &Frame| [HEADERS, RST_STREAM].contains(&frame.kind) && frame.stream == stream;
+        let answer = std::iter::from_fn(|| busy.read()).find(of_it);
+        stream += 2;
+        !sent || answer.is_none_or(|frame| frame.kind == RST_STREAM)
+    });
+}
+
+#[test]
+fn an_answer_cut_short_is_a_reset_for_http_1_0() {
+    let origin = Upstream::raw(|wire, seen, index| {
+        let _ = next_request(wire, seen, index);
+        let _ = wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf");
+    });
+    let serin = front(&origin, "");
+    let mut client = Client::connect(serin.address());
+    client.send("GET / HTTP/1.0\r\nHost: web\r\n\r\n");
+    let mut all = Vec::new();
+    let ended = std::io::Read::read_to_end(&mut client.wire.stream, &mut all);
+    assert!(ended.is_err(), "{}", String::from_utf8_lossy(&all));
 }
 
 /// Takes a head and waits for the end of its connection.
