@@ -109,6 +109,15 @@ fn namers_stand_under_their_kind_or_their_prefix() {
 }
 
 #[test]
+fn a_rewriting_namer_has_a_prefix_a_pattern_and_a_name() {
+    let namers = "namers:\n- {kind: io.l5d.rewrite, prefix: books, pattern: '/{service}/api', name: '/srv/{service}'}";
+    let namer = parse(&format!("{namers}\n{SMALLEST}")).namers.remove(0);
+    let NamerKind::Rewrite { pattern, name } = namer.kind else { panic!("another kind") };
+    let found = [namer.prefix.to_string(), pattern.to_string(), name];
+    assert_eq!(found, ["/books", "/{service}/api", "/srv/{service}"]);
+}
+
+#[test]
 fn trust_follows_clear_context() {
     assert_eq!(server("clearContext: true").trust, Trust::Nobody);
     assert_eq!(server("clearContext: false").trust, Trust::Everybody);

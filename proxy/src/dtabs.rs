@@ -127,7 +127,7 @@ impl Dtabs {
         let outcome = match (&done, change) {
             (Ok(_), Change::Create(_)) => DtabWrite::Created,
             (Ok(_), Change::Put(_) | Change::Replace(..)) => DtabWrite::Updated,
-            (Ok(_), Change::Delete) => DtabWrite::Deleted,
+            (Ok(_), Change::Delete | Change::Remove(_)) => DtabWrite::Deleted,
             (Err(NotChanged::Refused(_) | NotChanged::Busy), _) => DtabWrite::Refused,
             (Err(NotChanged::Forbidden(_) | NotChanged::Failed(_)), _) => DtabWrite::Failed,
         };

@@ -479,9 +479,13 @@ async fn connect(place: &Place) -> io::Result<Stream> {
     Ok(Stream::Tcp(io))
 }
 
+/// An informational status ends no request, so a name that asks for one is answered 502.
 fn fixed_answer(id: &Path) -> Option<StatusCode> {
     match id.labels().collect::<Vec<_>>()[..] {
-        [b"$", b"io.buoyant.http.status", code] => StatusCode::from_bytes(code).ok(),
+        [b"$", b"io.buoyant.http.status", code] => {
+            let status = StatusCode::from_bytes(code).ok()?;
+            Some(if status.is_informational() { StatusCode::BAD_GATEWAY } else { status })
+        }
         _ => None,
     }
 }

@@ -84,6 +84,8 @@ const ROWS: &[Row] = &[
     ("PUT", "/api/1/dtabs/new", &[JSON], "[]", 204, ""),
     ("PUT", "/api/1/dtabs/new", &[DTAB], "/a => /b", 204, ""),
     ("DELETE", "/api/1/dtabs/absent", &[], "", 404, "no such namespace"),
+    ("DELETE", "/api/1/dtabs/new", &["If-Match: AAAAAAAABAE="], "", 412, ""),
+    ("DELETE", "/api/1/dtabs/new", &["If-Match: any"], "", 412, ""),
     ("DELETE", "/api/1/dtabs/new", &[], "", 204, ""),
     ("GET", "/api/1/bind/there", &[], "", 400, "`path` is missing"),
     ("GET", "/api/1/bind/there?path=svc", &[], "", 400, "'/' expected but 's' found"),

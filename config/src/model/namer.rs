@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::HostPort;
-use crate::dtab::{Path, Weight};
+use crate::dtab::{Path, Pattern, Weight};
 
 /// A configured namer.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,14 @@ pub enum NamerKind {
         /// Absolute, or relative to the folder of the configuration file (already joined).
         root_dir: PathBuf,
     },
+    /// `io.l5d.rewrite`: a name that the pattern matches goes on as another one; what the pattern leaves over is
+    /// dropped. Any other name is `~`.
+    Rewrite {
+        /// Matched with what follows the prefix.
+        pattern: Pattern,
+        /// Becomes the name once each `{capture}` is replaced.
+        name: String,
+    },
 }
 
 impl NamerKind {
@@ -37,6 +45,7 @@ impl NamerKind {
             Self::Consul(_) => "io.l5d.consul",
             Self::DnsSrv(_) => "io.l5d.dnssrv",
             Self::Fs { .. } => "io.l5d.fs",
+            Self::Rewrite { .. } => "io.l5d.rewrite",
         }
     }
 
@@ -47,7 +56,7 @@ impl NamerKind {
             Self::Consul(consul) if consul.include_tag => Some(3),
             Self::Consul(_) => Some(2),
             Self::DnsSrv(_) => Some(1),
-            Self::Fs { .. } => None,
+            Self::Fs { .. } | Self::Rewrite { .. } => None,
         }
     }
 }

@@ -100,6 +100,8 @@ pub enum Change {
     Replace(Draft, Option<Version>),
     /// It shall be gone.
     Delete,
+    /// It shall be gone, if it is still of that version. `None`: as in [`Change::Replace`].
+    Remove(Option<Version>),
 }
 
 /// Why a change is not made. Nothing has changed then.
@@ -204,12 +206,12 @@ impl Namespaces {
         }
         let now = self.contents.get(name);
         let draft = match (change, now) {
-            (Change::Delete | Change::Replace(..), None) => return Err(Refused::Unknown),
+            (Change::Delete | Change::Remove(_) | Change::Replace(..), None) => return Err(Refused::Unknown),
             (Change::Create(_), Some(_)) => return Err(Refused::Exists),
-            (Change::Replace(_, asked), Some(content)) if !is(content, *asked) => {
+            (Change::Replace(_, asked) | Change::Remove(asked), Some(content)) if !is(content, *asked) => {
                 return Err(Refused::Stale(version(content)));
             }
-            (Change::Delete, Some(content)) => {
+            (Change::Delete | Change::Remove(_), Some(content)) => {
                 return Ok(Effect::Remove { retired: self.retired.max(content.number()) });
             }
             (Change::Create(draft) | Change::Put(draft) | Change::Replace(draft, _), _) => draft,

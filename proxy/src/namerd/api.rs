@@ -104,10 +104,13 @@ impl Api {
                 Method::GET => self.get(namespace, &head.headers, &asked),
                 Method::HEAD => self.head(namespace),
                 Method::POST | Method::PUT => self.write(namespace, &head.method, &head.headers, body).await,
-                Method::DELETE => match self.book.dtabs().change(namespace.to_owned(), Change::Delete).await {
-                    Ok(_) => bare(StatusCode::NO_CONTENT),
-                    Err(error) => not_changed(&error),
-                },
+                Method::DELETE => {
+                    let change = asked_version(&head.headers).map_or(Change::Delete, Change::Remove);
+                    match self.book.dtabs().change(namespace.to_owned(), change).await {
+                        Ok(_) => bare(StatusCode::NO_CONTENT),
+                        Err(error) => not_changed(&error),
+                    }
+                }
                 _ => said(StatusCode::NOT_FOUND, "a dtab is read by GET and HEAD, written by POST, PUT and DELETE"),
             },
             Some(Resource::Delegate(None)) if head.method == Method::POST => {
@@ -180,13 +183,10 @@ impl Api {
             Err(BadDtab::Refused(why)) => return not_changed(&why.into()),
             Err(BadDtab::Syntax(why)) => return said(StatusCode::BAD_REQUEST, why),
         };
-        let change = match (method, headers.get(IF_MATCH)) {
+        let change = match (method, asked_version(headers)) {
             (&Method::POST, _) => Change::Create(draft),
             (_, None) => Change::Put(draft),
-            // any text that is none of ours is one that nothing is of
-            (_, Some(value)) => {
-                Change::Replace(draft, value.to_str().ok().and_then(|text| Version::parse(text.trim())))
-            }
+            (_, Some(version)) => Change::Replace(draft, version),
         };
         match self.book.dtabs().change(namespace.to_owned(), change).await {
             Ok(_) => bare(StatusCode::NO_CONTENT),
@@ -278,6 +278,12 @@ impl Api {
         }
         content(JSON, line(&self.book.bound_names()))
     }
+}
+
+/// The version that `If-Match` asks for: `Some(None)` is any text that is none of ours, which nothing is of.
+fn asked_version(headers: &HeaderMap) -> Option<Option<Version>> {
+    let value = headers.get(IF_MATCH)?;
+    Some(value.to_str().ok().and_then(|text| Version::parse(text.trim())))
 }
 
 /// What is posted to `/api/1/delegate`.

@@ -29,6 +29,7 @@ use fs::FsNamer;
 use hosts::{Answer, Family, Hosts, User};
 use namerd::NamerdSource;
 use names::{AskedNamer, Content, Namer, StaticClusters};
+use rewrite::RewriteNamer;
 use srv::SrvSource;
 use targets::compose;
 use watches::{Source, Watches};
@@ -51,6 +52,7 @@ pub mod inet;
 mod namerd;
 mod names;
 mod peer;
+mod rewrite;
 mod srv;
 mod targets;
 mod watches;
@@ -202,7 +204,7 @@ impl Resolver {
         let written = self.namers.iter().filter_map(|namer| namer.written.as_ref());
         let folder = |written: &model::Namer| match &written.kind {
             model::NamerKind::Fs { root_dir } => Some(root_dir.clone()),
-            model::NamerKind::Consul(_) | model::NamerKind::DnsSrv(_) => None,
+            model::NamerKind::Consul(_) | model::NamerKind::DnsSrv(_) | model::NamerKind::Rewrite { .. } => None,
         };
         written.filter_map(folder).collect()
     }
@@ -227,6 +229,9 @@ impl Resolver {
             model::NamerKind::DnsSrv(settings) => asked(Arc::new(SrvSource::new(settings.clone(), self.dns))),
             model::NamerKind::Fs { root_dir } => {
                 Box::new(FsNamer::new(written.prefix.clone(), root_dir.clone(), Arc::clone(&self.stats)))
+            }
+            model::NamerKind::Rewrite { pattern, name } => {
+                Box::new(RewriteNamer::new(written.prefix.clone(), pattern.clone(), name.clone()))
             }
         };
         Configured { written: Some(written.clone()), namer }

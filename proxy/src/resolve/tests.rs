@@ -1,6 +1,6 @@
 use std::fs as files;
 
-use serin_config::dtab::{Answer, Names};
+use serin_config::dtab::{Answer, Names, Pattern};
 use serin_config::model::{Egress, Host, HostPort, NamerKind};
 
 use super::*;
@@ -81,6 +81,19 @@ impl Fixture {
 
 fn fs_namer(prefix: &str, root_dir: &std::path::Path) -> model::Namer {
     model::Namer { prefix: path(prefix), kind: NamerKind::Fs { root_dir: root_dir.to_owned() } }
+}
+
+#[test]
+fn a_rewriting_namer_gives_another_name_or_none() {
+    let mut fixture = Fixture::new();
+    let pattern = Pattern::parse("/{port}/{ns}/{svc}").unwrap();
+    let kind = NamerKind::Rewrite { pattern, name: "/k8s/{ns}/{port}/{svc}".to_owned() };
+    fixture.configure(&[], &[model::Namer { prefix: path("/re"), kind }]);
+    match fixture.names.lookup(&path("/#/re/http/prod/web/rest")) {
+        Answer::Rewrite(name) => assert_eq!(name, path("/k8s/prod/http/web")),
+        answer => panic!("{answer:?}"),
+    }
+    fixture.check_name("/#/re/http/prod", None);
 }
 
 #[test]

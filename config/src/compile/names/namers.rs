@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::compile::{TRANSFORMERS, kind};
 use crate::diagnostic::Diagnostic;
-use crate::dtab::{Path, Weight};
+use crate::dtab::{Path, Pattern, Weight};
 use crate::model::{ConsistencyMode, Consul, DnsSrv, HealthStatus, Host, HostPort, Namer, NamerKind};
 use crate::raw::{Cx, Fields};
 use crate::source::Span;
@@ -15,7 +15,7 @@ use crate::yaml::Node;
 
 use super::CLUSTERS;
 
-const BUILT: &[&str] = &["io.l5d.fs", "io.l5d.consul", "io.l5d.dnssrv"];
+const BUILT: &[&str] = &["io.l5d.fs", "io.l5d.consul", "io.l5d.dnssrv", "io.l5d.rewrite"];
 
 const NOT_BUILT: &[&str] = &[
     "io.l5d.curator",
@@ -25,7 +25,6 @@ const NOT_BUILT: &[&str] = &[
     "io.l5d.k8s.ns",
     "io.l5d.marathon",
     "io.l5d.rancher",
-    "io.l5d.rewrite",
     "io.l5d.serversets",
     "io.l5d.zkLeader",
 ];
@@ -37,6 +36,7 @@ pub const DNS_HOSTS_MAX: usize = 16;
 /// The longest wait between two questions of `io.l5d.dnssrv`.
 pub const REFRESH_S_MAX: u64 = 86_400;
 
+const REWRITE: &str = "io.l5d.rewrite";
 const CONSUL_PORT: u16 = 8500;
 const DNS_PORT: u16 = 53;
 const TEXT_BYTES_MAX: usize = 4096;
@@ -66,11 +66,16 @@ fn namer(cx: &Cx<'_>, item: &Node<'_>) -> Option<(Namer, Span)> {
     fields.not_built(cx, &[TRANSFORMERS]);
     let prefix = match fields.has("prefix") {
         true => fields.scalar(cx, "prefix", prefix),
+        false if kind == REWRITE => {
+            fields.require(cx, "prefix", "a namer of kind `io.l5d.rewrite`", "write `prefix: books`");
+            None
+        }
         false => prefix(kind).ok(),
     };
     let kind = match kind {
         "io.l5d.consul" => consul(cx, &mut fields).map(|consul| NamerKind::Consul(Box::new(consul))),
         "io.l5d.dnssrv" => Some(NamerKind::DnsSrv(dns_srv(cx, &mut fields))),
+        REWRITE => rewrite(cx, &mut fields),
         _ => fs(cx, &mut fields),
     };
     fields.finish(cx);
@@ -120,6 +125,24 @@ fn fs(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<NamerKind> {
         cx.push(missing.help("create it; a relative path starts from the folder of the configuration file"));
     }
     Some(NamerKind::Fs { root_dir })
+}
+
+/// The target is tried with a label for each capture, so that a capture that the pattern lacks shows here.
+fn rewrite(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<NamerKind> {
+    let (what, help) =
+        ("a namer of kind `io.l5d.rewrite`", "write `pattern: \"/{service}/api\"` and `name: \"/srv/{service}\"`");
+    let pattern_entry = fields.require(cx, "pattern", what, help);
+    let name_entry = fields.require(cx, "name", what, help);
+    let pattern = cx.scalar("pattern", &pattern_entry?.value, |text| {
+        let wrong = || Wrong::new("a pattern of a path", "\"/{service}/api\"");
+        Pattern::parse(text).map_err(|error| wrong().help(error.to_string()))
+    })?;
+    let name = cx.scalar("name", &name_entry?.value, |text| {
+        let tried = pattern.names().fold(text.to_owned(), |text, name| text.replace(&format!("{{{name}}}"), "x"));
+        let wrong = || Wrong::new("a path with captures of `pattern`", "\"/srv/{service}\"");
+        Path::parse(&tried).map(|_| text.to_owned()).map_err(|_| wrong())
+    })?;
+    Some(NamerKind::Rewrite { pattern, name })
 }
 
 fn consul(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> Option<Consul> {

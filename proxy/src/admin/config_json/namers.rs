@@ -12,11 +12,18 @@ pub(super) struct Namer {
 }
 
 #[derive(Debug, Serialize)]
+struct Rewrite {
+    pattern: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Settings {
     Consul(Consul),
     DnsSrv(DnsSrv),
     Fs(Fs),
+    Rewrite(Rewrite),
 }
 
 #[derive(Debug, Serialize)]
@@ -68,6 +75,9 @@ impl From<&model::Namer> for Namer {
                 dns_hosts: srv.servers.iter().map(ToString::to_string).collect(),
             }),
             NamerKind::Fs { root_dir } => Settings::Fs(Fs { root_dir: root_dir.display().to_string() }),
+            NamerKind::Rewrite { pattern, name } => {
+                Settings::Rewrite(Rewrite { pattern: pattern.to_string(), name: name.clone() })
+            }
         };
         Self { kind: namer.kind.name(), prefix: namer.prefix.to_string(), settings }
     }

@@ -50,7 +50,11 @@ fn a_version_is_never_used_twice_even_after_a_deletion() {
     for number in 1..=3 {
         check_version(&mut all, "web", &Change::Put(a.clone()), number);
     }
-    assert_eq!(apply(&mut all, "web", &Change::Delete), Ok(None));
+    for old in [Version::new(2), None] {
+        check_refused(&all, "web", &Change::Remove(old), Refused::Stale(Version::new(3)));
+    }
+    assert_eq!(apply(&mut all, "web", &Change::Remove(Version::new(3))), Ok(None));
+    check_refused(&all, "web", &Change::Remove(Version::new(3)), Refused::Unknown);
     assert_eq!((all.get("web"), all.len()), (None, 0));
     check_version(&mut all, "web", &Change::Create(a.clone()), 4);
     check_refused(&all, "web", &Change::Replace(a, Version::new(3)), Refused::Stale(Version::new(4)));
