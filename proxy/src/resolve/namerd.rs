@@ -44,12 +44,13 @@ impl Remote {
     /// That of an interpreter.
     pub fn new(namerd: &Namerd) -> Self {
         let HostPort { host, port } = &namerd.at;
-        let place = match host {
-            Host::Ip(ip) => format!("{ip} {port}"),
-            Host::Name(name) => format!("{name} {port}"),
+        let host = match host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.clone(),
             Host::Unix(path) => path.display().to_string(),
         };
-        Self { prefix: Path::from_labels([MARK, &place, &namerd.namespace]).unwrap_or_default() }
+        let labels = [MARK, &host, &port.to_string(), &namerd.namespace];
+        Self { prefix: Path::from_labels(labels).unwrap_or_default() }
     }
 
     /// The question what a name is bound to under this dtab. `None`: it is longer than a path may be.
@@ -200,7 +201,7 @@ const MARK: &str = "@";
 /// Where the kind of the question stands.
 const QUESTION: usize = REMOTE_LABELS;
 /// Labels that all questions for one namerd share.
-pub(crate) const REMOTE_LABELS: usize = 3;
+pub(crate) const REMOTE_LABELS: usize = 4;
 /// A stream is opened anew after this time, and up to a quarter more.
 const STREAM: Duration = Duration::from_secs(60);
 /// The head of an answer comes within this time.
@@ -231,6 +232,7 @@ mod tests {
     #[test]
     fn questions_become_targets() {
         let (remote, _) = remote();
+        assert_eq!(remote.prefix().skip(1).to_string(), "/namerd.test/4180/web\\x2f1");
         let name: Path = "/svc/a\\x2fb".parse().unwrap();
         check_target(
             &remote.bind(&name, "").unwrap(),

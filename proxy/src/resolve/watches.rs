@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -56,12 +57,48 @@ pub(super) struct Teller {
     number: u64,
     news: mpsc::Sender<Heard>,
     last: Option<News>,
+    outage: Arc<Outage>,
+    /// Counted in the outage.
+    failing: bool,
+}
+
+/// How many names of one namer have no answer now. The first and the last of them are told in the log.
+struct Outage {
+    namer: Path,
+    names: AtomicUsize,
+}
+
+impl Outage {
+    /// Says whether it begins.
+    fn enter(&self, why: &str) -> bool {
+        let begins = self.names.fetch_add(1, Ordering::Relaxed) == 0;
+        if begins {
+            tracing::warn!(namer = %self.namer.skip(1), error = why, "a namer does not answer; names keep their last good state");
+        }
+        begins
+    }
+
+    /// Says whether it is over.
+    fn leave(&self) -> bool {
+        self.names.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        if self.failing {
+            self.outage.leave();
+        }
+    }
 }
 
 impl Teller {
     /// A good answer: equal ones are told once. `version` is what the namer calls this state.
     pub(super) async fn tell(&mut self, news: News, version: u64) {
         let told = Told { answered_at_ms: clock::unix_ms(), error: None, failures: 0, version };
+        if std::mem::take(&mut self.failing) && self.outage.leave() {
+            tracing::info!(namer = %self.outage.namer.skip(1), "the namer answers again");
+        }
         let Some(id) = self.note(told) else { return };
         if self.last.as_ref() == Some(&news) {
             return;
@@ -77,6 +114,9 @@ impl Teller {
         let Some(cluster) = self.cluster.upgrade() else { return };
         let before = cluster.told().unwrap_or_default();
         drop(cluster);
+        if !std::mem::replace(&mut self.failing, true) {
+            self.outage.enter(&why);
+        }
         if before.failures == 0 {
             tracing::debug!(error = %why, "no answer for a name; its last good state stays, if it had any");
         }
@@ -106,6 +146,8 @@ impl News {
 pub(super) struct Watches {
     tasks: JoinSet<()>,
     by_id: HashMap<Path, Watch>,
+    /// By what all names of a namer begin with; those of namers that nobody asks any more go with the next one.
+    outages: HashMap<Path, Weak<Outage>>,
     news: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     started: u64,
     look_at: Instant,
@@ -122,6 +164,7 @@ impl Watches {
         Self {
             tasks: JoinSet::new(),
             by_id: HashMap::new(),
+            outages: HashMap::new(),
             news: mpsc::channel(NEWS_MAX),
             started: 0,
             look_at: Instant::now() + LOOK,
@@ -137,9 +180,21 @@ impl Watches {
         self.stop(&cluster.id);
         self.started += 1;
         let (number, weak) = (self.started, Arc::downgrade(cluster));
-        let teller = Teller { cluster: weak.clone(), number, news: self.news.0.clone(), last: None };
+        let outage = self.outage(cluster.id.take(cluster.id.len().saturating_sub(name.len())));
+        let news = self.news.0.clone();
+        let teller = Teller { cluster: weak.clone(), number, news, last: None, outage, failing: false };
         let task = self.tasks.spawn(Arc::clone(source).watch(name, teller));
         self.by_id.insert(cluster.id.clone(), Watch { cluster: weak, number, task });
+    }
+
+    fn outage(&mut self, namer: Path) -> Arc<Outage> {
+        if let Some(outage) = self.outages.get(&namer).and_then(Weak::upgrade) {
+            return outage;
+        }
+        self.outages.retain(|_, outage| outage.strong_count() > 0);
+        let outage = Arc::new(Outage { namer: namer.clone(), names: AtomicUsize::new(0) });
+        self.outages.insert(namer, Arc::downgrade(&outage));
+        outage
     }
 
     /// Ends the watch of a name.
@@ -209,3 +264,22 @@ impl Watches {
 const NEWS_MAX: usize = 256;
 /// Between two looks for names that nobody uses.
 const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_begins_with_its_first_name_and_ends_with_its_last() {
+        let mut watches = Watches::new();
+        let namer = Path::parse("/#/io.l5d.consul").unwrap();
+        let outage = watches.outage(namer.clone());
+        assert!(Arc::ptr_eq(&outage, &watches.outage(namer)), "one for all names");
+        assert_eq!([outage.enter("down"), outage.enter("down")], [true, false]);
+        assert_eq!([outage.leave(), outage.leave()], [false, true]);
+        assert!(outage.enter("down"), "another one");
+        drop(outage);
+        watches.outage(Path::parse("/#/other").unwrap());
+        assert_eq!(watches.outages.len(), 1, "forgotten with its last name");
+    }
+}
