@@ -346,6 +346,7 @@ fn check_raw(bytes: &str, label: &str, status: u16) {
 fn a_request_without_one_valid_host_is_400() {
     check_raw("GET / HTTP/1.1\r\n\r\n", "bad-request", 400);
     check_raw("GET / HTTP/1.1\r\nHost: web\r\nHost: web\r\n\r\n", "bad-request", 400);
+    check_raw("GET / HTTP/1.0\r\n\r\n", "unidentified", 400);
     check_raw("GET / HTTP/1.1\r\nHost: \r\n\r\n", "bad-request", 400);
     check_raw("GET / HTTP/1.1\r\nHost: web, web\r\n\r\n", "bad-request", 400);
     check_raw(&format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "w".repeat(513)), "unidentified", 400);

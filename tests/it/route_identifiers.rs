@@ -1,6 +1,7 @@
 //! Every kind of identifier, over HTTP/1.1 and HTTP/2: where a request goes, and with which path.
 
 use super::support::h2peer::{Answer, exchange, get as h2_get, grpc};
+use super::support::http1;
 use super::support::serin::run;
 use super::support::{Client, Serin, Setup, Upstream};
 
@@ -105,6 +106,18 @@ fn method_and_host_are_elements() {
     check(&with_path, "web", "/a", &[], "a /a");
     check(&with_path, "web", "/b?q=1", &[], "b /b?q=1");
     check(&with_path, "web", "/b/", &[], NOBODY);
+}
+
+#[test]
+fn a_request_of_http_1_0_needs_no_host_where_its_name_needs_none() {
+    let origin = Upstream::named("a");
+    let setup = Setup::new().cluster("a", &[&origin.endpoint()]).dtab("/svc/1.0/GET => /#/clusters/a");
+    let serin = setup.router("identifier: {kind: io.l5d.methodAndHost}").start();
+    let answer = http1::exchange(serin.address(), "GET /x HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(answer.status, 200);
+    let seen = origin.only();
+    assert_eq!((seen.target.as_str(), seen.field("host").as_deref()), ("/x", Some("")));
+    assert_eq!(seen.field("x-forwarded-host"), None);
 }
 
 #[test]

@@ -82,7 +82,10 @@ impl<'a> Extra<'a> {
         if let Some((link, host)) = self.forwarded {
             fields.push("x-forwarded-for", link.peer_text.as_bytes());
             fields.push("x-forwarded-proto", b"http");
-            fields.push("x-forwarded-host", host);
+            // HTTP/1.0 may have none
+            if !host.is_empty() {
+                fields.push("x-forwarded-host", host);
+            }
         }
         if let Some(forwarded) = &self.travel.forwarded {
             fields.push("forwarded", forwarded.as_bytes());
@@ -108,7 +111,7 @@ impl<'a> Extra<'a> {
         if let Some((link, host)) = self.forwarded {
             headers.append(FOR, link.peer_text.clone());
             headers.append(PROTO, HTTP);
-            if let Some(host) = link.host_value(host) {
+            if let Some(host) = link.host_value(host).filter(|host| !host.is_empty()) {
                 headers.append(HOST, host);
             }
         }

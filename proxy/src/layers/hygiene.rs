@@ -277,6 +277,8 @@ fn check_host(exchange: &mut Exchange, found: &Found) -> Result<(), ProxyError> 
         return Err(ProxyError::BadRequest("more than one Host"));
     }
     match parts.uri.authority() {
+        // it needs none; a name that takes one is not found then
+        None if found.hosts == 0 && parts.version == Version::HTTP_10 => Ok(()),
         None if found.hosts == 0 => Err(ProxyError::BadRequest("no Host")),
         None => {
             let host = parts.headers.get(HOST).map_or(b"".as_slice(), |host| host.as_bytes());
