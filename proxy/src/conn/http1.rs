@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -101,23 +101,12 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
     let timed_out = asked == Ask::Timeout;
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
-    if let Some((tunnel, books)) = switched.and_then(|body| body.into_tunnel()) {
-        link.set_tunnelled();
-        let mut running = pin!(tunnel.run(socket, parts.read_buf, worker));
-        let ended = poll_fn(|cx| match link.poll_ask(cx) {
-            Ask::Abort => Poll::Ready(Err(BodyError::Downstream(None))),
-            // it has no end of its own
-            Ask::Nothing | Ask::Park | Ask::Close | Ask::Timeout => running.as_mut().poll(cx),
-        });
-        books.end_tunnel(ended.await);
+    if let Some(body) = switched {
+        tunnel(*body, socket, parts.read_buf, link, worker).await;
         return None;
     }
     if parked && !ending && !timed_out {
-        // empty lines before a request are nothing (RFC 9112 section 2.2); anything else is one that has begun
-        let mut rest = parts.read_buf;
-        rest.advance(rest.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count());
-        link.put_back(rest.len());
-        socket.unread(rest);
+        put_back(&mut socket, parts.read_buf, link);
         return Some(socket);
     }
     if timed_out && !parts.read_buf.is_empty() {
@@ -129,6 +118,26 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
         linger(socket).await;
     }
     None
+}
+
+/// What came behind the last request. Empty lines there are nothing (RFC 9112 section 2.2), anything else has begun one.
+fn put_back(socket: &mut Socket, mut rest: Bytes, link: &Link) {
+    rest.advance(rest.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count());
+    link.put_back(rest.len());
+    socket.unread(rest);
+}
+
+/// The connection is a tunnel until both of its ends are over.
+async fn tunnel(body: Body, socket: Socket, read: Bytes, link: &Link, worker: &Rc<Worker>) {
+    let Some((tunnel, books)) = body.into_tunnel() else { return };
+    link.set_tunnelled();
+    let mut running = pin!(tunnel.run(socket, read, worker));
+    let ended = poll_fn(|cx| match link.poll_ask(cx) {
+        Ask::Abort => Poll::Ready(Err(BodyError::Downstream(None))),
+        // it has no end of its own
+        Ask::Nothing | Ask::Park | Ask::Close | Ask::Timeout => running.as_mut().poll(cx),
+    });
+    books.end_tunnel(ended.await);
 }
 
 /// Closing with octets unread resets the connection, and the reset may overtake the answer: read them away first.

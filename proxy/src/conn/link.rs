@@ -16,6 +16,10 @@ use crate::floods::{Budgets, Flood, Floods};
 use crate::local::Local;
 use crate::worker::Worker;
 
+mod active;
+
+pub use active::Active;
+
 /// Without a request before the connection gives up its buffers.
 const PARK_US: u64 = 500_000;
 /// An idle connection that was asked to close is let alone for so many sweeps.
@@ -476,31 +480,4 @@ impl Link {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A request on a connection, from its head to the last octet of its answer.
-#[derive(Debug)]
-pub struct Active(Rc<Link>, Rc<Worker>);
-
-impl Active {
-    /// Its connection.
-    pub fn link(&self) -> &Link {
-        &self.0
-    }
-
-    /// Who serves it.
-    pub fn worker(&self) -> &Rc<Worker> {
-        &self.1
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        let link = &self.0;
-        debug_assert!(link.active.get() > 0, "more requests ended than began");
-        link.active.set(link.active.get().saturating_sub(1));
-        link.idle_since_us.set(self.1.coarse_us.get());
-        // what came in meanwhile was this request's body
-        link.octets_used.set(link.octets.get());
-    }
 }
