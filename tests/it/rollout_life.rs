@@ -288,7 +288,8 @@ fn a_dry_run_moves_nothing_not_even_over_a_kill() {
 #[test]
 fn a_canary_that_hangs_is_out_although_the_primary_has_little_history() {
     let (v1, v2) = (named("v1"), hanging());
-    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &steps("10, 50")).start();
+    let setup = rollout(&v1.endpoint(), &v2.endpoint(), &steps("10, 50"));
+    let serin = setup.server("limits: {connectionsPerSource: 10000}").start();
     until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
     // users who do not wait for each other
     let mut open = Vec::new();
