@@ -1,7 +1,7 @@
 //! namerd's HTTP control API: who keeps dtabs by `namerctl`, and who asks what names are bound to, does it here.
 //!
 //! It has listeners and a thread of its own, so that many watchers delay neither requests nor the admin pages. A listener
-//! on loopback is open to this machine, as namerd's is; elsewhere reading is open and changes need the token ([`guard`]).
+//! on loopback is open to this machine, as namerd's is; elsewhere reading is open and changes need the token (`guard.rs`).
 
 use std::convert::Infallible;
 use std::io;

@@ -1,6 +1,6 @@
 //! From bound names to addresses: namers, files, DNS.
 //!
-//! The [`Resolver`] lives on the control thread. It owns the sources of names ([`Namer`]), gives binding an immutable
+//! The [`Resolver`] lives on the control thread. It owns the sources of names (`Namer`), gives binding an immutable
 //! [`NameTable`], and fills each [`Cluster`] of the [`EndpointTable`] with addresses: at once where they are written,
 //! through DNS where names are. DNS answers are kept by their TTL, within 1 s and 300 s; after a failure or a negative
 //! answer the last good addresses stay, and the next question waits 1 s to 30 s. Names that nobody has bound are not asked
