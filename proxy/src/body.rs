@@ -440,7 +440,9 @@ impl H2Body {
             }
         }
         match ready!(self.recv.poll_trailers(cx)) {
-            Ok(Some(fields)) if fields.len() > self.trailer_fields_max as usize => Poll::Ready(Some(Err(None))),
+            Ok(Some(fields)) if fields.len() > self.trailer_fields_max as usize || hygiene::has_padded(&fields) => {
+                Poll::Ready(Some(Err(None)))
+            }
             Ok(Some(mut fields)) => {
                 self.ended = true;
                 hygiene::clean_trailers(&mut fields);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response, Uri, Version};
 
 use super::before::Before;
 use super::pump::{Pump, Stopped};
@@ -16,6 +16,7 @@ use super::{Call, Stall, bad_body, protocol, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::inflight::Deadline;
+use crate::layers::hygiene::has_padded;
 use crate::pool::{Endpoint, H2Lease, H2Place};
 use crate::retry::Replay;
 use crate::stall::{Patience, Side};
@@ -55,6 +56,7 @@ pub(crate) async fn exchange(
             && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
         {
             let (parts, ()) = interim.into_parts();
+            check_values(&parts.headers)?;
             before.hear(parts.status, parts.headers)?;
         }
         let held = before.poll_held(cx);
@@ -71,6 +73,7 @@ pub(crate) async fn exchange(
     if parts.status.as_u16() > STATUS_MAX {
         return Err(protocol("the status is above 599"));
     }
+    check_values(&parts.headers)?;
     let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::spent()));
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
@@ -84,6 +87,10 @@ pub(crate) async fn exchange(
     let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence: Patience::default(), silence_max };
     let body = Body::new(Kind::UpH2(up));
     Ok(Response::from_parts(parts, body))
+}
+
+fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
+    if has_padded(headers) { Err(protocol("the value of a field begins or ends with a blank")) } else { Ok(()) }
 }
 
 /// Goes on with the request before its answer has begun. Nothing is left of the pump when there is no more to do.

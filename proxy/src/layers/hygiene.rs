@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, request};
@@ -23,10 +22,13 @@ use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::worker::Worker;
 
+mod fields;
+
+pub use fields::{clean_trailers, has_padded, is_context, strip_hop_by_hop, strip_response_context};
+use fields::{has_token, is_forwarding, is_old_hop_by_hop, is_padded, remove_matching};
+
 /// Beside its name and its value a field has a colon, a blank and the end of its line.
 const FIELD_EXTRA: usize = 4;
-/// Names in the `Connection` fields of a request.
-const NOMINATIONS_MAX: usize = 100;
 
 /// Says what certificate a client showed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -196,6 +198,9 @@ fn look(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<Found, Pr
             return Err(ProxyError::HeadersTooLarge);
         }
         size += field;
+        if is_padded(value) {
+            return Err(ProxyError::BadRequest("the value of a field begins or ends with a blank"));
+        }
         match *name {
             HOST => found.hosts += 1,
             // beyond 63 bits not everybody reads the same number
@@ -379,29 +384,6 @@ pub fn via(version: Version) -> HeaderValue {
     })
 }
 
-/// Takes out what `Connection` names, then the fields that are hop-by-hop by themselves. `te: trailers` stays: gRPC needs
-/// it. A nomination of a field that we rely on is ignored.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let mut nominated: Vec<HeaderName> = Vec::new();
-    for value in headers.get_all(CONNECTION) {
-        for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            match HeaderName::from_bytes(token) {
-                Ok(name) if !is_protected(&name) && nominated.len() < NOMINATIONS_MAX => nominated.push(name),
-                _ => {}
-            }
-        }
-    }
-    let te = headers.get(TE).is_some_and(|te| has_token(te.as_bytes(), b"trailers"));
-    for name in nominated.iter().chain(&[CONNECTION, TE, TRANSFER_ENCODING, UPGRADE]) {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    if te {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-}
-
 /// A WebSocket is asked for by a GET over HTTP/1.1 whose `Connection` names the `Upgrade` (RFC 6455 section 4.1), and for
 /// nothing beside it. Nothing else is ever switched to: least of all `h2c`, behind which nobody would look at requests any
 /// more.
@@ -421,77 +403,6 @@ fn expects(headers: &mut HeaderMap, version: Version, no_body: bool) -> bool {
         return false;
     }
     waits
-}
-
-fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|&byte| byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
-}
-
-/// Never removed by a nomination: whoever could take these out could change who a request is from or where it ends.
-/// The close and keep-alive options are no fields at all.
-fn is_protected(name: &HeaderName) -> bool {
-    use http::header::{AUTHORIZATION, COOKIE};
-    [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE, TE, VIA, TRAILER].contains(name)
-        || is_forwarding(name)
-        || is_context(name)
-}
-
-fn is_old_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "keep-alive" | "proxy-connection")
-}
-
-/// Context fields, by prefix and not by list, with the underscore spelling that some frameworks read as the same name.
-pub fn is_context(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    match name.first() {
-        Some(b'l') => name.starts_with(b"l5d-") || name.starts_with(b"l5d_"),
-        Some(b'd') => name == b"dtab-local" || name == b"dtab_local",
-        Some(b'x') => name.starts_with(b"x-dtab-") || name.starts_with(b"x_dtab_"),
-        _ => false,
-    }
-}
-
-/// Fields that say where a request came from.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match name.as_bytes().first() {
-        Some(b'x') => {
-            name.starts_with("x-forwarded-")
-                || name.starts_with("x_forwarded_")
-                || name == "x-real-ip"
-                || name == "x_real_ip"
-        }
-        Some(b'f') => name == "forwarded",
-        _ => false,
-    }
-}
-
-fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) -> u64 {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| matches(name)).cloned().collect();
-    for name in &names {
-        headers.remove(name);
-    }
-    names.len() as u64
-}
-
-/// Fields of a response that only Serin's own side may read: dropped towards peers that are not trusted.
-pub fn strip_response_context(headers: &mut HeaderMap) {
-    if headers.keys().any(is_context) {
-        remove_matching(headers, is_context);
-    }
-}
-
-/// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped.
-pub fn clean_trailers(fields: &mut HeaderMap) {
-    use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
-    const DROPPED: [HeaderName; 10] =
-        [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-    let dropped = |name: &HeaderName| {
-        DROPPED.contains(name) || is_context(name) || is_forwarding(name) || is_old_hop_by_hop(name)
-    };
-    if fields.keys().any(dropped) {
-        remove_matching(fields, dropped);
-    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,29 @@ fn a_content_length_is_digits_below_2_to_the_63() {
 }
 
 #[test]
+fn a_value_with_blanks_around_it_is_of_no_request() {
+    let refused = Err(ProxyError::BadRequest("the value of a field begins or ends with a blank"));
+    for (text, padded) in [
+        ("", false),
+        ("a", false),
+        ("a b\tc", false),
+        (" a", true),
+        ("a ", true),
+        ("\ta", true),
+        ("a\t", true),
+        (" ", true),
+    ] {
+        let map = headers(&[("x-a", "fine"), ("x-b", text)]);
+        assert_eq!(has_padded(&map), padded, "{text:?}");
+        assert_eq!(
+            look(&map, 0, &Limits::edge()).map(|_| ()),
+            if padded { refused.clone() } else { Ok(()) },
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
 fn trailers_carry_no_framing_and_no_context() {
     let mut fields = headers(&[("grpc-status", "0"), ("content-length", "5"), ("l5d-dtab", "/a=>/b"), ("host", "x")]);
     clean_trailers(&mut fields);

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::{HeaderValue, Response};
+
 use Want::{Bad, Cut, Either, More, Whole};
 
-use crate::support::h2peer;
+use crate::support::h2peer::{self, H2Upstream};
 use crate::support::http1::{End, request};
 use crate::support::upstream::{next_request, reply};
 use crate::support::{Client, Serin, Setup, Upstream, eventually};
@@ -263,4 +265,44 @@ fn octets_behind_an_answer_belong_to_nobody() {
         behind("behind the answer to HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         behind("behind chunked HEAD", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
     ]);
+}
+
+#[test]
+fn values_of_an_answer_over_http_2_have_no_blanks_around_them() {
+    // what, in an interim answer, in the head, in the trailers
+    let rows = [
+        ("in the head", None, Some(" b"), None),
+        ("a tab behind", None, Some("b\t"), None),
+        ("in an interim answer", Some(" b"), None, None),
+        ("in the trailers", None, None, Some("b ")),
+        ("within", Some("a b"), Some("a \t b"), Some("a b")),
+    ];
+    for (what, interim, head, trailer) in rows {
+        let origin = H2Upstream::start(move |mut exchange| async move {
+            if let Some(value) = interim {
+                let early = Response::builder().status(103).header("x-a", value).body(()).unwrap();
+                exchange.respond.send_informational(early).unwrap();
+            }
+            let response = Response::builder().header("x-a", head.unwrap_or("fine")).body(()).unwrap();
+            let mut send = exchange.respond.send_response(response, false).unwrap();
+            let _may_be_reset = send.send_data("hello".into(), false);
+            let trailers = [("x-sum".parse().unwrap(), HeaderValue::from_static(trailer.unwrap_or("fine")))];
+            let _may_be_reset = send.send_trailers(trailers.into_iter().collect());
+        });
+        let serin = Setup::web(&origin.endpoint()).router("client: {protocol: h2}").start();
+        let mut client = Client::connect(serin.address());
+        client.send(request("GET", "/", "web", &[], ""));
+        let over_http_1 = client.try_read("GET");
+        let whole = over_http_1.map(|answer| (answer.status, answer.end != End::Cut));
+        let answer = h2peer::exchange(serin.address(), h2peer::get("web", "/").body(()).unwrap(), None).ok();
+        let over_http_2 = answer.map(|answer| (answer.status, answer.reset.is_none()));
+        match what {
+            "within" => assert_eq!((whole.ok(), over_http_2), (Some((200, true)), Some((200, true))), "{what}"),
+            "in the trailers" => {
+                assert!(whole.is_err() || whole.is_ok_and(|(_, whole)| !whole), "{what}, HTTP/1.1");
+                assert!(over_http_2.is_none_or(|(_, whole)| !whole), "{what}, HTTP/2");
+            }
+            _ => assert_eq!((whole.ok(), over_http_2), (Some((502, true)), Some((502, true))), "{what}"),
+        }
+    }
 }
