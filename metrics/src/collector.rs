@@ -173,6 +173,9 @@ impl Tables {
         describe(encoder, &names::BINDING_CACHE_EVICTIONS)?.encode_counter::<NoLabelSet, _, u64>(&evictions, None)?;
         let stripped = sum(|cells| &cells.context_headers_stripped);
         describe(encoder, &names::CONTEXT_HEADERS_STRIPPED)?.encode_counter::<NoLabelSet, _, u64>(&stripped, None)?;
+        let mut unheld = describe(encoder, &names::UNHELD)?;
+        write_counter(&mut unheld, &[("reason", "no_room")], sum(|cells| &cells.unheld_no_room))?;
+        write_counter(&mut unheld, &[("reason", "too_long")], sum(|cells| &cells.unheld_too_long))?;
         let dropped = self.dropped.load(Ordering::Relaxed);
         describe(encoder, &names::DROPPED_SERIES)?.encode_counter::<NoLabelSet, _, u64>(&dropped, None)
     }

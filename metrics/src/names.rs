@@ -103,6 +103,11 @@ pub(crate) const RESPONSE_FAILURES: Family = counter(
 );
 pub(crate) const RETRIES: Family =
     counter("serin_retries_total", "Requests sent again to an upstream after a failed try", &["router", "client"]);
+pub(crate) const UNHELD: Family = counter(
+    "serin_retry_bodies_dropped_total",
+    "Requests that a classifier might have had sent again, and whose body was not kept, by reason (too_long, no_room)",
+    &["reason"],
+);
 pub(crate) const SPLIT_CHOICES: Family = counter(
     "serin_split_choices_total",
     "Requests for which a weighted split drew this branch",
@@ -377,6 +382,7 @@ pub const FAMILIES: &[Family] = &[
     UPSTREAM_CONNECTIONS,
     HTTP2_FLOODS,
     CONTEXT_HEADERS_STRIPPED,
+    UNHELD,
     BINDING_CACHE_LOOKUPS,
     BINDING_CACHE_EVICTIONS,
     RELOADS,

@@ -94,6 +94,10 @@ pub struct WorkerCells {
     pub floods_downstream: FloodCells,
     /// The same of upstreams.
     pub floods_upstream: FloodCells,
+    /// Bodies that a service does not keep whole for a retry, because they are too long.
+    pub unheld_too_long: Counter,
+    /// Bodies that were not kept because other requests had all the room there is.
+    pub unheld_no_room: Counter,
     /// Context headers removed because their sender is not trusted.
     pub context_headers_stripped: Counter,
     /// Names found in the bindings cache.

@@ -107,6 +107,14 @@ pub fn may_be_retryable(classifier: &Classifier, grpc: bool) -> bool {
     }
 }
 
+/// Can any answer to this request be a reason to send it again, so that it is worth being kept.
+pub fn may_be_sent_again(classifier: &Classifier, method: &Method, grpc: bool) -> bool {
+    match classifier {
+        Classifier::Http(retryable) => may_repeat(*retryable, method),
+        Classifier::AllSuccessful | Classifier::Grpc { .. } => may_be_retryable(classifier, grpc),
+    }
+}
+
 fn may_repeat(retryable: Retryable, method: &Method) -> bool {
     let read = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
     let idempotent = || [Method::PUT, Method::DELETE].contains(method);

@@ -24,6 +24,7 @@ use crate::conn::Links;
 use crate::endpoints::EndpointTable;
 use crate::error::ProxyError;
 use crate::evidence::Records;
+use crate::forward::RetryRoom;
 use crate::inflight::InFlight;
 use crate::ledger::Teller;
 use crate::local::Local;
@@ -92,6 +93,8 @@ pub struct Worker {
     pub stalls: Stalls,
     /// Requests that wait for a name.
     pub waiters: Waiters,
+    /// What is held of requests for retries.
+    pub retry_room: Rc<RetryRoom>,
     /// Where copies of requests go.
     pub mirrors: Mirrors,
     /// Interim responses for the stream whose task runs now: it passes them on as soon as its request has been polled.
@@ -163,6 +166,7 @@ impl fmt::Debug for Worker {
 impl Worker {
     fn new(seed: WorkerSeed) -> Rc<Self> {
         let shard = seed.metrics.shard(seed.index);
+        let retry_room = Rc::new(RetryRoom::new(&shard));
         let teller = Teller { records: seed.records, worker: seed.index };
         let local = Local::new(seed.world.load(), None, &shard, &teller);
         Rc::new(Self {
@@ -178,6 +182,7 @@ impl Worker {
             exhausted_us: Cell::new(None),
             stalls: Stalls::default(),
             waiters: Waiters::default(),
+            retry_room,
             mirrors: Mirrors::default(),
             interim: RefCell::default(),
             current: RefCell::new(Rc::new(local)),

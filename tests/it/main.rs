@@ -33,6 +33,7 @@ mod route_consul;
 mod route_context;
 mod route_diagnosis;
 mod route_errors;
+mod route_held;
 mod route_identifiers;
 mod route_namerd;
 mod route_names;

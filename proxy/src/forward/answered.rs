@@ -40,6 +40,29 @@ pub(super) enum Verdict {
     Retry(Duration),
 }
 
+/// Before the first attempt: pays into the service's budget, and has the body kept if an answer may ask for it again.
+pub(super) fn prepare(
+    worker: &Worker,
+    call: &Call<'_>,
+    service: &LocalService,
+    source: &mut Source,
+    started_us: u64,
+) {
+    let Some(classifier) = service.classifier.as_deref() else { return };
+    service.budget.borrow_mut().deposit(started_us / 1000);
+    if !source.is_end()
+        && is_announced(call)
+        && classify::may_be_sent_again(classifier, &call.parts.method, call.grpc)
+    {
+        source.hold(&worker.retry_room, service.model.retry_buffer.0 as usize, call.length);
+    }
+}
+
+/// One whose length nobody announced is never sent again, as in Linkerd, unless it is a call.
+fn is_announced(call: &Call<'_>) -> bool {
+    call.length.is_some() || call.grpc
+}
+
 /// Looks at an answer. That of a service without a classifier of its own is looked at only if it is a failure that says
 /// itself that it may be asked for again.
 pub(super) async fn weigh(
@@ -105,9 +128,9 @@ pub(super) fn after_fault(
     tries.next(worker, call, service, &service.budget)
 }
 
-/// Is all of the request still there. One whose length nobody announced never is, as in Linkerd, unless it is a call.
+/// Has all of the request come, and is it still there.
 fn is_held(call: &Call<'_>, service: &LocalService, source: &Source, tries: &Tries) -> bool {
-    let announced = call.length.is_some() || call.grpc || source.is_untouched();
+    let announced = is_announced(call) || source.is_untouched();
     tries.count < ANSWER_RETRIES_MAX && announced && source.is_held(service.model.retry_buffer.0 as usize)
 }
 

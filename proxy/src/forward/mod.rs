@@ -21,6 +21,7 @@ use serin_config::model::{Client, Exposure, Protocol};
 use serin_metrics::Class;
 
 pub use pump::{Pump, Stopped};
+pub use source::RetryRoom;
 pub use tunnel::Tunnel;
 pub use up_h1::UpH1;
 pub use up_h2::UpH2;
@@ -198,9 +199,7 @@ pub fn forward(
         let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster);
         let exposure = exchange.server().server.exposure;
         cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
-        if binding.service.classifier.is_some() {
-            binding.service.budget.borrow_mut().deposit(exchange.started_us / 1000);
-        }
+        answered::prepare(&worker, &call, &binding.service, &mut source, exchange.started_us);
         let mut going = Going::default();
         loop {
             let Some(lease) = cluster.pick(&worker, going.avoid.as_ref()) else {

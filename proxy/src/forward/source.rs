@@ -1,44 +1,127 @@
 //! A request body that can be sent once more as long as nothing of it is lost.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use serin_metrics::Shard;
 
 use crate::body::{Body, BodyError, Piece};
 
 /// A first piece larger than this is not kept for a replay.
 const KEPT_MAX: usize = 64 << 10;
+/// Octets of requests that one worker copies for retries, all requests together.
+pub(crate) const RETRY_BYTES_MAX: usize = 64 << 20;
+/// The least that a copy begins with.
+const COPY_MIN: usize = 4 << 10;
+/// What a trailer field takes besides its octets.
+const FIELD_BYTES: usize = 64;
 
-/// A request body with its first piece kept. Most bodies that are worth a replay are one piece: keeping it is one more
-/// reference to octets that are there anyway.
+/// A request body with what was taken of it. Most bodies that are worth a replay are one piece: keeping it is one more
+/// reference to octets that are there anyway. Where a classifier may ask for a retry, further pieces are copied behind it:
+/// a piece is a part of a block that is read for many, and an octet kept by reference would keep a whole block.
 #[derive(Debug)]
 pub(crate) struct Source {
     body: Body,
-    kept: Option<Bytes>,
+    kept: Kept,
     state: State,
+    /// Where more than one piece may be kept.
+    room: Option<Room>,
+}
+
+#[derive(Debug, Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    Piece(Bytes),
+    Copy(Box<Copy>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing was taken yet.
     Fresh,
-    /// One piece was taken, and is kept.
-    OnePiece,
-    /// The kept piece is to be given out again, and it is all there is.
-    Replaying,
+    /// All that was taken is kept.
+    Taken,
+    /// The kept octets are to be given out again, and what stands behind them.
+    Octets,
+    /// Only the kept trailers are.
+    Trailers,
     /// More was taken than is kept.
     Spent,
+}
+
+/// All that was taken, copied.
+#[derive(Debug)]
+struct Copy {
+    growing: Vec<u8>,
+    /// The same as shared octets, once it is whole.
+    whole: Bytes,
+    trailers: Option<HeaderMap>,
+    /// What it has of the worker's room.
+    taken: usize,
+    room: Rc<RetryRoom>,
+}
+
+/// How much of one body may be kept, and where it is accounted for.
+#[derive(Debug)]
+struct Room {
+    octets_max: usize,
+    of: Rc<RetryRoom>,
+}
+
+/// What one worker holds of requests for retries: [`RETRY_BYTES_MAX`] at most.
+#[derive(Debug)]
+pub struct RetryRoom {
+    taken: Cell<usize>,
+    shard: Arc<Shard>,
+}
+
+impl RetryRoom {
+    /// An empty one, which counts there what it refuses.
+    pub fn new(shard: &Arc<Shard>) -> Self {
+        Self { taken: Cell::new(0), shard: Arc::clone(shard) }
+    }
+
+    fn take(&self, octets: usize) -> bool {
+        let taken = self.taken.get().saturating_add(octets);
+        let fits = taken <= RETRY_BYTES_MAX;
+        if fits {
+            self.taken.set(taken);
+        }
+        fits
+    }
+
+    /// A request is longer than its service keeps.
+    fn too_long(&self) {
+        self.shard.worker().unheld_too_long.inc();
+    }
 }
 
 impl Source {
     /// Nothing taken yet.
     pub(crate) fn new(body: Body) -> Self {
-        Self { body, kept: None, state: State::Fresh }
+        Self { body, kept: Kept::Nothing, state: State::Fresh, room: None }
     }
 
-    /// What is left of a source that another has taken over.
-    pub(crate) fn spent() -> Self {
-        Self { body: Body::default(), kept: None, state: State::Spent }
+    /// Keeps up to so many octets for a retry, if there is room for them. `announced`: how many will come.
+    pub(crate) fn hold(&mut self, room: &Rc<RetryRoom>, octets_max: usize, announced: Option<u64>) {
+        if announced.is_some_and(|length| length > octets_max as u64) {
+            return room.too_long();
+        }
+        self.room = Some(Room { octets_max, of: Rc::clone(room) });
+    }
+
+    /// What is still to be given out, for an answer that has begun: there is no retry any more. Nothing is left here.
+    pub(crate) fn take_rest(&mut self) -> Self {
+        let mut rest = std::mem::replace(self, Self { state: State::Spent, ..Self::new(Body::default()) });
+        if !rest.is_replaying() {
+            rest.forget();
+        }
+        rest
     }
 
     /// Nothing was taken of it, or there was nothing.
@@ -50,115 +133,210 @@ impl Source {
     pub(crate) fn is_held(&self, octets_max: usize) -> bool {
         match self.state {
             State::Fresh => true,
-            State::OnePiece => self.body.is_end() && self.kept_len() <= octets_max,
-            State::Replaying => self.kept_len() <= octets_max,
+            State::Taken => self.body.is_end() && self.kept.len() <= octets_max,
+            State::Octets | State::Trailers => self.kept.len() <= octets_max,
             State::Spent => false,
         }
     }
 
-    fn kept_len(&self) -> usize {
-        self.kept.as_ref().map_or(0, Bytes::len)
-    }
-
     /// Nothing more comes.
     pub(crate) fn is_end(&self) -> bool {
-        self.state != State::Replaying && self.body.is_end()
+        !self.is_replaying() && self.body.is_end()
     }
 
     /// Octets still to come, if known.
     pub(crate) fn length(&self) -> Option<u64> {
-        match (self.state, &self.kept) {
-            (State::Replaying, Some(kept)) => Some(kept.len() as u64),
+        match self.state {
+            State::Octets => self.kept.trailers().is_none().then(|| self.kept.len() as u64),
             _ => self.body.length(),
         }
     }
 
     /// All of it, if it came in one piece that is still held.
     pub(crate) fn whole(&self) -> Option<Bytes> {
-        self.kept.clone().filter(|_| self.state == State::Replaying || self.body.is_end())
+        match &self.kept {
+            Kept::Piece(kept) => Some(kept.clone()).filter(|_| self.is_replaying() || self.body.is_end()),
+            Kept::Nothing | Kept::Copy(_) => None,
+        }
     }
 
-    /// Goes back to the start. `false`: something is lost, and the body cannot be sent again.
+    /// Goes back to the start. `false`: something is lost or has not come yet, and the body cannot be sent again.
     pub(crate) fn rewind(&mut self) -> bool {
         match self.state {
-            State::Fresh | State::Replaying => true,
-            State::OnePiece if self.body.is_end() => {
-                self.state = State::Replaying;
+            State::Fresh | State::Octets => true,
+            State::Taken | State::Trailers if self.body.is_end() => {
+                self.kept.freeze();
+                self.state = State::Octets;
                 true
             }
-            State::OnePiece | State::Spent => false,
+            State::Taken | State::Trailers | State::Spent => false,
         }
     }
 
     /// The next piece.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
-        if self.state == State::Replaying {
-            // still kept: a second replay is possible
-            self.state = State::OnePiece;
-            return Poll::Ready(self.kept.clone().map(|kept| Ok(Piece::Data(kept))));
+        if let Some(again) = self.again() {
+            return Poll::Ready(Some(Ok(again)));
         }
         let piece = ready!(self.body.poll_piece(cx));
-        if let Some(piece) = &piece {
-            self.state = match (self.state, piece) {
-                (State::Fresh, Ok(Piece::Data(data))) if data.len() <= KEPT_MAX => {
-                    self.kept = Some(data.clone());
-                    State::OnePiece
-                }
-                _ => {
-                    self.kept = None;
-                    State::Spent
-                }
-            };
+        match &piece {
+            Some(Ok(piece)) => self.keep(piece),
+            Some(Err(_)) => self.forget(),
+            None => {}
         }
         Poll::Ready(piece)
+    }
+
+    fn is_replaying(&self) -> bool {
+        matches!(self.state, State::Octets | State::Trailers)
+    }
+
+    /// A piece that was given out before. It is still kept: another replay is possible.
+    fn again(&mut self) -> Option<Piece> {
+        if self.state == State::Octets {
+            self.state = if self.kept.trailers().is_some() { State::Trailers } else { State::Taken };
+            let octets = self.kept.octets();
+            if !octets.is_empty() {
+                return Some(Piece::Data(octets));
+            }
+        }
+        if self.state == State::Trailers {
+            self.state = State::Taken;
+            return self.kept.trailers().cloned().map(Piece::Trailers);
+        }
+        None
+    }
+
+    fn keep(&mut self, piece: &Piece) {
+        if self.state == State::Spent {
+            return;
+        }
+        let first = self.state == State::Fresh;
+        self.state = State::Taken;
+        if self.room.as_ref().is_some_and(|room| self.kept.len() + weight(piece) > room.octets_max) {
+            self.room.take().iter().for_each(|room| room.of.too_long());
+        }
+        let kept = match piece {
+            Piece::Data(data) if first && data.len() <= KEPT_MAX => {
+                self.kept = Kept::Piece(data.clone());
+                true
+            }
+            _ => self.room.as_ref().is_some_and(|room| self.kept.add(piece, room)),
+        };
+        if !kept {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        (self.kept, self.room, self.state) = (Kept::Nothing, None, State::Spent);
+    }
+}
+
+/// What keeping a piece costs.
+fn weight(piece: &Piece) -> usize {
+    match piece {
+        Piece::Data(data) => data.len(),
+        Piece::Trailers(fields) => {
+            fields.iter().map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len()).sum()
+        }
+    }
+}
+
+impl Kept {
+    /// Octets, without trailers.
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Piece(kept) => kept.len(),
+            Self::Copy(copy) => copy.growing.len().max(copy.whole.len()),
+        }
+    }
+
+    fn octets(&self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::Piece(kept) => kept.clone(),
+            Self::Copy(copy) => copy.whole.clone(),
+        }
+    }
+
+    fn trailers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Copy(copy) => copy.trailers.as_ref(),
+            Self::Nothing | Self::Piece(_) => None,
+        }
+    }
+
+    /// Nothing more is added.
+    fn freeze(&mut self) {
+        if let Self::Copy(copy) = self
+            && copy.whole.is_empty()
+        {
+            copy.whole = std::mem::take(&mut copy.growing).into();
+        }
+    }
+
+    /// `false`: there is no room for it, and what is kept is of no use.
+    fn add(&mut self, piece: &Piece, room: &Room) -> bool {
+        let mut copy = match std::mem::take(self) {
+            Self::Copy(copy) => copy,
+            Self::Nothing => Box::new(Copy::new(&room.of)),
+            Self::Piece(first) => {
+                let mut copy = Box::new(Copy::new(&room.of));
+                if !copy.add(&Piece::Data(first), room) {
+                    return false;
+                }
+                copy
+            }
+        };
+        let added = copy.add(piece, room);
+        *self = Self::Copy(copy);
+        added
+    }
+}
+
+impl Copy {
+    fn new(room: &Rc<RetryRoom>) -> Self {
+        Self { growing: Vec::new(), whole: Bytes::new(), trailers: None, taken: 0, room: Rc::clone(room) }
+    }
+
+    fn add(&mut self, piece: &Piece, room: &Room) -> bool {
+        let grown = match piece {
+            Piece::Data(data) => self.grown(data.len(), room.octets_max),
+            Piece::Trailers(_) => weight(piece),
+        };
+        if !self.room.take(grown) {
+            room.of.shard.worker().unheld_no_room.inc();
+            return false;
+        }
+        self.taken += grown;
+        match piece {
+            Piece::Data(data) => {
+                self.growing.reserve_exact(self.growing.capacity() + grown - self.growing.len());
+                self.growing.extend_from_slice(data);
+            }
+            Piece::Trailers(fields) => self.trailers = Some(fields.clone()),
+        }
+        true
+    }
+
+    /// By how much the memory grows for so many more octets: to twice of what it was, so that a body in many pieces is
+    /// copied a few times only.
+    fn grown(&self, more: usize, octets_max: usize) -> usize {
+        let (has, wants) = (self.growing.capacity(), self.growing.len() + more);
+        if wants <= has {
+            return 0;
+        }
+        (2 * has).max(COPY_MIN).min(octets_max).max(wants) - has
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.room.taken.set(self.room.taken.get().saturating_sub(self.taken));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::task::Waker;
-
-    fn next(source: &mut Source) -> Option<Bytes> {
-        match source.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(Ok(Piece::Data(data)))) => Some(data),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn a_body_of_one_piece_can_be_sent_again_and_again() {
-        let mut source = Source::new(Body::full("hello"));
-        for _ in 0..3 {
-            assert_eq!(source.length(), Some(5));
-            assert_eq!(next(&mut source).as_deref(), Some(b"hello".as_slice()));
-            assert_eq!(source.whole().as_deref(), Some(b"hello".as_slice()));
-            assert!(source.is_end() && source.rewind());
-        }
-    }
-
-    #[test]
-    fn a_large_piece_is_not_kept() {
-        let mut source = Source::new(Body::full(vec![0; KEPT_MAX + 1]));
-        assert!(source.rewind());
-        assert!(next(&mut source).is_some());
-        assert!(!source.rewind() && source.whole().is_none());
-    }
-
-    #[test]
-    fn only_what_fits_is_held_for_a_retry() {
-        let mut source = Source::new(Body::full("hello"));
-        assert!(source.is_untouched() && source.is_held(0));
-        assert!(next(&mut source).is_some());
-        assert!(!source.is_untouched() && source.is_held(5) && !source.is_held(4));
-        assert!(source.rewind() && source.is_held(5) && !source.is_held(4));
-        let mut gone = Source::spent();
-        assert!(!gone.is_held(usize::MAX) && !gone.rewind());
-    }
-
-    #[test]
-    fn no_body_is_always_replayable() {
-        let mut source = Source::new(Body::default());
-        assert!(source.is_end() && source.rewind() && next(&mut source).is_none() && source.rewind());
-    }
-}
+mod tests;

@@ -80,7 +80,7 @@ pub(crate) async fn exchange(
     })
     .await?;
     let rest = buf.split_off(head.used);
-    let unsent = upload.as_ref().map(|_| std::mem::replace(source, Source::spent()));
+    let unsent = upload.as_ref().map(|_| source.take_rest());
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the origin waits for it on this connection
         head.keep = false;

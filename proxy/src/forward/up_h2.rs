@@ -74,7 +74,7 @@ pub(crate) async fn exchange(
         return Err(protocol("the status is above 599"));
     }
     check_values(&parts.headers)?;
-    let unsent = pump.as_ref().map(|_| std::mem::replace(source, Source::spent()));
+    let unsent = pump.as_ref().map(|_| source.take_rest());
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
         pump = None;
