@@ -41,18 +41,10 @@ pub(super) enum Verdict {
 }
 
 /// Before the first attempt: pays into the service's budget, and has the body kept if an answer may ask for it again.
-pub(super) fn prepare(
-    worker: &Worker,
-    call: &Call<'_>,
-    service: &LocalService,
-    source: &mut Source,
-    started_us: u64,
-) {
+pub(super) fn prepare(worker: &Worker, call: &Call<'_>, service: &LocalService, source: &mut Source, started_us: u64) {
     let Some(classifier) = service.classifier.as_deref() else { return };
     service.budget.borrow_mut().deposit(started_us / 1000);
-    if !source.is_end()
-        && is_announced(call)
-        && classify::may_be_sent_again(classifier, &call.parts.method, call.grpc)
+    if !source.is_end() && is_announced(call) && classify::may_be_sent_again(classifier, &call.parts.method, call.grpc)
     {
         source.hold(&worker.retry_room, service.model.retry_buffer.0 as usize, call.length);
     }
