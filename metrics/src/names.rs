@@ -136,8 +136,11 @@ pub(crate) const NAMER_AGE: Family = gauge(
 );
 pub(crate) const NAMER_FAILING: Family =
     gauge("serin_namer_failing_names", "Names in use for which a namer did not answer the last time", &["namer"]);
-pub(crate) const CONNECTIONS_ACCEPTED: Family =
-    counter("serin_connections_accepted_total", "Downstream connections accepted, by worker", &["worker"]);
+pub(crate) const CONNECTIONS_ACCEPTED: Family = counter(
+    "serin_connections_accepted_total",
+    "Downstream connections accepted, by the worker that serves them",
+    &["worker"],
+);
 pub(crate) const CONNECTIONS_REFUSED: Family = counter(
     "serin_connections_refused_total",
     "Downstream connections closed at once because their source has as many as it may",

@@ -1,4 +1,4 @@
-//! Accepting: one loop for each listener, and the end of a worker.
+//! Accepting: one loop for each listener, what other workers hand over, and the end of a worker.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::admission::{Admission, Admitted, Most, Refused};
 use crate::clock;
 use crate::conn::{self, Link, Links, Stack};
+use crate::handover::{Arrival, Handed, Inbox};
 use crate::listener;
 use crate::local::Local;
 use crate::snapshot::Phase;
@@ -31,7 +32,7 @@ const WARN_US: u64 = 1_000_000;
 const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Follows the world: takes new listeners, lets removed ones run dry, and returns when the process is done.
-pub async fn run(worker: Rc<Worker>) {
+pub async fn run(worker: Rc<Worker>, mut inbox: Inbox) {
     let stack = Rc::new(request_stack(&worker));
     let mut changes = worker.world.subscribe();
     let mut loops: HashMap<u64, Rc<Stop>> = HashMap::new();
@@ -42,12 +43,23 @@ pub async fn run(worker: Rc<Worker>) {
             Phase::Draining => break,
             Phase::Cut => return,
         }
-        if changes.changed().await.is_err() {
-            return;
+        loop {
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                Some(handed) = inbox.recv() => take_over(handed, &worker, &stack),
+            }
         }
     }
     for stop in loops.values() {
         stop.stop();
+    }
+    // from here the others keep what they accept; what is on the way is still served
+    inbox.close();
+    while let Some(handed) = inbox.recv().await {
+        take_over(handed, &worker, &stack);
     }
     while loops.values().any(|stop| !stop.is_dry()) {
         tokio::task::yield_now().await;
@@ -157,11 +169,16 @@ async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stac
             Ok((io, peer)) => {
                 seen = place(&worker, id).unwrap_or(seen);
                 let source = matches!(listener, Listening::Tcp(_)).then(|| peer.ip());
-                let admitted = match admit(&seen, source, &worker, &stop).await {
-                    Err(Refused::Source) => continue,
-                    admitted => admitted.ok(),
-                };
-                serve(io, Link::new(id, peer, seen.clone()), admitted, &worker, &stack);
+                let arrival = Arrival { io, listener: id, peer };
+                match admit(&seen, source, &worker, &stop).await {
+                    Ok(admitted) => {
+                        let kept = worker.handover.pass_on(worker.index, arrival, admitted, &seen.0.snapshot);
+                        let Some((arrival, admitted)) = kept else { continue };
+                        serve(arrival, seen.clone(), Some(admitted), &worker, &stack);
+                    }
+                    Err(Refused::Full) => drop(serve(arrival, seen.clone(), None, &worker, &stack)),
+                    Err(Refused::Source) => {}
+                }
             }
             Err(error) if is_exhausted(&error) => {
                 let _freed = make_room(&worker, &error);
@@ -173,9 +190,7 @@ async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stac
     }
     // closing the socket resets what waits in its queue: take it first
     while let Poll::Ready(Ok((io, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        let link = Link::new(id, peer, seen.clone());
-        link.close();
-        serve(io, link, None, &worker, &stack);
+        serve(Arrival { io, listener: id, peer }, seen.clone(), None, &worker, &stack).close();
     }
     drop(listener);
     stop.dry.set(true);
@@ -206,7 +221,7 @@ async fn admit(
     stop: &Stop,
 ) -> Result<Admitted, Refused> {
     loop {
-        match admission(seen).enter(source, most(seen)) {
+        match admission(seen).enter(source, most(seen), worker.index) {
             Err(Refused::Full) if !stop.wanted.get() => pause(worker, stop, PAUSE).await,
             Err(Refused::Source) => {
                 worker.shard.worker().connections_refused.inc();
@@ -250,7 +265,31 @@ pub fn make_room(worker: &Worker, error: &io::Error) -> usize {
     upstream
 }
 
-fn serve<S: Stack>(io: Stream, link: Rc<Link>, admitted: Option<Admitted>, worker: &Rc<Worker>, stack: &Rc<S>) {
+/// Another worker accepted it, and this one has fewer.
+fn take_over<S: Stack>(handed: Handed, worker: &Rc<Worker>, stack: &Rc<S>) {
+    let (arrival, admitted, snapshot) = match handed.take() {
+        Ok(taken) => taken,
+        Err(error) => return tracing::debug!(%error, "cannot take a connection over"),
+    };
+    if let Some(seen) = place(worker, arrival.listener) {
+        serve(arrival, seen, Some(admitted), worker, stack);
+        return;
+    }
+    // its listener was removed while it was on the way: it gets what who waited in the queue gets
+    let local = worker.earlier(snapshot);
+    let Some(server) = local.shape.server(arrival.listener) else { return };
+    serve(arrival, (local, server), Some(admitted), worker, stack).close();
+}
+
+fn serve<S: Stack>(
+    arrival: Arrival,
+    seen: (Rc<Local>, usize),
+    admitted: Option<Admitted>,
+    worker: &Rc<Worker>,
+    stack: &Rc<S>,
+) -> Rc<Link> {
+    let link = Link::new(arrival.listener, arrival.peer, seen);
     let held = (admitted, Links::open(worker, &link));
-    tokio::task::spawn_local(conn::serve(io, link, Rc::clone(worker), Rc::clone(stack), held));
+    tokio::task::spawn_local(conn::serve(arrival.io, Rc::clone(&link), Rc::clone(worker), Rc::clone(stack), held));
+    link
 }

@@ -1,7 +1,7 @@
 //! Serin: an HTTP/1.1, HTTP/2 and gRPC proxy with dtab routing.
 //!
 //! # The way of a request
-//! 1. [`worker`] accepts on this core's own listener; [`conn`] finds out whether it speaks HTTP/1.1 or HTTP/2.
+//! 1. [`worker`] accepts on this core's own listener, or takes over what another accepted ([`handover`]); [`conn`] finds out whether it speaks HTTP/1.1 or HTTP/2.
 //! 2. [`stack`] is called once for each request or stream: observe, respond, admit, hygiene, route, deadline.
 //! 3. [`router`] names the request, [`bindings`] keeps the bound tree of that name, the pick over it is pure.
 //! 4. [`forward`] takes a connection from [`pool`], sends, and hands back a response whose body streams.
@@ -35,6 +35,7 @@ pub mod floods;
 pub mod forward;
 pub mod grpc;
 pub mod h1;
+pub mod handover;
 pub mod inflight;
 pub mod judge;
 pub mod layers;

@@ -100,7 +100,7 @@ impl Listener {
             _file: file,
             in_flight: Arc::default(),
             requests_max: memory::requests_of(memory::available()),
-            admission: Arc::default(),
+            admission: Arc::new(Admission::new(sockets.len())),
             sockets: sockets.into_iter().map(ArcSwapOption::from_pointee).collect(),
         })
     }

@@ -16,6 +16,28 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A stream between two runtimes: no readiness is kept for it.
+#[derive(Debug)]
+pub enum Detached {
+    /// Over the network, or loopback.
+    Tcp(std::net::TcpStream),
+    /// Of this host.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Makes it a stream of the runtime that this thread runs.
+    ///
+    /// # Errors
+    /// It cannot be watched: no memory, or too much is watched (`epoll_ctl(2)`).
+    pub fn attach(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(io) => TcpStream::from_std(io).map(Stream::Tcp),
+            Self::Unix(io) => UnixStream::from_std(io).map(Stream::Unix),
+        }
+    }
+}
+
 /// The same call on whichever it is.
 macro_rules! each {
     ($stream:expr, $io:ident => $call:expr) => {
@@ -32,6 +54,17 @@ impl Stream {
         match self {
             Self::Tcp(io) => io.peer_addr().ok(),
             Self::Unix(_) => None,
+        }
+    }
+
+    /// Takes it from the runtime of this thread. What has arrived waits in the kernel.
+    ///
+    /// # Errors
+    /// The system does not know the socket any more.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(io) => io.into_std().map(Detached::Tcp),
+            Self::Unix(io) => io.into_std().map(Detached::Unix),
         }
     }
 

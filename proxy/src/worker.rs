@@ -25,12 +25,13 @@ use crate::endpoints::EndpointTable;
 use crate::error::ProxyError;
 use crate::evidence::Records;
 use crate::forward::RetryRoom;
+use crate::handover::{Handover, Inbox};
 use crate::inflight::InFlight;
 use crate::ledger::Teller;
 use crate::local::Local;
 use crate::mirror::Mirrors;
 use crate::pool::{Endpoint, LocalCluster};
-use crate::snapshot::{Phase, World};
+use crate::snapshot::{Phase, Snapshot, World};
 use crate::stall::Stalls;
 use crate::{accept, own_address};
 
@@ -64,6 +65,10 @@ pub struct WorkerSeed {
     pub endpoints: Arc<EndpointTable>,
     /// Where events of rollouts go.
     pub records: Arc<Records>,
+    /// Where connections go that another worker is to serve.
+    pub handover: Arc<Handover>,
+    /// Where those come from that this one is to serve.
+    pub inbox: Inbox,
 }
 
 /// What all connections of one worker share. It never leaves its thread.
@@ -87,6 +92,8 @@ pub struct Worker {
     pub coarse_us: Cell<u64>,
     /// Downstream connections.
     pub links: Links,
+    /// Where connections go that another worker is to serve.
+    pub handover: Arc<Handover>,
     /// When it was last said that there are no sockets left, in microseconds.
     pub exhausted_us: Cell<Option<u64>>,
     /// Directions of exchanges that are blocked.
@@ -128,10 +135,10 @@ pub fn spawn(seed: WorkerSeed) -> io::Result<JoinHandle<()>> {
 }
 
 async fn run(seed: WorkerSeed) {
-    let worker = Worker::new(seed);
+    let (worker, inbox) = Worker::new(seed);
     tokio::task::spawn_local(InFlight::run_ticks(Rc::clone(&worker)));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-    accept::run(worker).await;
+    accept::run(worker, inbox).await;
 }
 
 async fn sweep(worker: Rc<Worker>) {
@@ -164,12 +171,12 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    fn new(seed: WorkerSeed) -> Rc<Self> {
+    fn new(seed: WorkerSeed) -> (Rc<Self>, Inbox) {
         let shard = seed.metrics.shard(seed.index);
         let retry_room = Rc::new(RetryRoom::new(&shard));
         let teller = Teller { records: seed.records, worker: seed.index };
         let local = Local::new(seed.world.load(), None, &shard, &teller);
-        Rc::new(Self {
+        let worker = Rc::new(Self {
             index: seed.index,
             workers: seed.workers,
             world: seed.world,
@@ -179,6 +186,7 @@ impl Worker {
             in_flight: InFlight::default(),
             coarse_us: Cell::new(clock::now_us()),
             links: Links::default(),
+            handover: seed.handover,
             exhausted_us: Cell::new(None),
             stalls: Stalls::default(),
             waiters: Waiters::default(),
@@ -193,7 +201,8 @@ impl Worker {
             out: Cell::default(),
             scratch: Cell::default(),
             maps: RefCell::default(),
-        })
+        });
+        (worker, seed.inbox)
     }
 
     /// The snapshot in force, as this worker uses it: one comparison when nothing changed.
@@ -211,6 +220,11 @@ impl Worker {
             }
         }
         newest
+    }
+
+    /// That snapshot, as this worker uses it: for what is left of listeners that newer ones do not have.
+    pub fn earlier(&self, snapshot: Arc<Snapshot>) -> Rc<Local> {
+        Rc::new(Local::new(snapshot, Some(&self.current()), &self.shard, &self.teller))
     }
 
     /// Which part of its life the process is in.

@@ -52,3 +52,4 @@ mod wire_floods;
 mod wire_framing;
 mod wire_http2;
 mod wire_hygiene;
+mod wire_workers;

@@ -22,6 +22,7 @@ use crate::admin::{self, AdminSeed};
 use crate::assemble::{self, Parts};
 use crate::endpoints::EndpointTable;
 use crate::evidence::Records;
+use crate::handover::Handover;
 use crate::judge::{self, Judge, JudgeSeed, Waker};
 use crate::resolve::Resolver;
 use crate::snapshot::{Snapshot, World};
@@ -153,7 +154,8 @@ fn spawn_workers(
     endpoints: &Arc<EndpointTable>,
     records: &Arc<Records>,
 ) -> Result<Vec<JoinHandle<()>>, StartupError> {
-    let spawn = |index| {
+    let (handover, inboxes) = Handover::new(workers);
+    let spawn = |(index, inbox)| {
         worker::spawn(WorkerSeed {
             index,
             workers,
@@ -161,9 +163,11 @@ fn spawn_workers(
             metrics: Arc::clone(metrics),
             endpoints: Arc::clone(endpoints),
             records: Arc::clone(records),
+            handover: Arc::clone(&handover),
+            inbox,
         })
     };
-    let handles: Result<_, _> = (0..workers).map(spawn).collect();
+    let handles: Result<_, _> = inboxes.into_iter().enumerate().map(spawn).collect();
     // those that already run end with the process: a start that fails here is the end of it
     handles.map_err(|cause| {
         world.enter(crate::snapshot::Phase::Cut);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serin::assemble::{Parts, assemble};
 use serin::endpoints::EndpointTable;
 use serin::evidence::{Mirrored, Records};
+use serin::handover::Handover;
 use serin::listener::Listener;
 use serin::resolve::{DnsConfig, Resolver};
 use serin::snapshot::{Arms, Phase, Routing, Routings, Snapshot, World};
@@ -118,6 +119,7 @@ impl Setting {
         let (structure, weights) = assemble(&parts);
         let world = World::new(Snapshot { version: 1, structure, weights }, routings);
         let metrics = Metrics::new(1, SERIES_MAX);
+        let (handover, mut inboxes) = Handover::new(1);
         let seed = WorkerSeed {
             index: 0,
             workers: 1,
@@ -125,6 +127,8 @@ impl Setting {
             metrics: Arc::clone(&metrics),
             endpoints,
             records: Arc::new(Records::new(1, Box::new(|| {}))),
+            handover,
+            inbox: inboxes.remove(0),
         };
         let worker = worker::spawn(seed).unwrap();
         Stand { address: listener.address, world, metrics, worker }
