@@ -23,6 +23,7 @@ use super::link::{Active, Ask, Link};
 use super::socket::Socket;
 use super::{Stack, exchange};
 use crate::body::{Body, BodyError, HyperBody, Kind};
+use crate::layers::hygiene::HadFragment;
 use crate::worker::Worker;
 
 /// Room in hyper's read buffer beyond the largest head that is accepted: so it is we who say 414 or 431 for a head that is
@@ -87,11 +88,8 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
     .await;
     // it holds the link: it must not stay there
     let switched = link.take_switched();
-    if ended.is_err() {
-        if link.is_http_1_0() {
-            // its end is all that such a client has: a message cut short must not look like a whole one
-            connection.into_parts().io.into_inner().reset_at_end();
-        }
+    if let Err(error) = ended {
+        broken(connection.into_parts().io.into_inner(), &error, link).await;
         return None;
     }
     let asked = poll_fn(|cx| Poll::Ready(link.poll_ask(cx))).await;
@@ -118,6 +116,18 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
         linger(socket).await;
     }
     None
+}
+
+/// What cannot be read was answered by hyper; its rest may be on the way.
+async fn broken(mut socket: Socket, error: &hyper::Error, link: &Link) {
+    if error.is_parse() {
+        if socket.shutdown().await.is_ok() {
+            linger(socket).await;
+        }
+    } else if link.is_http_1_0() {
+        // its end is all that such a client has: a message cut short must not look like a whole one
+        socket.reset_at_end();
+    }
 }
 
 /// What came behind the last request. Empty lines there are nothing (RFC 9112 section 2.2), anything else has begun one.
@@ -200,8 +210,12 @@ fn answer<S: Stack>(
 ) -> Answer<S::Future> {
     let active = Some(link.begin(worker));
     link.note_request(!request.body().is_end_stream(), request.version() == Version::HTTP_10);
-    let request = request.map(|body| {
+    let mut request = request.map(|body| {
         if body.is_end_stream() { Body::default() } else { Body::new(Kind::Hyper(HyperBody::new(body, link))) }
     });
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    if link.take_fragment(request.method().as_str(), target) {
+        request.extensions_mut().insert(HadFragment);
+    }
     Answer { future: stack.call(exchange(worker, link, request)), active, link: Rc::clone(link) }
 }

@@ -17,8 +17,10 @@ use crate::local::Local;
 use crate::worker::Worker;
 
 mod active;
+mod line;
 
 pub use active::Active;
+use line::Line;
 
 /// Without a request before the connection gives up its buffers.
 const PARK_US: u64 = 500_000;
@@ -53,6 +55,8 @@ pub struct Link {
     /// Octets written, and how many had been when the newest request began.
     written: Cell<u64>,
     written_before: Cell<u64>,
+    /// The first line of the newest HTTP/1 request.
+    line: RefCell<Line>,
     /// What the newest HTTP/1 request is like.
     request: Cell<RequestState>,
     unread: Cell<bool>,
@@ -127,6 +131,7 @@ impl Link {
             blocked_since_us: Cell::new(None),
             written: Cell::new(0),
             written_before: Cell::new(0),
+            line: RefCell::default(),
             request: Cell::default(),
             unread: Cell::new(false),
             switched: RefCell::default(),

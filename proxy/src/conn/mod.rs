@@ -6,6 +6,7 @@ mod http2;
 mod link;
 mod links;
 mod socket;
+mod unreadable;
 
 use std::convert::Infallible;
 use std::future::poll_fn;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::half::HalfClosed;
 use super::link::Link;
+use super::unreadable;
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -73,6 +74,18 @@ impl Socket {
         told
     }
 
+    /// Where an answer of hyper's own begins in what it writes, and what is said in its place.
+    fn unreadable(&self, octets: &[u8]) -> Option<(usize, &'static [u8])> {
+        let own = self.link.is_idle() && !self.link.is_http2();
+        if own { unreadable::named(octets, self.link.is_line_open()) } else { None }
+    }
+
+    /// Says `named` in place of so many octets: whole, or the connection is broken.
+    fn poll_named(&mut self, cx: &mut Context<'_>, count: usize, named: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, named))?;
+        Poll::Ready(if written == named.len() { Ok(count) } else { Err(io::ErrorKind::BrokenPipe.into()) })
+    }
+
     /// What broke it, if something did.
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.io.take_error()
@@ -114,6 +127,9 @@ impl AsyncRead for Socket {
             }
             self.link.note_read(count);
         }
+        if !self.link.is_http2() {
+            self.link.note_head(&buf.filled()[before..]);
+        }
         if self.link.note_frames(&buf.filled()[before..]) {
             return Poll::Ready(Ok(()));
         }
@@ -125,7 +141,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        let written = match self.unreadable(buf) {
+            Some((0, named)) => self.poll_named(cx, buf.len(), named),
+            Some((at, _)) => Pin::new(&mut self.io).poll_write(cx, &buf[..at]),
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+        };
         self.link.note_written(&written);
         written
     }
@@ -135,6 +155,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [head] = bufs {
+            return self.poll_write(cx, head);
+        }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.link.note_written(&written);
         written

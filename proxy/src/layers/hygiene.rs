@@ -33,6 +33,10 @@ const FIELD_EXTRA: usize = 4;
 /// Says what certificate a client showed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
+/// Said of a request whose target had a fragment, which is gone by now.
+#[derive(Clone, Copy, Debug)]
+pub struct HadFragment;
+
 /// Cleans a request on its way in.
 #[derive(Clone, Debug)]
 pub struct Hygiene<S> {
@@ -240,6 +244,9 @@ fn check_coding(parts: &request::Parts) -> Result<(), ProxyError> {
 
 /// `/…`, or `*` to ask about the server itself, over HTTP.
 fn check_target(parts: &request::Parts) -> Result<(), ProxyError> {
+    if parts.extensions.get::<HadFragment>().is_some() {
+        return Err(ProxyError::BadRequest("the target has a fragment"));
+    }
     let path = parts.uri.path();
     let asterisk = path == "*" && parts.method == Method::OPTIONS;
     let scheme = parts.uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);

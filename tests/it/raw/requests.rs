@@ -1,6 +1,8 @@
 //! Requests over HTTP/1.1: framing, targets, hosts, fields, chunks (RFC 9112), and what of their fields goes on
 //! (RFC 9110 section 7).
 
+use crate::support::{Client, Serin, Upstream};
+
 use super::{Reaches, Row, Then, check_rows, front, refused, served};
 
 const HOST: &str = "Host: web\r\n";
@@ -184,6 +186,91 @@ fn a_request_line_has_three_parts_and_single_spaces() {
             .reaches(Reaches::Perhaps(&["GET /a?x={\"a\":[1|2^`]}"]))
             .back(&[200, 400])
             .then(Then::Any),
+    ];
+    check_rows(&origin, &serin, &rows);
+}
+
+/// A head that is refused with this status and label, and all that came behind it, whether it is the first of its connection,
+/// the second, or stands behind another in one packet.
+fn check_unreadable(origin: &Upstream, serin: &Serin, what: &str, head: &[u8], wanted: (u16, &str)) {
+    let fine = get("/fine", "");
+    for front in ["", "sent", "pipelined"] {
+        origin.forget();
+        let mut client = Client::connect(serin.address());
+        if front == "sent" {
+            assert_eq!(client.get("web", "/fine", &[]).status, 200);
+        }
+        let together = if front == "pipelined" { fine.as_bytes() } else { b"" };
+        client.send([together, head, fine.as_bytes()].concat());
+        if front == "pipelined" {
+            assert_eq!(client.read("GET").status, 200, "{what}");
+        }
+        let answer = client.read("GET");
+        assert_eq!((answer.status, answer.field("l5d-err").as_deref()), (wanted.0, Some(wanted.1)), "{what}, {front}");
+        assert!(client.at_end(), "{what}, {front}");
+        let seen = origin.requests();
+        assert!(seen.iter().all(|one| one.target == "/fine") && seen.len() < 2, "{what}, {front}: {seen:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    let (origin, serin) = front("exposure: edge, clearContext: true");
+    let line = |line: &str| format!("{line}\r\n{HOST}\r\n").into_bytes();
+    let check = |what: &str, head: &[u8], wanted| check_unreadable(&origin, &serin, what, head, wanted);
+    for octet in ["<", ">"] {
+        check("a bracket in a target", &line(&format!("GET /a{octet}b HTTP/1.1")), (400, "bad-request"));
+        check("a bracket in a query", &line(&format!("GET /a?{octet} HTTP/1.1")), (400, "bad-request"));
+    }
+    check("no method", &line("G(T / HTTP/1.1"), (400, "bad-request"));
+    check("another version", &line("GET / HTTP/1.7"), (400, "bad-request"));
+    check("a name with a blank", &line("GET / HTTP/1.1\r\nX A: b"), (400, "bad-request"));
+    check("two lengths", &line("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2"), (400, "bad-request"));
+    let long = |octets: usize| format!("GET /{} HTTP/1.1", "t".repeat(octets - 1));
+    check("a long target", &line(&long(16_385)), (414, "uri-too-long"));
+    check("a longer target", &line(&long(70_000)), (414, "uri-too-long"));
+    check("too many fields", &line(&format!("GET / HTTP/1.1{}", "\r\na: b".repeat(101))), (431, "headers-too-large"));
+    check("a large field", &line(&format!("GET / HTTP/1.1\r\na: {}", "b".repeat(16_400))), (431, "headers-too-large"));
+}
+
+/// Far more than is ever read of a head: what hyper holds by then decides, so it must be the first of its connection.
+#[test]
+fn a_head_without_end_is_refused_by_what_is_too_long() {
+    let (origin, serin) = front("exposure: edge, clearContext: true");
+    for (what, head, wanted) in [
+        ("a target", "GET /".to_owned() + &"t".repeat(300_000), (414, "uri-too-long")),
+        ("a field", format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(300_000)), (431, "headers-too-large")),
+        ("fields", format!("GET / HTTP/1.1\r\n{}", "A: b\r\n".repeat(50_000)), (431, "headers-too-large")),
+    ] {
+        let mut client = Client::connect(serin.address());
+        client.send(head + "\r\n\r\n" + &get("/behind", ""));
+        let answer = client.read("GET");
+        assert_eq!((answer.status, answer.field("l5d-err").as_deref()), (wanted.0, Some(wanted.1)), "{what}");
+        assert!(client.at_end(), "{what}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_target_has_no_fragment() {
+    let (origin, serin) = front("exposure: edge, clearContext: true");
+    let line = |target: &str| format!("GET {target} HTTP/1.1\r\n{HOST}\r\n");
+    for target in ["/a#b", "/#", "/a?b#c", "http://web/a#b", "http://web#b", "/a#b#c"] {
+        let mut again = Client::connect(serin.address());
+        assert_eq!(again.get("web", "/fine", &[]).status, 200);
+        for mut client in [Client::connect(serin.address()), again] {
+            origin.forget();
+            client.send(line(target) + &get("/behind", ""));
+            let answer = client.read("GET");
+            assert_eq!((answer.status, answer.field("l5d-err").as_deref()), (400, Some("bad-request")), "{target}");
+            assert!(client.at_end(), "{target}");
+            assert_eq!(origin.count(), 0, "{target}");
+        }
+    }
+    let rows = [
+        served("# in a value", get("/a", "X-A: /a#b\r\n"), &["GET /a", "x-a: /a#b"]),
+        served("# escaped", get("/a%23b", ""), &["GET /a%23b"]),
+        served("# in a body", post("Content-Length: 18\r\n", "POST /#b HTTP/1.1\r"), &["POST /"]),
     ];
     check_rows(&origin, &serin, &rows);
 }
