@@ -49,8 +49,8 @@ pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
 pub use service::{BINDING_NAMES_MAX, RETRY_BUFFER_BYTES_MAX, STATUS_CODES_MAX};
 pub use stores::INTERFACES_MAX;
-pub(crate) use teams::{Claims, claims_of};
-pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX};
+pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX, WAYS_MAX};
+pub(crate) use teams::{Ways, claims_of, ways_of};
 
 /// Worker threads that can be asked for.
 pub const WORKERS_MAX: u64 = 1024;

@@ -44,7 +44,6 @@ use std::sync::Arc;
 
 use crate::compile;
 use crate::diagnostic::{Diagnostic, Diagnostics, render};
-use crate::dtab;
 use crate::model::Config;
 use crate::source::{Source, Span};
 
@@ -168,10 +167,7 @@ pub fn merge(
         return Ok(alone);
     }
     let mut members = members(teams, last_good);
-    let mut dst_prefixes: Vec<dtab::Path> =
-        alone.config.routers.iter().map(|router| router.dst_prefix.clone()).collect();
-    dst_prefixes.dedup();
-    let rounds = round::Rounds { main, exists, refuse, dst_prefixes };
+    let rounds = round::Rounds { main, exists, refuse, ways: compile::ways_of(main) };
     rounds.refuse_theft(&mut members);
     members.iter_mut().for_each(|member| rounds.settle(member));
     let together = rounds.together(&mut members).unwrap_or((alone.config, alone.warnings, alone.source));
@@ -213,11 +209,6 @@ impl Finding {
         let text = Source::new(source.name(), "");
         Finding { source: Arc::new(text), diagnostics: vec![Diagnostic::error(code, Span::at(0), why)] }
     }
-}
-
-/// The claims of a text, where names of requests begin so.
-fn claims(source: &Source, dst_prefixes: &[dtab::Path]) -> Option<compile::Claims> {
-    compile::claims_of(source, dst_prefixes)
 }
 
 #[cfg(test)]

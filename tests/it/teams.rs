@@ -135,6 +135,41 @@ fn what_a_team_owns_is_not_taken_by_a_file_that_sorts_first() {
     wait_answers(&serin, "web", Some("thief"));
 }
 
+/// The main file leads `/svc` to `/host`: who has `/svc/web`, or the host `web`, has what comes to `/host/web`.
+#[test]
+fn what_the_main_file_leads_to_a_team_is_not_taken_on_the_way() {
+    let (web, thief) = (Upstream::named("web"), Upstream::named("thief"));
+    let folder = Folder::new("");
+    folder.write("web", &leads("web", &web));
+    let serin = folder.start();
+    wait_answers(&serin, "web", Some("web"));
+    let path = folder.path().display().to_string();
+    let clusters = format!("clusters: {{evil: {{endpoints: [\"{}\"]}}}}\n", thief.endpoint());
+    let routes = |what: &str| format!("routers: [{{label: outgoing, {what}}}]\n");
+    for (owned, writes) in [
+        ("prefixes: [/svc/web]", routes("dtab: /svc/web => /srv/evil")),
+        ("prefixes: [/srv/web-v1]", routes("dtab: /srv/web-v1 => /#/clusters/evil")),
+        ("hosts: [web]", routes("rules: [{match: {host: web}, name: /srv/evil}]")),
+        ("hosts: [web]", routes("overrides: [{when: {method: GET}, dtab: /svc/web => /srv/evil}]")),
+    ] {
+        folder.write("a", &format!("owns: {{{owned}, clusters: [evil]}}\n{clusters}{writes}"));
+        eventually(&format!("`{owned}` is refused"), || {
+            let teams = teams_json(&serin);
+            let report = teams[0]["report"].as_str().unwrap_or_default().to_owned();
+            let what = owned.split_once('[').map_or(owned, |(_, what)| what.trim_end_matches(']'));
+            teams[0]["state"] == "out" && report.contains(&format!("`{what}` belongs to another team already"))
+        });
+        assert_eq!(answers(&serin, "web").as_deref(), Some("web"), "{owned}");
+        let output = run(&["validate", &path]);
+        let text = both(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        // Without anybody who has served, the file that sorts first has it.
+        for part in ["belongs to another team already", "web.yaml:1:", "a.yaml:1:"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+    }
+}
+
 #[test]
 fn files_come_and_go() {
     let (web, api) = (Upstream::named("web"), Upstream::named("api"));

@@ -91,7 +91,7 @@ fn router(
     let is_elsewhere = interpreter.namerd().is_some() || cx.errors() > errors_before;
     let elsewhere = is_elsewhere.then(|| known.elsewhere());
     let known = elsewhere.as_ref().unwrap_or(known);
-    let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label), teams);
+    let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label));
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
@@ -135,19 +135,9 @@ fn router(
 }
 
 /// The dtab of the main file, and behind it those of the teams, which are all more specific.
-fn base_dtab(
-    cx: &Cx<'_>,
-    fields: &mut Fields<'_, '_>,
-    known: &Known<'_>,
-    added: &[Node<'_>],
-    teams: &Additions<'_>,
-) -> Option<Dtab> {
+fn base_dtab(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>, added: &[Node<'_>]) -> Option<Dtab> {
     let mut base = match fields.take(cx, "dtab") {
-        Some(entry) => {
-            let main = dtabs::dtab(cx, &entry.value, known, None)?;
-            teams.check_main(cx, &entry.value, &main);
-            main
-        }
+        Some(entry) => dtabs::dtab(cx, &entry.value, known, None)?,
         None => Dtab(Vec::new()),
     };
     let mut whole = true;

@@ -5,12 +5,13 @@
 
 mod claims;
 mod hosts;
+mod names;
+mod ways;
 mod written;
 
 use std::collections::HashMap;
 
 use crate::diagnostic::Diagnostic;
-use crate::dtab::{Dtab, Path};
 use crate::raw::{Cx, Fields, listed, shown};
 use crate::source::Source;
 use crate::units::closest;
@@ -18,6 +19,8 @@ use crate::yaml::{self, Entry, Node, Value};
 
 pub(crate) use claims::Claims;
 pub use claims::OWNED_MAX;
+pub use ways::WAYS_MAX;
+pub(crate) use ways::Ways;
 
 /// The longest team file, in bytes.
 pub const TEAM_BYTES_MAX: usize = 1024 * 1024;
@@ -35,7 +38,6 @@ const ROUTER: &str = "{label: outgoing, dtab: /host/web => /srv/web}";
 pub(super) struct Additions<'s> {
     /// By label of the router, in the order of the files.
     dtabs: HashMap<String, Vec<Node<'s>>>,
-    claims: Vec<Claims>,
 }
 
 impl<'s> Additions<'s> {
@@ -43,71 +45,71 @@ impl<'s> Additions<'s> {
     pub(super) fn dtabs(&self, label: &str) -> &[Node<'s>] {
         self.dtabs.get(label).map_or(&[], Vec::as_slice)
     }
-
-    /// What the main file writes belongs to it: no team may own a name at or above such a dentry.
-    pub(super) fn check_main(&self, cx: &Cx<'_>, node: &Node<'_>, main: &Dtab) {
-        written::check_main(cx, node, main, &self.claims);
-    }
 }
 
 /// Reads the team files that are joined behind the main file, checks each, and puts what they write into `root`.
 pub(super) fn merge<'s>(cx: &Cx<'_>, source: &'s Source, root: &mut Node<'s>) -> Additions<'s> {
     let mut additions = Additions::default();
+    if source.teams() == 0 {
+        return additions;
+    }
     let routers = Routers::of(root);
+    let ways = Ways::of(cx, root);
     let main_hosts = hosts::MainHosts::of(cx, root);
-    let main_rollouts = written::paths(entry(root, "rollouts"));
+    let mut owned: Vec<Claims> = Vec::new();
     for file in 1..=source.teams() {
         let read = |sink: &mut _| yaml::read_file(source, file, TEAM_BYTES_MAX, TEAM_NODES_MAX, sink);
         let Some(mut team) = cx.with_sink(read) else { continue };
-        let Some(claims) = check(cx, &team, &routers) else { continue };
-        for earlier in &additions.claims {
+        let Some(claims) = check(cx, &team, &routers, &ways) else { continue };
+        for earlier in &owned {
             earlier.check_against(cx, &claims);
         }
-        written::check_main_rollouts(cx, &main_rollouts, &claims);
+        written::check_main(cx, root, &ways, &claims);
         main_hosts.check(cx, &claims);
-        additions.claims.push(claims);
+        owned.push(claims);
         add(root, &mut team, &routers, &mut additions.dtabs);
     }
     additions
 }
 
-/// What a lone team file says it owns, where names of requests begin like `dst_prefixes`. For somebody who only wants to
-/// know that: mistakes of the file are said elsewhere.
-pub(crate) fn claims_of(source: &Source, dst_prefixes: &[Path]) -> Option<Claims> {
+/// What a lone team file says it owns, beside the main file of these ways. For somebody who only wants to know that: mistakes
+/// of the file are said elsewhere.
+pub(crate) fn claims_of(source: &Source, ways: &Ways) -> Option<Claims> {
     let mut sink = crate::diagnostic::Sink::default();
     let root = yaml::read_file(source, 0, TEAM_BYTES_MAX, TEAM_NODES_MAX, &mut sink)?;
     let cx = Cx::new(source, &|_| true, sink);
     let mut fields = Fields::open(&cx, "the file", &root, "owns: {prefixes: [/host/web]}")?;
-    Some(Claims::read(&cx, &mut fields, dst_prefixes))
+    Some(Claims::read(&cx, &mut fields, ways))
+}
+
+/// Where a main file leads names.
+pub(crate) fn ways_of(main: &Source) -> Ways {
+    let mut sink = crate::diagnostic::Sink::default();
+    let Some(root) = yaml::read(main, &mut sink) else { return Ways::default() };
+    Ways::of(&Cx::new(main, &|_| true, sink), &root)
 }
 
 /// What team files need to know of the routers of the main file.
 pub(super) struct Routers {
     /// Label and place in the list.
     by_label: HashMap<String, usize>,
-    /// Where names of requests begin: a host is owned as a name behind each of them.
-    dst_prefixes: Vec<Path>,
 }
 
 impl Routers {
     fn of(root: &Node<'_>) -> Routers {
-        let mut routers = Routers { by_label: HashMap::new(), dst_prefixes: Vec::new() };
+        let mut routers = Routers { by_label: HashMap::new() };
         let Some(Value::List(items)) = entry(root, "routers").map(|entry| &entry.value.value) else { return routers };
         for (index, item) in items.iter().enumerate() {
             // The label's default is the protocol, and that has a default too.
             let label = text(item, "label").or_else(|| text(item, "protocol")).unwrap_or("http");
             routers.by_label.entry(label.to_owned()).or_insert(index);
-            let dst_prefix = Path::parse(text(item, "dstPrefix").unwrap_or("/svc"));
-            if let Some(path) = dst_prefix.ok().filter(|path| !routers.dst_prefixes.contains(path)) {
-                routers.dst_prefixes.push(path);
-            }
         }
         routers
     }
 }
 
 /// Everything that is said of a team file by itself. `None`: it is no map.
-fn check(cx: &Cx<'_>, root: &Node<'_>, routers: &Routers) -> Option<Claims> {
+fn check(cx: &Cx<'_>, root: &Node<'_>, routers: &Routers, ways: &Ways) -> Option<Claims> {
     let mut fields = Fields::open(cx, "the file", root, "owns: {prefixes: [/host/web]}")?;
     if !fields.has("owns") {
         let missing = Diagnostic::error("teams/no-owns", fields.span, "a team file needs `owns`: what it may write");
@@ -115,7 +117,7 @@ fn check(cx: &Cx<'_>, root: &Node<'_>, routers: &Routers) -> Option<Claims> {
                     the main file of a folder is the one called `serin.yaml`";
         cx.push(missing.help(help));
     }
-    let claims = Claims::read(cx, &mut fields, &routers.dst_prefixes);
+    let claims = Claims::read(cx, &mut fields, ways);
     if let Some(entry) = fields.take(cx, "clusters") {
         for cluster in cx.entries("clusters", &entry.value, "{web-v1: {endpoints: [\"127.0.0.1:8081\"]}}") {
             claims.check_cluster(cx, &cluster.key, cluster.key_span);

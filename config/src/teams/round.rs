@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::compile::{Ways, claims_of};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-use crate::dtab;
 use crate::model::Config;
 use crate::source::{Source, Span};
 
-use super::{Finding, TeamFile, TeamOutcome, TeamState, claims};
+use super::{Finding, TeamFile, TeamOutcome, TeamState};
 
 /// A team on its way down its versions.
 pub(super) struct Member<'t> {
@@ -90,13 +90,13 @@ pub(super) struct Rounds<'r> {
     pub(super) main: &'r Source,
     pub(super) exists: &'r dyn Fn(&Path) -> bool,
     pub(super) refuse: &'r dyn Fn(&Config) -> Option<Diagnostic>,
-    pub(super) dst_prefixes: Vec<dtab::Path>,
+    pub(super) ways: Ways,
 }
 
 impl Rounds<'_> {
     /// A new version must not want what the last good version of another team owns and its new one has not given up.
     pub(super) fn refuse_theft(&self, members: &mut [Member<'_>]) {
-        let of = |version: Option<&Version>| version.and_then(|version| claims(&version.source, &self.dst_prefixes));
+        let of = |version: Option<&Version>| version.and_then(|version| claims_of(&version.source, &self.ways));
         let new: Vec<_> = members.iter().map(|member| of(member.now().filter(|now| !now.is_last_good))).collect();
         let kept: Vec<_> = members
             .iter()

@@ -2,6 +2,8 @@ use std::fmt::Write as _;
 
 use super::*;
 
+mod ways;
+
 const MAIN: &str = "\
 clusters: {home: {endpoints: ['127.0.0.1:8080']}, spare: {endpoints: ['127.0.0.1:8081']}}
 routers:

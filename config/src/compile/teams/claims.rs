@@ -1,12 +1,17 @@
 //! `owns`: the names, hosts and clusters that a team file may write, and whose they are when two want them.
 
+use std::collections::HashSet;
+
 use crate::diagnostic::Diagnostic;
-use crate::dtab::{Elem, Path, Prefix};
+use crate::dtab::{Path, Prefix};
 use crate::model::HostMatch;
 use crate::raw::{Cx, Fields, shown};
 use crate::source::Span;
 use crate::units::{self, Wrong};
-use crate::yaml::Node;
+use crate::yaml::{Entry, Node, Value};
+
+use super::names::{Host, Name, Part};
+use super::ways::{Hit, Reached, Ways, clusters_head};
 
 /// Entries of each of the lists under `owns`.
 pub const OWNED_MAX: usize = 100;
@@ -19,9 +24,11 @@ const SHOWN_MAX: usize = 8;
 pub(crate) struct Claims {
     /// Where `owns` stands.
     span: Span,
-    names: Vec<Claim<Name>>,
+    names: Vec<Claim<Led>>,
     hosts: Vec<Claim<Host>>,
     clusters: Vec<Claim<Cluster>>,
+    /// Clusters that the file has, as if each were claimed.
+    defined: Vec<Claim<Cluster>>,
 }
 
 /// One entry of a list, as written.
@@ -32,20 +39,14 @@ struct Claim<T> {
     span: Span,
 }
 
-/// Names that begin so.
+/// Names, and everything the main file makes of them.
 #[derive(Clone, Debug)]
-struct Name {
-    head: Path,
-    /// And go on with a label that ends so: the names of a wildcard host.
-    then: Option<Host>,
-}
-
-/// `web.example.com`, or `*.shop.example.com`: every host that ends so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Host {
-    /// With the dot in front if it is a wildcard.
-    text: String,
-    is_wild: bool,
+struct Led {
+    name: Name,
+    /// First the names themselves. `None`: too many to tell.
+    reach: Option<Vec<Reached>>,
+    /// What rules of the main file make of requests for the same host.
+    ruled: Vec<Reached>,
 }
 
 /// `web-v1`, or `web-*`: every cluster that begins so.
@@ -55,45 +56,55 @@ struct Cluster {
     is_wild: bool,
 }
 
-impl Host {
-    fn covers(&self, host: &[u8]) -> bool {
-        match self.is_wild {
-            true => host.len() > self.text.len() && host.ends_with(self.text.as_bytes()),
-            false => host == self.text.as_bytes(),
-        }
-    }
-
-    fn overlaps(&self, other: &Host) -> bool {
-        self.covers(other.text.as_bytes()) || other.covers(self.text.as_bytes()) || self == other
-    }
+/// Two claims for the same.
+struct Conflict<'c> {
+    mine: Span,
+    theirs: Span,
+    /// What is written there.
+    written: &'c str,
+    /// The name where both meet, if it is neither of both.
+    on: Option<String>,
 }
 
-impl Name {
-    /// Whether every name with this prefix is one of these.
-    fn covers(&self, prefix: &Prefix) -> bool {
-        let mut elems = prefix.elems();
-        let mut begins = self.head.labels().all(|label| elems.next() == Some(Elem::Label(label)));
-        if let Some(host) = &self.then {
-            begins &= matches!(elems.next(), Some(Elem::Label(label)) if host.covers(label));
-        }
-        begins
+impl Led {
+    fn new(ways: &Ways, name: Name) -> Led {
+        Led { reach: ways.reach(&name), name, ruled: Vec::new() }
     }
 
-    /// Whether some name is one of both.
-    fn overlaps(&self, other: &Name) -> bool {
-        let (short, long) = if self.head.len() <= other.head.len() { (self, other) } else { (other, self) };
-        if !long.head.starts_with(&short.head) {
-            return false;
+    fn all(&self) -> impl Iterator<Item = &Name> {
+        self.reach.iter().flatten().chain(&self.ruled).map(|one| &one.name)
+    }
+
+    /// Where requests for names of both meet: by themselves, or because the main file leads one to the other.
+    fn meets(&self, other: &Led) -> Option<Name> {
+        if self.name.overlaps(&other.name) {
+            return Some(self.name.clone());
         }
-        match (&short.then, long.head.label(short.head.len()), &long.then) {
-            (Some(host), Some(label), _) => host.covers(label),
-            (Some(one), None, Some(two)) => one.overlaps(two),
-            _ => true,
-        }
+        let (mine, theirs) =
+            (self.all().find(|name| name.overlaps(&other.name)), || other.all().find(|name| name.overlaps(&self.name)));
+        mine.or_else(theirs).cloned()
+    }
+
+    /// The same for the names of a cluster.
+    fn meets_cluster(&self, cluster: &Cluster) -> Option<Name> {
+        let head = clusters_head();
+        let meets = |name: &&Name| head.overlaps(name) && cluster.is_meant(name.parts().get(head.len()));
+        self.all().find(meets).cloned()
     }
 }
 
 impl Cluster {
+    /// Whether a label of a name is this one. Hosts do not look like the beginnings of names: what a file has counts.
+    fn is_meant(&self, label: Option<&Part>) -> bool {
+        match label {
+            None | Some(Part::Any) => true,
+            Some(Part::Http) => false,
+            Some(Part::Host(_)) if self.is_wild => false,
+            Some(host @ Part::Host(_)) => host.covers_label(self.text.as_bytes()),
+            Some(Part::Label(label)) => std::str::from_utf8(label).is_ok_and(|label| self.covers(label)),
+        }
+    }
+
     fn covers(&self, name: &str) -> bool {
         if self.is_wild { name.starts_with(&self.text) } else { name == self.text }
     }
@@ -104,50 +115,48 @@ impl Cluster {
 }
 
 impl Claims {
-    /// Takes `owns`. A host is also owned as the name behind each of `dst_prefixes`: that is how requests for it are
-    /// called where nothing else is configured.
-    pub(super) fn read(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, dst_prefixes: &[Path]) -> Claims {
+    /// Takes `owns`. A host is also owned as the names that requests for it have.
+    pub(super) fn read(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, ways: &Ways) -> Claims {
         let mut claims = Claims::default();
         let example = "{prefixes: [/svc/web], hosts: [web.example.com], clusters: [\"web-*\"]}";
         let Some(mut owns) = fields.map(cx, "owns", example) else { return claims };
         claims.span = owns.span;
-        let names = list(cx, &mut owns, "prefixes", "[/svc/web]", name);
-        claims.names = names;
+        claims.names = list(cx, &mut owns, "prefixes", "[/svc/web]", |text| Ok(Led::new(ways, name(text)?)));
         claims.hosts = list(cx, &mut owns, "hosts", "[web.example.com]", host);
         claims.clusters = list(cx, &mut owns, "clusters", "[\"web-*\"]", cluster);
         owns.finish(cx);
         for claim in &claims.hosts {
-            for head in dst_prefixes {
-                let exact = (!claim.what.is_wild).then(|| Path::from_labels([claim.what.text.as_bytes()])).flatten();
-                let what = match exact {
-                    Some(label) => Name { head: head.join(&label), then: None },
-                    None => Name { head: head.clone(), then: Some(claim.what.clone()) },
-                };
+            for name in ways.names_of_host(&claim.what) {
+                let ruled = ways.ruled(&claim.what).filter_map(|name| ways.reach(name)).flatten().collect();
+                let what = Led { ruled, ..Led::new(ways, name) };
                 claims.names.push(Claim { what, written: claim.written.clone(), span: claim.span });
             }
+        }
+        if let Some(Value::Map(clusters)) = fields.get("clusters").map(|entry| &entry.value.value) {
+            let defined = |entry: &Entry<'_>| {
+                let text = entry.key.to_string();
+                Claim { written: text.clone(), what: Cluster { text, is_wild: false }, span: entry.key_span }
+            };
+            claims.defined = clusters.iter().map(defined).collect();
         }
         claims
     }
 
     /// Whether names with this prefix are owned.
     pub(super) fn covers(&self, prefix: &Prefix) -> bool {
-        self.names.iter().any(|claim| claim.what.covers(prefix))
+        self.names.iter().any(|claim| claim.what.name.covers_prefix(prefix))
     }
 
-    /// Where the first claim stands that takes all names of a prefix.
-    pub(super) fn covering(&self, prefix: &Prefix) -> Option<(&str, Span)> {
-        let claim = self.names.iter().find(|claim| claim.what.covers(prefix))?;
-        Some((&claim.written, claim.span))
-    }
-
-    /// Whether there is no claim to names at all.
-    pub(super) fn no_names(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The length of the shortest owned name: only prefixes of at least so many labels can be covered.
-    pub(super) fn shortest(&self) -> usize {
-        self.names.iter().map(|claim| claim.what.head.len()).min().unwrap_or(usize::MAX)
+    /// Claims for what is the main file's: as written, where, and what it is. One for each entry.
+    pub(super) fn of_main(&self, ways: &Ways) -> Vec<(&str, Span, bool, Hit)> {
+        let mut told = HashSet::new();
+        let hit = |claim: &'_ Claim<Led>| {
+            let hit = ways.of_main(&claim.what.name, claim.what.reach.as_deref())?;
+            Some((hit.on == claim.what.name, hit))
+        };
+        let all = self.names.iter().filter_map(|claim| Some((claim, hit(claim)?)));
+        let first = all.filter(|(claim, _)| told.insert(claim.span));
+        first.map(|(claim, (direct, hit))| (claim.written.as_str(), claim.span, direct, hit)).collect()
     }
 
     /// The names owned, for a message.
@@ -185,51 +194,76 @@ impl Claims {
 
     /// `later` must want nothing that these own.
     pub(super) fn check_against(&self, cx: &Cx<'_>, later: &Claims) {
-        for (mine, theirs, written) in self.conflicts(later) {
-            let message = format!("`{}` belongs to another team already", shown(written));
-            let theft = Diagnostic::error("teams/conflict", theirs, message).label("wanted here");
-            cx.push(theft.related(mine, "owned here").help("one of the two files must leave it to the other"));
+        for conflict in self.conflicts(later) {
+            let message = format!("`{}` belongs to another team already", shown(conflict.written));
+            let theft = Diagnostic::error("teams/conflict", conflict.theirs, message).label("wanted here");
+            let leave = "one of the two files must leave it to the other";
+            let help = match conflict.on {
+                None => leave.to_owned(),
+                Some(on) => format!("the main file leads requests for both to `{}`: {leave}", shown(&on)),
+            };
+            cx.push(theft.related(conflict.mine, "owned here").help(help));
         }
     }
 
     /// Whether both want something.
     pub(crate) fn overlaps(&self, other: &Claims) -> bool {
-        self.conflicts(other).next().is_some()
+        !self.conflicts(other).is_empty()
     }
 
     /// What of `self` both want, as claims of its own. Hosts are compared as hosts, whatever names they have.
     pub(crate) fn shared_with(&self, other: &Claims) -> Claims {
-        let names = self.names.iter().filter(|one| other.names.iter().any(|two| one.what.overlaps(&two.what)));
+        let names =
+            self.names.iter().filter(|one| other.names.iter().any(|two| one.what.name.overlaps(&two.what.name)));
         let hosts = self.hosts.iter().filter(|one| other.hosts.iter().any(|two| one.what.overlaps(&two.what)));
-        let clusters = self.clusters.iter().filter(|one| other.clusters.iter().any(|two| one.what.overlaps(&two.what)));
+        let both = |mine: &[Claim<Cluster>], theirs: &[Claim<Cluster>]| -> Vec<Claim<Cluster>> {
+            mine.iter().filter(|one| theirs.iter().any(|two| one.what.overlaps(&two.what))).cloned().collect()
+        };
         Claims {
             span: self.span,
             names: names.cloned().collect(),
             hosts: hosts.cloned().collect(),
-            clusters: clusters.cloned().collect(),
+            clusters: both(&self.clusters, &other.clusters),
+            defined: both(&self.defined, &other.defined),
         }
     }
 
-    /// Pairs that overlap: the place here, the place there and what is written there. One for each claim of `other`.
-    fn conflicts<'c>(&'c self, other: &'c Claims) -> impl Iterator<Item = (Span, Span, &'c str)> {
-        let names = pairs(&self.names, &other.names, Name::overlaps);
-        let hosts = pairs(&self.hosts, &other.hosts, Host::overlaps);
-        let clusters = pairs(&self.clusters, &other.clusters, Cluster::overlaps);
-        let mut seen = std::collections::HashSet::new();
+    /// Pairs that meet, one for each claim of `other`.
+    fn conflicts<'c>(&'c self, other: &'c Claims) -> Vec<Conflict<'c>> {
+        let mut all = pairs(&self.names, &other.names, |mine, theirs| {
+            let on = mine.meets(theirs)?;
+            Some((on != mine.name && on != theirs.name).then(|| on.shown()))
+        });
+        all.extend(pairs(&self.hosts, &other.hosts, |mine, theirs| mine.overlaps(theirs).then_some(None)));
+        all.extend(pairs(&self.clusters, &other.clusters, |mine, theirs| mine.overlaps(theirs).then_some(None)));
+        for clusters in [&other.clusters, &other.defined] {
+            all.extend(pairs(&self.names, clusters, |mine, theirs| {
+                mine.meets_cluster(theirs).map(|on| Some(on.shown()))
+            }));
+        }
+        for clusters in [&self.clusters, &self.defined] {
+            all.extend(pairs(clusters, &other.names, |mine, theirs| {
+                theirs.meets_cluster(mine).map(|on| Some(on.shown()))
+            }));
+        }
         // A host is claimed as itself and as names: one mistake is said once.
-        names.chain(hosts).chain(clusters).filter(move |(_, theirs, _)| seen.insert(*theirs))
+        let mut seen = HashSet::new();
+        all.retain(|conflict| seen.insert(conflict.theirs));
+        all
     }
 }
 
-fn pairs<'c, T>(
-    mine: &'c [Claim<T>],
-    theirs: &'c [Claim<T>],
-    overlaps: fn(&T, &T) -> bool,
-) -> impl Iterator<Item = (Span, Span, &'c str)> {
-    theirs.iter().filter_map(move |wanted| {
-        let owned = mine.iter().find(|owned| overlaps(&owned.what, &wanted.what))?;
-        Some((owned.span, wanted.span, wanted.written.as_str()))
-    })
+/// For each claim of `theirs` the first of `mine` that it meets, and where.
+fn pairs<'c, T, U>(
+    mine: &[Claim<T>],
+    theirs: &'c [Claim<U>],
+    meets: impl Fn(&T, &U) -> Option<Option<String>>,
+) -> Vec<Conflict<'c>> {
+    let conflict = |wanted: &'c Claim<U>| {
+        let (owned, on) = mine.iter().find_map(|owned| Some((owned, meets(&owned.what, &wanted.what)?)))?;
+        Some(Conflict { mine: owned.span, theirs: wanted.span, written: &wanted.written, on })
+    };
+    theirs.iter().filter_map(conflict).collect()
 }
 
 fn written<T>(claims: &[Claim<T>]) -> Vec<String> {
@@ -246,7 +280,7 @@ fn list<T>(
     owns: &mut Fields<'_, '_>,
     key: &'static str,
     example: &'static str,
-    read: fn(&str) -> Result<T, Wrong>,
+    read: impl Fn(&str) -> Result<T, Wrong>,
 ) -> Vec<Claim<T>> {
     let Some(entry) = owns.take(cx, key) else { return Vec::new() };
     let items = cx.list(key, &entry.value, example);
@@ -255,7 +289,7 @@ fn list<T>(
         cx.push(Diagnostic::error("config/too-many", entry.key_span, message));
     }
     let claim = |item: &Node<'_>| {
-        let what = cx.item(key, item, read)?;
+        let what = cx.item(key, item, &read)?;
         Some(Claim { what, written: super::scalar(item)?.to_owned(), span: item.span })
     };
     items.iter().take(OWNED_MAX).filter_map(claim).collect()
@@ -267,7 +301,7 @@ fn name(text: &str) -> Result<Name, Wrong> {
     match head.label(0) {
         None => Err(wrong().help("`/` is every name: own what begins with something")),
         Some(b"#" | b"$") => Err(wrong().help("names under `/#` and `/$` are everybody's; clusters are owned by name")),
-        Some(_) => Ok(Name { head, then: None }),
+        Some(_) => Ok(Name::of(&head)),
     }
 }
 

@@ -1,13 +1,15 @@
 //! Rules of requests, against the hosts that teams own.
 
 use crate::diagnostic::Diagnostic;
+use crate::dtab::Path;
 use crate::model::HostMatch;
 use crate::raw::{Cx, shown};
 use crate::source::Span;
 use crate::yaml::{Node, Value};
 
 use super::super::route_rules;
-use super::{Claims, entry, scalar};
+use super::names::{Host, Name};
+use super::{Claims, entry, scalar, text};
 
 /// Every match of a team's rule is for hosts that it owns. The name may be any: who owns a host says where its requests go,
 /// as a dentry may lead anywhere. What does not parse is told by who compiles it.
@@ -42,6 +44,20 @@ fn hosts<'n>(cx: &Cx<'_>, one: &'n Node<'_>) -> impl Iterator<Item = (HostMatch,
 /// What a key holds, one or several.
 fn items<'n, 's>(cx: &Cx<'_>, map: &'n Node<'s>, key: &str) -> &'n [Node<'s>] {
     entry(map, key).map(|entry| cx.one_or_more(&entry.value)).unwrap_or_default()
+}
+
+/// Rules of a router of the main file for all hosts below one, and the names they give.
+pub(super) fn wild_rules(cx: &Cx<'_>, router: &Node<'_>) -> Vec<(Host, Name)> {
+    let mut all = Vec::new();
+    for rule in items(cx, router, "rules") {
+        let Some(Ok(name)) = text(rule, "name").map(Path::parse) else { continue };
+        for (host, _) in items(cx, rule, "match").iter().flat_map(|one| hosts(cx, one)) {
+            if let HostMatch::Under(text) = host {
+                all.push((Host { text, is_wild: true }, Name::of(&name)));
+            }
+        }
+    }
+    all
 }
 
 /// Hosts that the main file has rules for, by their text from its end: those below a host stand together.

@@ -1,13 +1,12 @@
 //! What a file writes, against what teams own: dentries, splits, rollouts.
 
-use std::collections::HashSet;
-
 use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
 use crate::dtab::{DentrySpans, Dtab, Prefix};
 use crate::raw::{Cx, shown};
 use crate::source::Span;
-use crate::yaml::{Entry, Node, Value, map_spans};
+use crate::yaml::{Node, map_spans};
 
+use super::ways::{Of, WAYS_MAX, Ways};
 use super::{Claims, entry, owns_help, scalar};
 
 /// Every dentry of a team's dtab is inside of what it owns. One that does not parse is told by who compiles it.
@@ -37,55 +36,41 @@ fn not_owned(cx: &Cx<'_>, name: &str, span: Span, claims: &Claims) {
     cx.push(Diagnostic::error("teams/not-owned", span, message).help(owns_help(&claims.names())));
 }
 
-/// No team owns what the main file writes. Said once for each claim.
-pub(super) fn check_main(cx: &Cx<'_>, node: &Node<'_>, main: &Dtab, claims: &[Claims]) {
-    let claims: Vec<(&Claims, usize)> =
-        claims.iter().filter(|claims| !claims.no_names()).map(|claims| (claims, claims.shortest())).collect();
-    let mut taken: Vec<(usize, String, Span)> = Vec::new();
-    let mut told = HashSet::new();
-    for (index, dentry) in main.0.iter().enumerate() {
-        let long = claims.iter().filter(|(_, shortest)| dentry.prefix.len() >= *shortest);
-        for (written, span) in long.filter_map(|(claims, _)| claims.covering(&dentry.prefix)) {
-            if told.insert(span) && taken.len() < DIAGNOSTICS_MAX {
-                taken.push((index, written.to_owned(), span));
+/// No team owns what is the main file's. Said once for each claim.
+pub(super) fn check_main(cx: &Cx<'_>, root: &Node<'_>, ways: &Ways, claims: &Claims) {
+    for (written, span, direct, hit) in claims.of_main(ways) {
+        let origin = hit.origin.and_then(|origin| ways.span(cx, root, origin));
+        let name = shown(written);
+        let on = hit.on.shown();
+        let way = if direct { String::new() } else { format!(", which leads it to `{}`", shown(&on)) };
+        let (why, label, help) = match &hit.what {
+            Of::Written if direct => (", which writes a name there".to_owned(), "written here", HELP_WRITTEN),
+            Of::Written => (format!("{way}, and writes a name there"), "written here", HELP_WRITTEN),
+            Of::Cluster(cluster) => {
+                (format!(", which leads it to its cluster `{}`", shown(cluster)), "its cluster", HELP_CLUSTER)
             }
-        }
-    }
-    if taken.is_empty() {
-        return;
-    }
-    let Some(Ok((_, places))) = scalar(node).map(Dtab::parse_with_spans) else { return };
-    let spans: Vec<Span> = taken.iter().filter_map(|(at, ..)| places.dentries.get(*at)).map(prefix_span).collect();
-    for ((_, written, span), main) in taken.into_iter().zip(map_spans(cx.source, node, &spans)) {
-        of_main(cx, &written, span, main);
+            Of::Destination => (", which leads requests of its own there".to_owned(), "led there", HELP_LED),
+            Of::Everything => (": names of all requests begin so".to_owned(), "", HELP_WRITTEN),
+            Of::TooMany => {
+                let message = format!(
+                    "the main file leads `{name}` to more than {WAYS_MAX} names: nobody could say whose they are"
+                );
+                cx.push(Diagnostic::error("teams/too-many-ways", span, message).help("own a longer name"));
+                continue;
+            }
+        };
+        let message = format!("`{name}` belongs to the main file{why}");
+        let theft = Diagnostic::error("teams/conflict", span, message).label("wanted here").help(help);
+        cx.push(match origin {
+            Some(origin) => theft.related(origin, label),
+            None => theft,
+        });
     }
 }
 
-fn of_main(cx: &Cx<'_>, written: &str, span: Span, main: Span) {
-    let message = format!("`{}` belongs to the main file, which writes a name there", shown(written));
-    let theft = Diagnostic::error("teams/conflict", span, message).label("wanted here");
-    let help = "own a longer name, or take what stands there out of the main file first";
-    cx.push(theft.related(main, "written here").help(help));
-}
-
-/// The paths of a list of the main file, with their places.
-pub(super) fn paths(list: Option<&Entry<'_>>) -> Vec<(Prefix, Span)> {
-    let Some(Value::List(items)) = list.map(|entry| &entry.value.value) else { return Vec::new() };
-    let path = |item: &Node<'_>| {
-        let path = entry(item, "path")?;
-        Some((Prefix::parse(scalar(&path.value)?).ok()?, path.value.span))
-    };
-    items.iter().filter_map(path).collect()
-}
-
-/// The same for rollouts of the main file: each owns its dentry.
-pub(super) fn check_main_rollouts(cx: &Cx<'_>, rollouts: &[(Prefix, Span)], claims: &Claims) {
-    for (path, main) in rollouts {
-        if let Some((written, span)) = claims.covering(path) {
-            of_main(cx, written, span, *main);
-        }
-    }
-}
+const HELP_WRITTEN: &str = "own a longer name, or take what stands there out of the main file first";
+const HELP_CLUSTER: &str = "own another name, or move the cluster from the main file into this one, and own it";
+const HELP_LED: &str = "own a longer name, or let the main file lead to one that is nowhere without this file";
 
 fn prefix_span(dentry: &DentrySpans) -> Span {
     Span::new(dentry.prefix.start, dentry.prefix.end)
