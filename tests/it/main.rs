@@ -41,6 +41,7 @@ mod route_overrides;
 mod route_retries;
 mod route_rules;
 mod route_splits;
+mod route_srv;
 mod store_dtabs;
 mod store_namerd;
 mod store_names;

@@ -40,11 +40,20 @@ impl DnsClient {
     pub(super) fn new(dns: DnsConfig) -> Result<Self, NetError> {
         let (config, options) = match dns.server {
             None => system_conf::read_system_conf()?,
-            Some(server) => (only(server), ResolverOpts::default()),
+            Some(server) => (asking(&[server]), ResolverOpts::default()),
         };
+        Self::with(&config, &options, ResolveHosts::Always)
+    }
+
+    /// Asks these servers and nothing of this machine.
+    pub(super) fn asking(servers: &[SocketAddr]) -> Result<Self, NetError> {
+        Self::with(&asking(servers), &ResolverOpts::default(), ResolveHosts::Never)
+    }
+
+    fn with(config: &ResolverConfig, options: &ResolverOpts, files: ResolveHosts) -> Result<Self, NetError> {
         let build = |strategy| {
             let mut builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
-            *builder.options_mut() = tuned(options.clone(), strategy);
+            *builder.options_mut() = tuned(options.clone(), strategy, files);
             builder.build()
         };
         Ok(Self { v4: build(LookupIpStrategy::Ipv4Only)?, v6: build(LookupIpStrategy::Ipv6Only)? })
@@ -74,15 +83,19 @@ impl Answer {
     }
 }
 
-fn only(server: SocketAddr) -> ResolverConfig {
-    let mut asked = NameServerConfig::udp_and_tcp(server.ip());
-    asked.connections.iter_mut().for_each(|connection| connection.port = server.port());
-    ResolverConfig::from_parts(None, Vec::new(), vec![asked])
+/// These servers and no others, in this order.
+pub(super) fn asking(servers: &[SocketAddr]) -> ResolverConfig {
+    let server = |server: &SocketAddr| {
+        let mut asked = NameServerConfig::udp_and_tcp(server.ip());
+        asked.connections.iter_mut().for_each(|connection| connection.port = server.port());
+        asked
+    };
+    ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect())
 }
 
-pub(super) fn tuned(mut options: ResolverOpts, strategy: LookupIpStrategy) -> ResolverOpts {
+pub(super) fn tuned(mut options: ResolverOpts, strategy: LookupIpStrategy, files: ResolveHosts) -> ResolverOpts {
     options.ip_strategy = strategy;
-    options.use_hosts_file = ResolveHosts::Always;
+    options.use_hosts_file = files;
     // Answers live in `Hosts`, by their own TTL: a second cache would only age them.
     options.cache_size = 0;
     // CNAMEs stay in the answer, so that their TTL counts.

@@ -51,8 +51,9 @@ pub(super) struct Hosts {
     too_many: Arc<str>,
 }
 
+/// What is known of one DNS name.
 #[derive(Default)]
-struct Host {
+pub(super) struct Host {
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
     /// Both, IPv4 first, each in order.
@@ -141,9 +142,7 @@ impl Hosts {
     pub(super) fn known(&self, name: &str) -> Known<'_> {
         match self.hosts.get(name) {
             None => Known::Bad(&self.too_many),
-            Some(Host { ips, .. }) if !ips.is_empty() => Known::Good(ips),
-            Some(Host { bad: Some(why), .. }) => Known::Bad(why),
-            Some(_) => Known::Unknown,
+            Some(host) => host.known(),
         }
     }
 
@@ -168,8 +167,17 @@ impl Hosts {
 }
 
 impl Host {
+    /// Its addresses, or why there are none.
+    pub(super) fn known(&self) -> Known<'_> {
+        match &self.bad {
+            _ if !self.ips.is_empty() => Known::Good(&self.ips),
+            Some(why) => Known::Bad(why),
+            None => Known::Unknown,
+        }
+    }
+
     /// Returns how long to wait before the next question, ms.
-    fn learn(&mut self, Answer { v4, v6, ttl_s }: Answer) -> u64 {
+    pub(super) fn learn(&mut self, Answer { v4, v6, ttl_s }: Answer) -> u64 {
         let found = matches!(v4, Family::Found(_)) || matches!(v6, Family::Found(_));
         let failed = matches!(v4, Family::Failed(_)) || matches!(v6, Family::Failed(_));
         let why = [&v4, &v6].into_iter().find_map(|family| match family {

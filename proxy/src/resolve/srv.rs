@@ -1,38 +1,53 @@
 //! `io.l5d.dnssrv`: SRV records (RFC 2782), asked again while the name is used.
 //!
 //! Unlike Linkerd 1, weights count, and of several priorities the smallest that has an address serves. The targets'
-//! addresses come from DNS as those of every other name do. No records are no name; an outage of DNS keeps what is known.
+//! addresses come from DNS as those of every other name do; a namer with name servers of its own has them from those
+//! (`addresses.rs`). No records are no name; an outage of DNS keeps what is known.
 
-use std::net::SocketAddr;
+mod addresses;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ResolveHosts, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData};
 use hickory_resolver::{TokioResolver, system_conf};
 use serin_config::dtab::Path;
-use serin_config::model::DnsSrv;
+use serin_config::model::{DnsSrv, Host};
 use tokio::time::{sleep, timeout};
 
-use super::dns::{DnsConfig, LOOKUP_MS_MAX, tuned};
+use super::dns::{DnsConfig, LOOKUP_MS_MAX, asking, tuned};
 use super::inet::parse_host;
 use super::names::Content;
 use super::peer::backoff;
 use super::targets::Target;
 use super::watches::{News, Source, Teller, Watching};
+use addresses::{Beside, Known, Own};
 
 /// One configured namer.
 pub(super) struct SrvSource {
     settings: DnsSrv,
     dns: DnsConfig,
+    /// Asks the namer's own servers for addresses.
+    own: Own,
+}
+
+/// What DNS said of a name.
+#[derive(Default)]
+struct Said {
+    targets: Vec<Target>,
+    /// How long it may be kept.
+    ttl: Option<Duration>,
+    /// Addresses of targets that came with the records.
+    beside: Beside,
 }
 
 impl SrvSource {
     pub(super) fn new(settings: DnsSrv, dns: DnsConfig) -> Self {
-        Self { settings, dns }
+        Self { settings, dns, own: Own::default() }
     }
 
     async fn run(self: Arc<Self>, name: Path, mut teller: Teller) {
@@ -41,17 +56,22 @@ impl SrvSource {
             teller.tell(News::absent("it is no name of DNS".into()), 0).await;
             return std::future::pending().await;
         };
-        let (mut client, mut failures) = (None, 0);
+        let (mut client, mut failures, mut known) = (None, 0, Known::default());
         loop {
             let wait = match self.ask(&mut client, &name).await {
-                Ok((targets, ttl)) => {
+                Ok(said) => {
                     failures = 0;
-                    let content = match targets.is_empty() {
-                        true => Content::Absent(format!("{name} has no SRV records").into()),
-                        false => Content::Targets(targets.into()),
+                    let ttl = said.ttl.unwrap_or(self.settings.refresh);
+                    let (content, ttl) = match said.targets.is_empty() {
+                        true => (Content::Absent(format!("{name} has no SRV records").into()), ttl),
+                        false if self.settings.servers.is_empty() => (Content::Targets(said.targets.into()), ttl),
+                        false => {
+                            let (content, kept) = self.own.addresses(&self.settings.servers, said, &mut known).await;
+                            (content, ttl.min(kept))
+                        }
                     };
                     teller.tell(News { content, authority: None, tree: None }, 0).await;
-                    self.settings.refresh.min(ttl.unwrap_or(self.settings.refresh)).max(REFRESH_MIN)
+                    self.settings.refresh.min(ttl).max(REFRESH_MIN)
                 }
                 Err(why) => {
                     teller.fail(format!("{name}: {why}").into()).await;
@@ -63,12 +83,8 @@ impl SrvSource {
         }
     }
 
-    /// The targets, and how long they may be kept; of a name that does not exist none.
-    async fn ask(
-        &self,
-        client: &mut Option<TokioResolver>,
-        name: &Name,
-    ) -> Result<(Vec<Target>, Option<Duration>), String> {
+    /// Of a name that does not exist nothing.
+    async fn ask(&self, client: &mut Option<TokioResolver>, name: &Name) -> Result<Said, String> {
         let resolver = match client {
             Some(resolver) => resolver,
             None => client.insert(self.client().map_err(|error| error.to_string())?),
@@ -81,10 +97,11 @@ impl SrvSource {
                     RData::SRV(srv) => Some((srv, record.ttl)),
                     _ => None,
                 });
-                let ttl = records.clone().map(|(_, ttl)| ttl).min();
-                Ok((targets(records.map(|(srv, _)| srv)), ttl.map(|ttl| Duration::from_secs(ttl.into()))))
+                let ttl = records.clone().map(|(_, ttl)| ttl).min().map(|ttl| Duration::from_secs(ttl.into()));
+                let beside = addresses::beside(lookup.additionals());
+                Ok(Said { targets: targets(records.map(|(srv, _)| srv)), ttl, beside })
             }
-            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok((Vec::new(), None)),
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok(Said::default()),
             Ok(Err(error)) => Err(error.to_string()),
         }
     }
@@ -98,7 +115,7 @@ impl SrvSource {
         };
         let strategy = options.ip_strategy;
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = tuned(options, strategy);
+        *builder.options_mut() = tuned(options, strategy, ResolveHosts::Always);
         builder.build()
     }
 }
@@ -107,16 +124,6 @@ impl Source for SrvSource {
     fn watch(self: Arc<Self>, name: Path, teller: Teller) -> Watching {
         Box::pin(self.run(name, teller))
     }
-}
-
-/// These servers and no others, in this order.
-fn asking(servers: &[SocketAddr]) -> ResolverConfig {
-    let server = |server: &SocketAddr| {
-        let mut asked = NameServerConfig::udp_and_tcp(server.ip());
-        asked.connections.iter_mut().for_each(|connection| connection.port = server.port());
-        asked
-    };
-    ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect())
 }
 
 /// What the records say, in an order of their own. A target of `.` says that there is nobody (RFC 2782).
@@ -135,11 +142,14 @@ fn targets<'a>(records: impl Iterator<Item = &'a SRV>) -> Vec<Target> {
         }
     };
     let target = |srv: &SRV| {
-        let host = srv.target.to_ascii();
-        let host = parse_host(host.trim_end_matches('.').as_bytes()).ok()?;
-        Some(Target { host, port: srv.port, weight: weight(srv), rank: srv.priority })
+        Some(Target { host: host(&srv.target)?, port: srv.port, weight: weight(srv), rank: srv.priority })
     };
     records.iter().filter_map(|srv| target(srv)).collect()
+}
+
+/// A name of DNS as hosts are written elsewhere.
+fn host(name: &Name) -> Option<Host> {
+    parse_host(name.to_ascii().trim_end_matches('.').as_bytes()).ok()
 }
 
 /// However short the TTL, the next question waits so long.

@@ -1,6 +1,7 @@
 //! What the tests stand on: the proxy as a process, scripted peers, clients that see every byte.
 
 pub(crate) mod consul;
+pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod h2peer;
 pub(crate) mod http1;

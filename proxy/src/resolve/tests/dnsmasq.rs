@@ -231,11 +231,26 @@ fn srv_records_come_change_and_go_with_their_weights_and_priorities() {
         let server = Server::start(Some(server.stop()), 1, &records).unwrap();
         until(&mut fixture, &web, "127.0.0.3:81 127.0.0.4:82").await;
         server.stop();
-        while web.told().is_none_or(|told| told.failures == 0) {
-            fixture.resolver.next().await;
-        }
+        let failed = async {
+            while web.told().is_none_or(|told| told.failures == 0) {
+                // a failure changes nothing that is published: the resolver may have nothing to do
+                let _nothing = tokio::time::timeout(Duration::from_millis(20), fixture.resolver.next()).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), failed).await.is_ok(), "the outage is noticed");
         assert_eq!(shown(&web.addresses().load().addresses), "127.0.0.3:81 127.0.0.4:82");
     });
+}
+
+#[test]
+fn targets_of_a_namer_with_servers_of_its_own_are_known_to_those() {
+    let records = ["srv:_web._tcp.test,a.test,81,1,1", "a.test,127.0.0.3", "a.test,fd00::3"];
+    let Some(server) = Server::start(None, 60, &records) else { return };
+    let mut fixture = Fixture::new();
+    fixture.configure(&[], &[srv_namer(&server)]);
+    let web = fixture.get("/#/srv/_web._tcp.test", false);
+    check(&mut fixture, &web, "127.0.0.3:81 [fd00::3]:81");
+    assert_eq!(fixture.resolver.stats().dns_lookups.load(Ordering::Relaxed), 0, "the machine's DNS is not asked");
 }
 
 const DNSMASQ: &str = "/usr/sbin/dnsmasq";
