@@ -19,7 +19,10 @@ fn address(name: &'static str) -> Record {
 fn start(namer: &Dns, machine: &Dns) -> Serin {
     let text = Setup::new()
         .dtab(&format!("/svc/web => /#/io.l5d.dnssrv/{WEB}"))
-        .top(&format!("namers: [{{kind: io.l5d.dnssrv, refreshIntervalSeconds: 1, dnsHosts: [\"{}\"]}}]", namer.address))
+        .top(&format!(
+            "namers: [{{kind: io.l5d.dnssrv, refreshIntervalSeconds: 1, dnsHosts: [\"{}\"]}}]",
+            namer.address
+        ))
         .text();
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
     std::fs::write(dir.path().join("serin.yaml"), text).unwrap();

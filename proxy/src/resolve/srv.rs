@@ -141,9 +141,8 @@ fn targets<'a>(records: impl Iterator<Item = &'a SRV>) -> Vec<Target> {
             (weight, _) => f64::from(weight),
         }
     };
-    let target = |srv: &SRV| {
-        Some(Target { host: host(&srv.target)?, port: srv.port, weight: weight(srv), rank: srv.priority })
-    };
+    let target =
+        |srv: &SRV| Some(Target { host: host(&srv.target)?, port: srv.port, weight: weight(srv), rank: srv.priority });
     records.iter().filter_map(|srv| target(srv)).collect()
 }
 

@@ -63,12 +63,7 @@ fn answer(ips: &[IpAddr], ttl_s: u32) -> Answer {
 
 impl Own {
     /// Addresses in place of names, and when to ask again. The last good ones stay, as everywhere.
-    pub(super) async fn addresses(
-        &self,
-        servers: &[SocketAddr],
-        said: Said,
-        known: &mut Known,
-    ) -> (Content, Duration) {
+    pub(super) async fn addresses(&self, servers: &[SocketAddr], said: Said, known: &mut Known) -> (Content, Duration) {
         let Said { targets, mut beside, .. } = said;
         let names: HashSet<&str> = targets.iter().filter_map(Target::dns_name).collect();
         known.retain(|name, _| names.contains(name.as_str()));
