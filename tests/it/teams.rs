@@ -187,6 +187,26 @@ fn files_come_and_go() {
     assert_eq!(answers(&serin, "web").as_deref(), Some("web"));
 }
 
+#[test]
+fn a_file_that_ends_in_yml_is_a_team_too_and_two_of_one_name_are_told() {
+    let (web, other) = (Upstream::named("web"), Upstream::named("other"));
+    let folder = Folder::new("");
+    let yml = folder.path().join("web.yml");
+    std::fs::write(&yml, leads("web", &web)).unwrap();
+    let serin = folder.start();
+    wait_answers(&serin, "web", Some("web"));
+    folder.write("web", &leads("web", &other));
+    wait_state(&serin, "web", "last-good");
+    let report = teams_json(&serin)[0]["report"].as_str().unwrap().to_owned();
+    assert!(report.contains("web.yaml and") && report.contains("are both the file of the team `web`"), "{report}");
+    assert_eq!(answers(&serin, "web").as_deref(), Some("web"));
+    let output = run(&["validate", &folder.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(both(&output).contains("are both the file of the team `web`"), "{}", both(&output));
+    std::fs::remove_file(yml).unwrap();
+    wait_answers(&serin, "web", Some("other"));
+}
+
 /// As a ConfigMap is mounted: every file is a link into `..data`, which is a link that is swapped.
 #[test]
 fn a_symlink_swap_of_the_whole_folder_is_noticed() {

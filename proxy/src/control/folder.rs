@@ -1,5 +1,7 @@
 //! A folder of configuration files: one main file, and one for each team.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,11 @@ use super::reading::{ReadError, load_file, read_at_most};
 /// Entries of a folder that are looked at.
 pub const FOLDER_ENTRIES_MAX: usize = 10_000;
 
-/// The main file of a folder, where there are others beside it.
+/// The main file of a folder, where there are others beside it. It may end in `.yml` too.
 pub const MAIN_FILE: &str = "serin.yaml";
+
+/// How files of a folder end that count.
+const ENDINGS: [&str; 2] = ["yaml", "yml"];
 
 /// The files of a configuration as they were read: equal ones mean the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub(super) fn read(dir: &Path) -> Result<Files, ReadError> {
     let mut paths = list(dir)?;
     let main = main_of(dir, &paths)?;
     paths.retain(|path| *path != main);
-    Ok(Files { main: load_file(&main)?, teams: paths.into_iter().map(team).collect(), main_path: Some(main) })
+    Ok(Files { main: load_file(&main)?, teams: teams(paths), main_path: Some(main) })
 }
 
 /// The main file of a folder: the one called [`MAIN_FILE`], or the only one there is.
@@ -68,11 +73,12 @@ pub(super) fn main_file(dir: &Path) -> Result<PathBuf, ReadError> {
 }
 
 fn main_of(dir: &Path, paths: &[PathBuf]) -> Result<PathBuf, ReadError> {
-    let named = paths.iter().find(|path| path.file_name().is_some_and(|name| name == MAIN_FILE));
-    match (named, paths) {
-        (Some(main), _) => Ok(main.clone()),
-        (None, [only]) => Ok(only.clone()),
-        (None, _) => Err(ReadError::NoMain { path: dir.to_owned(), files: paths.len() }),
+    let named = paths.iter().filter(|path| path.file_stem() == Path::new(MAIN_FILE).file_stem());
+    match (named.collect::<Vec<_>>().as_slice(), paths) {
+        ([main], _) => Ok((*main).clone()),
+        ([first, second, ..], _) => Err(ReadError::TwoMains { first: (*first).clone(), second: (*second).clone() }),
+        ([], [only]) => Ok(only.clone()),
+        ([], _) => Err(ReadError::NoMain { path: dir.to_owned(), files: paths.len() }),
     }
 }
 
@@ -83,7 +89,7 @@ pub(super) fn watched(dir: &Path) -> Vec<PathBuf> {
     [dir.join(MAIN_FILE)].into_iter().chain(files).collect()
 }
 
-/// The files `*.yaml`, sorted. Hidden ones are the editor's.
+/// The files `*.yaml` and `*.yml`, sorted. Hidden ones are the editor's.
 fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let failed = |cause| ReadError::Io { path: dir.to_owned(), cause };
     let mut paths = Vec::new();
@@ -94,7 +100,8 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
         }
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
-        if !hidden && path.extension().is_some_and(|ending| ending == "yaml") && !path.is_dir() {
+        let counts = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
+        if !hidden && counts && !path.is_dir() {
             paths.push(path);
         }
     }
@@ -102,8 +109,24 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
     Ok(paths)
 }
 
-fn team(path: PathBuf) -> TeamBytes {
-    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+/// One for each name, in the order of the names. Of two files for one team neither counts: nobody could say which is meant.
+fn teams(paths: Vec<PathBuf>) -> Vec<TeamBytes> {
+    let mut by_name: BTreeMap<String, TeamBytes> = BTreeMap::new();
+    for path in paths {
+        let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        if let Some(first) = by_name.get_mut(&name) {
+            let [first_path, path] = [&first.path, &path].map(|path| path.display().to_string());
+            first.bytes =
+                Err(format!("{first_path} and {path} are both the file of the team `{name}`: remove one of them"));
+        } else {
+            let team = team(name.clone(), path);
+            by_name.insert(name, team);
+        }
+    }
+    by_name.into_values().collect()
+}
+
+fn team(name: String, path: PathBuf) -> TeamBytes {
     // One byte too many is enough to tell that there are too many.
     let read = fs::File::open(&path).and_then(|file| read_at_most(file, TEAM_BYTES_MAX + 1));
     let bytes = read.map_err(|cause| format!("cannot read {}: {cause}", path.display()));
@@ -134,7 +157,27 @@ mod tests {
         check_main(&["a.yaml", "serin.yaml"], Some("serin.yaml"));
         check_main(&["a.yaml"], Some("a.yaml"));
         check_main(&["a.yaml", "b.yaml"], None);
-        check_main(&["a.yml", "a.yaml~"], None);
+        check_main(&["a.yml", "a.yaml~"], Some("a.yml"));
+        check_main(&["a.yaml", "serin.yml"], Some("serin.yml"));
+        check_main(&["a.yaml", "a.yml"], None);
+        check_main(&["a.yaml~", "a.YML", "yml", ".yml"], None);
+    }
+
+    #[test]
+    fn two_main_files_are_told_by_name() {
+        let dir = folder(&["serin.yaml", "serin.yml"]);
+        let error = main_file(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("serin.yaml and") && error.contains("serin.yml are both the main file"), "{error}");
+    }
+
+    #[test]
+    fn of_two_files_of_a_team_neither_counts() {
+        let dir = folder(&["serin.yml", "a.yaml", "a.yb.yaml", "a.yml", "b.yml"]);
+        let teams = read(dir.path()).unwrap().teams;
+        let told: Vec<(String, bool)> = teams.iter().map(|team| (team.name.clone(), team.bytes.is_ok())).collect();
+        assert_eq!(told, [("a".to_owned(), false), ("a.yb".to_owned(), true), ("b".to_owned(), true)]);
+        let why = teams[0].file().unreadable.unwrap();
+        assert!(why.contains("a.yaml and") && why.contains("a.yml are both the file of the team `a`"), "{why}");
     }
 
     #[test]

@@ -34,12 +34,20 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// A folder of several files, none of which is the main one.
-    #[error("{} has {files} files that end in .yaml: call the main one {MAIN_FILE}", path.display())]
+    #[error("{} has {files} files that end in .yaml or .yml: call the main one {MAIN_FILE}", path.display())]
     NoMain {
         /// The folder.
         path: PathBuf,
         /// How many there are.
         files: usize,
+    },
+    /// A folder with two main files, which differ in their endings.
+    #[error("{} and {} are both the main file: remove one of them", first.display(), second.display())]
+    TwoMains {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
     },
 }
 
