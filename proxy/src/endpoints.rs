@@ -320,13 +320,23 @@ impl EndpointTable {
         list
     }
 
-    /// The names that configured namers have, in order.
+    /// The names that namers with a list of them have, in order.
     pub fn configured_names(&self) -> Vec<String> {
+        shown(self.listed())
+    }
+
+    /// The same, with the names in use that namers were asked for and that are served somewhere.
+    pub fn bound_names(&self) -> Vec<String> {
+        let is_bound = |cluster: &Cluster| matches!(cluster.set.load().addresses, Addresses::Bound(_));
+        let in_use = |cluster: &Arc<Cluster>| is_configured(&cluster.id) && !cluster.is_asleep() && is_bound(cluster);
+        let asked = self.asked.list().into_iter().filter(in_use).map(|cluster| cluster.id.clone());
+        shown(self.listed().into_iter().chain(asked).collect())
+    }
+
+    fn listed(&self) -> Vec<Path> {
         let gone = |cluster: &Cluster| matches!(cluster.set.load().addresses, Addresses::Neg);
         let there = self.written.iter().filter(|entry| is_configured(entry.key()) && !gone(entry));
-        let mut names: Vec<Path> = there.map(|entry| entry.key().clone()).collect();
-        names.sort();
-        names.iter().map(ToString::to_string).collect()
+        there.map(|entry| entry.key().clone()).collect()
     }
 
     /// Names the resolver: it hears of each name that needs it. Only the first call counts.
@@ -458,6 +468,13 @@ impl fmt::Debug for EndpointTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointTable").field("made", &self.made.len()).field("written", &self.written.len()).finish()
     }
+}
+
+/// In order, each once.
+fn shown(mut names: Vec<Path>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names.iter().map(ToString::to_string).collect()
 }
 
 /// Is it a name of a configured namer?

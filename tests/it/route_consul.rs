@@ -245,13 +245,22 @@ fn admin_pages_ask_for_a_name_and_show_what_is_known_of_it() {
     assert_eq!((&state["/dc1/web"]["state"], &state["/dc1/other"]["state"]), (&"bound".into(), &"absent".into()));
     assert_eq!(state["/dc1/web"]["addresses"][0]["address"], a.endpoint());
     assert_eq!(serin.admin("/namer_state/io.l5d.other.json").status, 404);
+    assert_eq!(serin.admin("/bound-names.json").json(), serde_json::json!([id]), "what is absent is no name");
+    let checks = || serin.admin("/readyz?verbose");
+    eventually("a check says that Consul answers", || {
+        checks().text().contains("[+] namer io.l5d.consul: answers for the")
+    });
     consul.server.stop();
     let failing = || Scrape::of(&serin).sum("serin_namer_failing_names", &[("namer", "io.l5d.consul")]);
     eventually("the gauge says that Consul is away", || failing() >= 1.0);
     let age = || Scrape::of(&serin).sum("serin_namer_update_age_seconds", &[("namer", "io.l5d.consul")]);
     eventually("its last word grows old", || age() >= 0.5);
+    let said = checks();
+    assert_eq!(said.status, 200, "what is known serves: {}", said.text());
+    assert!(said.text().contains("[-] namer io.l5d.consul: no answer for"), "{}", said.text());
     consul.server.again();
     eventually("it is back", || failing() == 0.0);
+    eventually("and the check says so", || checks().text().contains("[+] namer io.l5d.consul: answers for the"));
 }
 
 #[test]

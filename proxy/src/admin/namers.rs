@@ -1,6 +1,7 @@
 //! What is known of the names of a namer: `/namer_state/<prefix>.json`, and the gauges of namers that are asked.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -86,19 +87,55 @@ fn state(cluster: &Cluster, now_ms: u64) -> State {
 
 /// Ages and failures by namer, of the names that somebody uses.
 pub(super) fn report(metrics: &Metrics, table: &EndpointTable, clusters: &[Arc<Cluster>]) {
+    let namers = by_namer(table, clusters);
+    metrics.control().replace_namers(namers.iter().map(|(namer, of)| (namer.as_str(), of.gauge)));
+}
+
+/// A line for each namer that is asked for names in use. One that does not answer makes nobody unready: what it said last serves.
+pub(super) fn ready_lines(text: &mut String, table: &EndpointTable) {
+    for (namer, of) in by_namer(table, &table.list()) {
+        let names = of.names;
+        // writing to a string cannot fail
+        let _ = match of.error {
+            None => writeln!(text, "[+] namer {namer}: answers for the {names} names in use"),
+            Some(why) => {
+                let failing = of.gauge.failing;
+                writeln!(
+                    text,
+                    "[-] namer {namer}: no answer for {failing} of {names} names in use, what was known of them serves: {why}"
+                )
+            }
+        };
+    }
+}
+
+/// What is known of a namer by the names in use.
+#[derive(Default)]
+struct Of {
+    gauge: NamerGauge,
+    names: u64,
+    /// Why one of them has no answer.
+    error: Option<Arc<str>>,
+}
+
+fn by_namer(table: &EndpointTable, clusters: &[Arc<Cluster>]) -> BTreeMap<String, Of> {
     let now_ms = clock::unix_ms();
-    let mut namers: BTreeMap<String, NamerGauge> = BTreeMap::new();
+    let mut namers: BTreeMap<String, Of> = BTreeMap::new();
     for cluster in clusters.iter().filter(|cluster| !cluster.is_asleep()) {
         let (Some(told), Some(prefix)) = (cluster.told(), table.asked_prefix(&cluster.id)) else { continue };
         let name = prefix.skip(1).to_string();
-        let gauge = namers.entry(name.trim_start_matches('/').to_owned()).or_default();
-        gauge.failing += u64::from(told.failures > 0);
+        let of = namers.entry(name.trim_start_matches('/').to_owned()).or_default();
+        of.names += 1;
+        if told.failures > 0 {
+            of.gauge.failing += 1;
+            of.error = of.error.take().or_else(|| told.error.clone());
+        }
         if told.answered_at_ms > 0 {
             let age_s = now_ms.saturating_sub(told.answered_at_ms) as f64 / 1000.0;
-            gauge.age_s = Some(gauge.age_s.map_or(age_s, |oldest: f64| oldest.max(age_s)));
+            of.gauge.age_s = Some(of.gauge.age_s.map_or(age_s, |oldest: f64| oldest.max(age_s)));
         }
     }
-    metrics.control().replace_namers(namers.iter().map(|(namer, gauge)| (namer.as_str(), *gauge)));
+    namers
 }
 
 /// Is it a question for a namerd and no name of its own.

@@ -50,7 +50,7 @@ const INDEX: &str = "\
 /admin/ping                          pong
 /config.json                         the configuration in force, defaults filled in
 /teams.json                          team files: which version serves, and what is wrong with the others
-/bound-names.json                    the names that namers have
+/bound-names.json                    the names that namers have, of those that are asked the ones in use
 /namer_state/<prefix>.json           what is known of the names of a namer
 /delegator.json?namespace=&path=&dtab=   every way of a name, as a tree
 /api/v1/explain?router=&path=        one request, step by step; also host= method= uri= source= cookie= header= dtab=
@@ -120,6 +120,7 @@ fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
         }
     }
     teams::ready_lines(&mut text, &sources.teams.load());
+    namers::ready_lines(&mut text, &sources.endpoints);
     let views = sources.desk.as_ref().map(|desk| desk.views()).unwrap_or_default();
     views.iter().for_each(|view| rollouts::ready_lines(&mut text, view));
     let stored = sources.dtabs.load_full().map(|dtabs| dtabs.view()).unwrap_or_default();
@@ -160,7 +161,7 @@ async fn teams(State(sources): State<Sources>) -> Response {
 }
 
 async fn bound_names(State(sources): State<Sources>) -> Json<Vec<String>> {
-    Json(sources.endpoints.configured_names())
+    Json(sources.endpoints.bound_names())
 }
 
 async fn namer_state(State(sources): State<Sources>, extract::Path(file): extract::Path<String>) -> Response {
