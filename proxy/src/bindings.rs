@@ -245,7 +245,16 @@ pub fn bind(
     if let Some(remote) = &table.remote {
         return remote::bind(
             worker,
-            &remote::Asking { remote, table, model, path, written: &written, sent: &sent, peer },
+            &remote::Asking {
+                remote,
+                table,
+                model,
+                path,
+                by_file: identify::is_written(key),
+                written: &written,
+                sent: &sent,
+                peer,
+            },
         );
     }
     let layers = Layers { base: &table.table, written: &written, sent: &sent };

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use serin_config::dtab::{NameTree, Path};
 use tokio::sync::{Notify, mpsc};
 
-use crate::resolve::{REMOTE_LABELS, RemoteLeaf, bound_id, inet, is_remote};
+use crate::resolve::{REMOTE_LABELS, RemoteLeaf, inet, is_made, is_remote};
 use evicting::Evicting;
 use sources::Sources;
 
@@ -402,9 +402,7 @@ impl EndpointTable {
         if self.asked.len() >= self.limits.asked_max / 2 {
             self.admit(source, now_ms)?;
         }
-        // what somebody else bound may have been made by a request, for all that is known
-        let made = is_remote(id) && bound_id(id).is_some_and(|id| id.labels().any(|label| label == b"$"));
-        self.asked.insert(id, || Cluster::new(id.clone(), made, (Addresses::Pending, true)))
+        self.asked.insert(id, || Cluster::new(id.clone(), is_made(id), (Addresses::Pending, true)))
     }
 
     fn admit(&self, source: Option<IpAddr>, now_ms: u64) -> Result<(), EndpointError> {

@@ -125,16 +125,53 @@ fn without_any_answer_the_error_says_why_until_there_is_one() {
     check_moves_to(&serin, "web", "a");
 }
 
-#[test]
-fn what_a_namerd_bound_from_a_request_does_not_reach_loopback() {
+/// A namerd that binds this name under this dtab to loopback, and the origin there.
+fn inward(name: &str, dtab: &str) -> (Namerd, Upstream, String) {
     let (namerd, a) = (Namerd::start(), Upstream::named("a"));
-    let id = format!("/$/inet/127.0.0.1/{}", a.endpoint().rsplit_once(':').unwrap().1);
-    namerd.bind("/svc/web", "", leaf(&id));
+    let id = format!("/$/inet/127.0.0.1/{}", a.address.port());
+    namerd.bind(name, dtab, leaf(&id));
     namerd.serve(&id, &[&a.endpoint()]);
-    let serin = setup(&namerd).start();
-    assert_eq!(place(&serin, "web"), "503");
+    (namerd, a, id)
+}
+
+#[test]
+fn loopback_that_the_operator_of_a_namerd_wrote_is_reached() {
+    let (namerd, _a, _) = inward("/svc/web", "");
+    assert_eq!(place(&setup(&namerd).start(), "web"), "a");
+}
+
+#[test]
+fn loopback_that_a_request_named_is_not_reached_by_a_namerd_either() {
+    let (namerd, a, _) = inward("/svc/127.0.0.1", "");
+    assert_eq!(place(&setup(&namerd).start(), "127.0.0.1"), "503");
+    assert_eq!(a.count(), 0);
     let serin = setup(&namerd).top("egress: {allow: [127.0.0.0/8]}").start();
-    assert_eq!(place(&serin, "web"), "a");
+    assert_eq!(place(&serin, "127.0.0.1"), "a");
+    // the port alone is enough
+    let (namerd, a, id) = inward("/svc/web", "");
+    let port = a.address.port().to_string();
+    namerd.bind(&format!("/svc/{port}"), "", leaf(&id));
+    let serin = setup(&namerd).start();
+    assert_eq!((place(&serin, &port), place(&serin, "web")), ("503".to_owned(), "a".to_owned()));
+    assert_eq!(a.count(), 1);
+}
+
+/// The dtab of a request may have made what the namerd answers, also where the operator wrote the same.
+#[test]
+fn a_dtab_that_a_request_sent_opens_nothing_by_way_of_a_namerd() {
+    for operator_first in [true, false] {
+        let (namerd, a, id) = inward("/svc/web", "");
+        namerd.bind("/svc/web", &format!("/svc=>{id}"), leaf(&id));
+        let serin = setup(&namerd).start();
+        let sends = format!("l5d-dtab: /svc => {id}");
+        let mut statuses = Vec::new();
+        for own in [operator_first, !operator_first, operator_first, !operator_first] {
+            let lines: &[&str] = if own { &[] } else { &[&sends] };
+            statuses.push((own, serin.get_with("web", "/", lines).status));
+        }
+        assert!(statuses.iter().all(|(own, status)| *status == if *own { 200 } else { 503 }), "{statuses:?}");
+        assert_eq!(a.count(), 2);
+    }
 }
 
 /// The namerd API of another Serin, with a stored dtab that changes.

@@ -38,7 +38,7 @@ pub use consul::{BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, INSTANCES_MAX as CON
 pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
 pub use hosts::{HOSTS_MAX, RECORDS_MAX, TTL_S_MAX, TTL_S_MIN};
 pub use namerd::{DOCUMENT_OCTETS_MAX, Remote, RemoteLeaf, TREE_NODES_MAX, bound_id};
-pub(crate) use namerd::{REMOTE_LABELS, is_remote};
+pub(crate) use namerd::{REMOTE_LABELS, is_made, is_remote};
 pub use names::NameTable;
 pub use srv::RECORDS_MAX as SRV_RECORDS_MAX;
 pub use targets::{ADDRESSES_MAX, Target};

@@ -5,6 +5,7 @@
 //! ```text
 //! /@/<namerd>/<namespace>/bind/<name>[/<dtab>]   what the name is bound to: a tree
 //! /@/<namerd>/<namespace>/addr/<bound id …>      where a bound id is served
+//! /@/<namerd>/<namespace>/made/<bound id …>      the same, of one that a request may have made
 //! ```
 //!
 //! No bound id begins with `@`, so neither a dtab nor a request can spell one of these. A stream is opened anew every
@@ -62,9 +63,11 @@ impl Remote {
         (id.bytes() <= Path::BYTES_MAX).then_some(id)
     }
 
-    /// The question where a bound id is served.
-    pub fn addr(&self, id: &Path) -> Option<Path> {
-        let id = self.prefix.join(&Path::from_labels(["addr"])?).join(id);
+    /// The question where a bound id is served. `made`: a request may have made the id. Both have addresses of their
+    /// own, because those of the one have passed [`crate::egress::permitted`].
+    pub fn addr(&self, id: &Path, made: bool) -> Option<Path> {
+        let kind = if made { MADE } else { ADDR };
+        let id = self.prefix.join(&Path::from_labels([kind])?).join(id);
         (id.bytes() <= Path::BYTES_MAX && id.len() <= Path::LABELS_MAX).then_some(id)
     }
 
@@ -77,10 +80,15 @@ impl Remote {
 /// The bound id that a cluster is about: its own id, but for an answer of a namerd. `None`: a question for a tree.
 pub fn bound_id(id: &Path) -> Option<Path> {
     match (id.label(0), id.label(QUESTION)) {
-        (Some(mark), Some(b"addr")) if mark == MARK.as_bytes() => Some(id.skip(QUESTION + 1)),
-        (Some(mark), _) if mark == MARK.as_bytes() => None,
+        (Some(mark), Some(b"bind") | None) if mark == MARK.as_bytes() => None,
+        (Some(mark), _) if mark == MARK.as_bytes() => Some(id.skip(QUESTION + 1)),
         _ => Some(id.clone()),
     }
+}
+
+/// Is it the question where an id is served that a request may have made.
+pub(crate) fn is_made(id: &Path) -> bool {
+    is_remote(id) && id.label(QUESTION) == Some(MADE.as_bytes())
 }
 
 /// Is it a question for a namerd.
@@ -198,6 +206,9 @@ async fn refusal(stream: &mut Stream) -> String {
 
 /// Questions for a namerd begin with it, and no bound id does.
 const MARK: &str = "@";
+/// What is asked about ids that the operator of the namerd wrote, and about those that a request may have made.
+const ADDR: &str = "addr";
+const MADE: &str = "made";
 /// Where the kind of the question stands.
 const QUESTION: usize = REMOTE_LABELS;
 /// Labels that all questions for one namerd share.
@@ -243,8 +254,12 @@ mod tests {
             "/api/1/bind/web%2F1?path=%2Fsvc&watch=1&dtab=%2Fsvc%3D%3E%2Fa%20%26%20%2Fb",
         );
         check_target(
-            &remote.addr(&"/#/io.l5d.fs/web".parse().unwrap()).unwrap(),
+            &remote.addr(&"/#/io.l5d.fs/web".parse().unwrap(), false).unwrap(),
             "/api/1/addr/web%2F1?path=%2F%23%2Fio.l5d.fs%2Fweb&watch=1",
+        );
+        check_target(
+            &remote.addr(&"/$/inet/web/80".parse().unwrap(), true).unwrap(),
+            "/api/1/addr/web%2F1?path=%2F%24%2Finet%2Fweb%2F80&watch=1",
         );
     }
 
@@ -252,7 +267,11 @@ mod tests {
     fn an_answer_for_addresses_is_about_its_id_and_one_for_a_tree_about_none() {
         let (remote, _) = remote();
         let id: Path = "/#/io.l5d.fs/web".parse().unwrap();
-        assert_eq!(bound_id(&remote.addr(&id).unwrap()), Some(id.clone()));
+        for made in [false, true] {
+            let question = remote.addr(&id, made).unwrap();
+            assert_eq!((bound_id(&question), is_made(&question)), (Some(id.clone()), made));
+        }
+        assert!(!is_made(&id) && !is_made(&remote.bind(&id, "").unwrap()));
         assert_eq!(bound_id(&remote.bind(&id, "").unwrap()), None);
         assert_eq!(bound_id(&id), Some(id));
     }
