@@ -8,6 +8,7 @@ mod conditions;
 mod dtabs;
 mod headers;
 mod identifier;
+mod idle;
 mod interpreter;
 mod limits;
 mod names;

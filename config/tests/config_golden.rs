@@ -86,6 +86,16 @@ fn warnings_say_which_line_to_add() {
 }
 
 #[test]
+fn what_is_for_nothing_is_told() {
+    check_golden("for_nothing");
+}
+
+#[test]
+fn status_codes_of_grpc_are_those_there_are() {
+    check_golden("grpc_codes");
+}
+
+#[test]
 fn broken_yaml_points_at_the_place() {
     check_golden("broken_yaml");
 }

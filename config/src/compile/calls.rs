@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dtab::Pattern;
 use crate::raw::{Cx, Fields};
+use crate::source::Span;
 use crate::units::{self, Wrong};
 
 /// Entries of `configs` in one `client` or `service`.
@@ -13,8 +14,8 @@ pub const CONFIGS_MAX: usize = 1000;
 pub(super) enum Parts<'n, 's> {
     /// `kind: io.l5d.global`, or no kind: fields that hold for every name.
     Global(Fields<'n, 's>),
-    /// `kind: io.l5d.static`: each entry of `configs`, without its prefix.
-    Static(Vec<(Pattern, Fields<'n, 's>)>),
+    /// `kind: io.l5d.static`: each entry of `configs`, without its prefix, and where that stands.
+    Static(Vec<(Pattern, Span, Fields<'n, 's>)>),
     /// Another kind.
     Refused,
 }
@@ -38,7 +39,11 @@ pub(super) fn parts<'n, 's>(cx: &Cx<'_>, mut fields: Fields<'n, 's>, what: &'sta
     }
 }
 
-fn entries<'n, 's>(cx: &Cx<'_>, fields: &mut Fields<'n, 's>, what: &'static str) -> Vec<(Pattern, Fields<'n, 's>)> {
+fn entries<'n, 's>(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'n, 's>,
+    what: &'static str,
+) -> Vec<(Pattern, Span, Fields<'n, 's>)> {
     const EXAMPLE: &str = "{prefix: /svc/web}";
     let help = "write `configs: [{prefix: /svc/web}]`";
     let Some(entry) = fields.require(cx, "configs", &format!("`{what}` of kind `io.l5d.static`"), help) else {
@@ -53,7 +58,8 @@ fn entries<'n, 's>(cx: &Cx<'_>, fields: &mut Fields<'n, 's>, what: &'static str)
     let entry = |item| {
         let mut fields = Fields::open(cx, "configs", item, EXAMPLE)?;
         let prefix = required(cx, &mut fields, "prefix", "write `prefix: /`, or a longer one", pattern)?;
-        Some((prefix, fields))
+        let span = fields.get("prefix").map_or(fields.span, |entry| entry.value.span);
+        Some((prefix, span, fields))
     };
     items.iter().filter_map(entry).collect()
 }

@@ -9,6 +9,7 @@ use super::calls::{self, Parts};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Accrual, AccrualRule, Balancer, CLIENT_KEYS, Client, ClientPart, Protocol, RetryBudget};
 use crate::raw::{Cx, Fields};
+use crate::source::Span;
 use crate::units::{self, Wrong};
 
 /// Failures in a row, or requests of a mean, that can be asked for.
@@ -35,7 +36,11 @@ const LIMITS: [(&str, &str); 4] = [
 
 const IDLE: [(&str, &str); 1] = [("idleTimeMs", "idleTimeoutMs")];
 
-pub(super) fn client(cx: &Cx<'_>, router: &mut Fields<'_, '_>, protocol: Protocol) -> (Client, Vec<ClientPart>) {
+pub(super) fn client(
+    cx: &Cx<'_>,
+    router: &mut Fields<'_, '_>,
+    protocol: Protocol,
+) -> (Client, Vec<(ClientPart, Span)>) {
     let default = Client::new(protocol);
     let example = "{loadBalancer: {kind: p2c}, requestAttemptTimeoutMs: 2000}";
     let Some(fields) = router.map(cx, "client", example) else { return (default, Vec::new()) };
@@ -46,10 +51,10 @@ pub(super) fn client(cx: &Cx<'_>, router: &mut Fields<'_, '_>, protocol: Protoco
             (client, Vec::new())
         }
         Parts::Static(entries) => {
-            let part = |(prefix, mut fields): (_, Fields<'_, '_>)| {
+            let part = |(prefix, span, mut fields): (_, Span, Fields<'_, '_>)| {
                 let (values, written) = read(cx, &mut fields, &default);
                 fields.finish(cx);
-                ClientPart { prefix, values, written }
+                (ClientPart { prefix, values, written }, span)
             };
             (default.clone(), entries.into_iter().map(part).collect())
         }

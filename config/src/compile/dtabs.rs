@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
+use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity};
 use crate::dtab::{Builtin, Dtab, Elem, Expected, NameTree, Path, SyntaxError, Union, builtin};
 use crate::model::{Cluster, Namer};
 use crate::raw::{Cx, listed, shown};
@@ -10,10 +10,14 @@ use crate::source::Span;
 use crate::units::{Wrong, closest};
 use crate::yaml::{Node, Value, map_spans};
 
+use super::idle;
 use super::names::CLUSTERS;
 
 /// Clusters compared with a name that is none, for "did you mean".
 const NEAR_CLUSTERS_MAX: usize = 10_000;
+
+/// Clusters that one message lists.
+const CLUSTERS_SHOWN_MAX: usize = 8;
 
 /// The names a dtab may end in.
 pub(crate) struct Known<'a> {
@@ -54,6 +58,27 @@ impl<'a> Known<'a> {
     /// Whether a configured namer answers for this name under `/#`, or could once more follows it.
     pub(super) fn may_name(&self, under: &Path) -> bool {
         !self.all_namers || self.namers.iter().any(|prefix| under.starts_with(prefix) || prefix.starts_with(under))
+    }
+
+    /// Whether something may be bound to a name under `/#` that begins so.
+    pub(super) fn may_lead(&self, under: &Path) -> bool {
+        let cluster = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| self.has_cluster(name));
+        match (under.label(0), under.label(1)) {
+            (Some(first), Some(name)) if first == CLUSTERS.as_bytes() => cluster(name),
+            (Some(first), None) if first == CLUSTERS.as_bytes() => true,
+            _ => self.may_name(under),
+        }
+    }
+
+    /// What names under `/#` there are.
+    pub(super) fn namer_advice(&self) -> String {
+        let prefixes: Vec<String> = self.namers.iter().map(|prefix| format!("/#{prefix}")).collect();
+        let clusters = self.cluster_names.iter().take(CLUSTERS_SHOWN_MAX).map(|name| format!("/#/{CLUSTERS}/{name}"));
+        let all: Vec<String> = clusters.chain(prefixes).collect();
+        if all.is_empty() {
+            return "there are neither `clusters` nor `namers`".to_owned();
+        }
+        format!("names can begin with: {}", listed(&all.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// What to do about a cluster that is none.
@@ -127,6 +152,7 @@ impl Rewrites {
 struct Problem {
     dentry: usize,
     part: Part,
+    severity: Severity,
     code: &'static str,
     message: String,
     help: Option<String>,
@@ -143,15 +169,21 @@ fn problems(dtab: &Dtab, known: &Known<'_>, rewrites: Rewrites) -> Vec<Problem> 
     for (index, dentry) in dtab.0.iter().enumerate() {
         for (leaf, path) in dentry.destination.leaves().into_iter().enumerate() {
             if let Some((code, message, help)) = leaf_problem(path, known, rewrites) {
-                problems.push(Problem { dentry: index, part: Part::Leaf(leaf), code, message, help });
+                let (part, severity) = (Part::Leaf(leaf), Severity::Error);
+                problems.push(Problem { dentry: index, part, severity, code, message, help });
+            } else if let Some((message, help)) =
+                idle::impossible(path).filter(|_| !rewrites.builtins && !known.elsewhere)
+            {
+                let (part, severity, help) = (Part::Leaf(leaf), Severity::Warning, Some(help));
+                problems.push(Problem { dentry: index, part, severity, code: "dtab/never", message, help });
             }
         }
         for (union, found) in dentry.destination.unions().into_iter().enumerate() {
             if is_all_zero(found) {
                 let message = "every weight of this union is 0, so no request could ever take it".to_owned();
                 let help = Some("give at least one branch a weight above 0, or write `!` or `~`".to_owned());
-                let part = Part::Union(union);
-                problems.push(Problem { dentry: index, part, code: "dtab/zero-union", message, help });
+                let (part, severity) = (Part::Union(union), Severity::Error);
+                problems.push(Problem { dentry: index, part, severity, code: "dtab/zero-union", message, help });
             }
         }
         if problems.len() >= DIAGNOSTICS_MAX {
@@ -229,7 +261,11 @@ fn report(cx: &Cx<'_>, node: &Node<'_>, text: &str, problems: Vec<Problem>) {
     };
     let spans: Vec<Span> = problems.iter().map(|problem| place(problem).unwrap_or_default()).collect();
     for (problem, span) in problems.into_iter().zip(map_spans(cx.source, node, &spans)) {
-        cx.push(Diagnostic::error(problem.code, span, problem.message).maybe_help(problem.help));
+        let told = match problem.severity {
+            Severity::Error => Diagnostic::error(problem.code, span, problem.message),
+            Severity::Warning => Diagnostic::warning(problem.code, span, problem.message),
+        };
+        cx.push(told.maybe_help(problem.help));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 
 use super::dtabs::{self, Known};
 use super::teams::Additions;
-use super::{LABEL_BYTES_MAX, Listener, client, identifier, route_rules, rules, server, service, stores};
+use super::{LABEL_BYTES_MAX, Listener, client, identifier, idle, route_rules, rules, server, service, stores};
 
 const EXAMPLE: &str = "{protocol: http, servers: [{port: 4140}]}";
 
@@ -95,6 +95,9 @@ fn router(
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
+    let written: Vec<&Node<'_>> =
+        fields.get("dtab").map(|entry| &entry.value).into_iter().chain(teams.dtabs(&label)).collect();
+    let is_read = base.is_some();
     let overrides = rules::overrides(cx, &mut fields, known, base.as_ref());
     // A stored dtab may have the dentry that is meant.
     let in_file = base.as_ref().filter(|_| interpreter.namespace().is_none());
@@ -109,7 +112,9 @@ fn router(
     let failover = fields.scalar(cx, "failover", |text| units::choice(text, &failovers)).unwrap_or_default();
     let servers = servers(cx, &mut fields, port, &mut routers.listeners);
     let (client, client_parts) = client::client(cx, &mut fields, protocol);
+    let (client_parts, client_spans): (Vec<_>, Vec<_>) = client_parts.into_iter().unzip();
     let (service, service_parts) = service::service(cx, &mut fields);
+    let (service_parts, service_spans): (Vec<_>, Vec<_>) = service_parts.into_iter().unzip();
     let router = Router {
         label,
         dst_prefix,
@@ -131,6 +136,10 @@ fn router(
     };
     others(cx, &mut fields);
     fields.finish(cx);
+    idle::check_parts(cx, &router, known, &client_spans, &service_spans);
+    if is_read {
+        idle::check_builtins(cx, &router, &written);
+    }
     Some((router, span))
 }
 

@@ -8,7 +8,9 @@ use super::client;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Binding, Classifier, GrpcRetryable, RetryBackoff, Retryable, Service, ServicePart};
 use crate::raw::{Cx, Fields};
+use crate::source::Span;
 use crate::units::{self, Wrong};
+use crate::yaml::Value;
 
 /// Names a worker's cache can be asked to keep.
 pub const BINDING_NAMES_MAX: u64 = 1_000_000;
@@ -16,6 +18,8 @@ pub const BINDING_NAMES_MAX: u64 = 1_000_000;
 pub const RETRY_BUFFER_BYTES_MAX: u64 = 1 << 20;
 /// Status codes that one classifier can name.
 pub const STATUS_CODES_MAX: usize = 64;
+/// The last status code that gRPC has: UNAUTHENTICATED.
+const GRPC_CODE_MAX: u64 = 16;
 
 const BINDING_TIMEOUT: Duration = Duration::from_secs(10);
 const BINDING_NAMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
@@ -46,7 +50,7 @@ const KINDS: [&str; 15] = [
     "io.l5d.h2.grpc.retryableStatusCodes",
 ];
 
-pub(super) fn service(cx: &Cx<'_>, router: &mut Fields<'_, '_>) -> (Service, Vec<ServicePart>) {
+pub(super) fn service(cx: &Cx<'_>, router: &mut Fields<'_, '_>) -> (Service, Vec<(ServicePart, Span)>) {
     let default = Service::default();
     let Some(fields) = router.map(cx, "service", "{totalTimeoutMs: 2000}") else { return (default, Vec::new()) };
     match calls::parts(cx, fields, "service") {
@@ -56,10 +60,10 @@ pub(super) fn service(cx: &Cx<'_>, router: &mut Fields<'_, '_>) -> (Service, Vec
             (service, Vec::new())
         }
         Parts::Static(entries) => {
-            let part = |(prefix, mut fields): (_, Fields<'_, '_>)| {
+            let part = |(prefix, span, mut fields): (_, Span, Fields<'_, '_>)| {
                 let (values, written) = read(cx, &mut fields);
                 fields.finish(cx);
-                ServicePart { prefix, values, written }
+                (ServicePart { prefix, values, written }, span)
             };
             (default, entries.into_iter().map(part).collect())
         }
@@ -134,7 +138,7 @@ fn classifier(cx: &Cx<'_>, service: &mut Fields<'_, '_>) -> Option<Classifier> {
         Some((_, Some(retryable))) => Classifier::Http(*retryable),
         Some((_, None)) => Classifier::AllSuccessful,
         None => {
-            let success = codes(cx, &mut fields, "successStatusCodes").unwrap_or_else(|| vec![0]);
+            let success = codes(cx, &mut fields, "successStatusCodes", None).unwrap_or_else(|| vec![0]);
             Classifier::Grpc { success, retryable: grpc(cx, &mut fields, last) }
         }
     };
@@ -152,21 +156,27 @@ fn grpc(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, kind: &str) -> GrpcRetryable {
             if !fields.has("retryableStatusCodes") {
                 fields.require(cx, "retryableStatusCodes", "this classifier", help);
             }
-            GrpcRetryable::Codes(codes(cx, fields, "retryableStatusCodes").unwrap_or_default())
+            let none = "write `[14]`, or `kind: io.l5d.h2.grpc.neverRetryable`: nothing is asked for again";
+            GrpcRetryable::Codes(codes(cx, fields, "retryableStatusCodes", Some(none)).unwrap_or_default())
         }
         _ => GrpcRetryable::Unavailable,
     }
 }
 
-fn codes(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, key: &'static str) -> Option<Vec<u32>> {
+/// `none` says what to write for an empty list, if that means nothing.
+fn codes(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, key: &'static str, none: Option<&str>) -> Option<Vec<u32>> {
     let entry = fields.take(cx, key)?;
     let items = cx.list(key, &entry.value, "[14]");
     if items.len() > STATUS_CODES_MAX {
         cx.wrong(key, &entry.value, Wrong::new(format!("at most {STATUS_CODES_MAX} codes"), "[14]"));
         return None;
     }
+    if let (Some(none), true) = (none, matches!(&entry.value.value, Value::List(list) if list.is_empty())) {
+        let empty = format!("`{key}` lists nothing");
+        cx.push(Diagnostic::error("config/wrong-value", entry.value.span, empty).help(none));
+    }
     let code = |text: &str| {
-        let code = units::whole(text, 0..=u64::from(u32::MAX), "14")?;
+        let code = units::whole(text, 0..=GRPC_CODE_MAX, "14")?;
         u32::try_from(code).map_err(|_| Wrong::new("a code", "14"))
     };
     Some(cx.scalars(key, items, code))

@@ -89,6 +89,26 @@ impl Pattern {
         Some(Captures { taken })
     }
 
+    /// Whether it may match a name that begins with `head`.
+    pub fn may_match(&self, head: &Path) -> bool {
+        let fits = |(segment, label): (&Segment, &[u8])| {
+            let Segment::Text { head, captures } = segment else { return true };
+            let mut printed = String::new();
+            show_label(label, &mut printed).is_ok() && take(head, captures, &printed, &mut BTreeMap::new()).is_some()
+        };
+        self.segments.iter().zip(head.labels()).all(fits)
+    }
+
+    /// The segments in front that hold no capture and are not `*`, as a path.
+    pub fn literal_head(&self) -> Option<Path> {
+        let literal = |segment: &Segment| match segment {
+            Segment::Text { head, captures } if captures.is_empty() => Some(format!("/{head}")),
+            _ => None,
+        };
+        let text: String = self.segments.iter().map_while(literal).collect();
+        Path::parse(if text.is_empty() { "/" } else { &text }).ok()
+    }
+
     /// The names of all captures, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments
