@@ -162,6 +162,8 @@ async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stac
             continue;
         }
         let accepted = tokio::select! {
+            // asked first and alone as long as somebody waits: whether to stop is seen above
+            biased;
             accepted = listener.accept() => accepted,
             () = stop.told.notified() => continue,
         };
@@ -288,7 +290,7 @@ fn serve<S: Stack>(
     worker: &Rc<Worker>,
     stack: &Rc<S>,
 ) -> Rc<Link> {
-    let link = Link::new(arrival.listener, arrival.peer, seen);
+    let link = Link::new(arrival.listener, arrival.peer, seen, worker);
     let held = (admitted, Links::open(worker, &link));
     tokio::task::spawn_local(conn::serve(arrival.io, Rc::clone(&link), Rc::clone(worker), Rc::clone(stack), held));
     link

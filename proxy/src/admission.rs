@@ -50,7 +50,8 @@ pub enum Refused {
 pub struct Admitted {
     admission: Arc<Admission>,
     source: Option<IpAddr>,
-    seat: usize,
+    /// A number of a worker: small, because every connection has one.
+    seat: u16,
 }
 
 impl Admission {
@@ -67,7 +68,7 @@ impl Admission {
     pub fn enter(self: &Arc<Self>, source: Option<IpAddr>, most: Most, own: usize) -> Result<Admitted, Refused> {
         let below = |open: u32| (open < most.connections).then_some(open + 1);
         self.open.fetch_update(Ordering::Acquire, Ordering::Relaxed, below).map_err(|_| Refused::Full)?;
-        let mut admitted = Admitted { admission: Arc::clone(self), source: None, seat: self.find_seat(own) };
+        let mut admitted = Admitted { admission: Arc::clone(self), source: None, seat: short(self.find_seat(own)) };
         if let Some(source) = source.map(network) {
             let mut count = self.sources.entry(source).or_insert(0);
             if *count >= most.of_source {
@@ -111,14 +112,14 @@ impl Admission {
 impl Admitted {
     /// The worker that serves it.
     pub fn seat(&self) -> usize {
-        self.seat
+        usize::from(self.seat)
     }
 
     /// It is served by this worker after all.
     pub fn sit_down(&mut self, worker: usize) {
-        self.admission.leave_seat(self.seat);
+        self.admission.leave_seat(self.seat());
         self.admission.seats[worker].0.fetch_add(1, Ordering::Relaxed);
-        self.seat = worker;
+        self.seat = short(worker);
     }
 }
 
@@ -131,10 +132,15 @@ impl Drop for Admitted {
                 *count == 0
             });
         }
-        self.admission.leave_seat(self.seat);
+        self.admission.leave_seat(self.seat());
         let before = self.admission.open.fetch_sub(1, Ordering::Release);
         debug_assert!(before > 0, "more connections closed than opened");
     }
+}
+
+/// There are never more than 1,024 workers.
+fn short(worker: usize) -> u16 {
+    u16::try_from(worker).unwrap_or(u16::MAX)
 }
 
 /// One IPv4 address, or the network that one customer of an IPv6 provider gets.

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use serin_config::dtab::Path;
 use serin_config::model::Client;
 use serin_metrics::{Metrics, Shard};
@@ -43,10 +43,13 @@ const ROOM_MIN: usize = 16 << 10;
 const INK: usize = 4 << 10;
 /// Spare header maps kept.
 const MAPS_MAX: usize = 64;
+/// A header map has room for so many fields; one with less would grow step by step with the next message, and is not kept.
+const MAP_FIELDS: usize = 12;
 /// A header map that grew beyond this is not kept.
 const MAP_FIELDS_MAX: usize = 64;
-/// Between two looks at what is idle.
-const SWEEP: Duration = Duration::from_millis(500);
+/// Between two looks at what is idle. Two of them are a little more than the second for which the allocator keeps what was
+/// freed: so what one look let go of is given back by the next but one.
+const SWEEP: Duration = Duration::from_millis(520);
 /// Octets of a block that makes the allocator look at what is free: too many for it to keep.
 const NUDGE: usize = 1 << 20;
 
@@ -109,6 +112,7 @@ pub struct Worker {
     current: RefCell<Rc<Local>>,
     clusters: RefCell<Clusters>,
     random: RefCell<fastrand::Rng>,
+    newest_address: RefCell<Option<(IpAddr, HeaderValue)>>,
     block: RefCell<BytesMut>,
     ink: RefCell<BytesMut>,
     out: Cell<Vec<u8>>,
@@ -196,6 +200,7 @@ impl Worker {
             current: RefCell::new(Rc::new(local)),
             clusters: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            newest_address: RefCell::default(),
             block: RefCell::default(),
             ink: RefCell::default(),
             out: Cell::default(),
@@ -298,6 +303,21 @@ impl Worker {
         ink.split().freeze()
     }
 
+    /// An address as `X-Forwarded-For` has it. Many connections in a row may come from the same one: they share the text.
+    pub fn address_text(&self, address: IpAddr) -> HeaderValue {
+        let mut newest = self.newest_address.borrow_mut();
+        match &*newest {
+            Some((known, text)) if *known == address => text.clone(),
+            _ => {
+                // an address has no octet that a field may not have
+                let text = HeaderValue::try_from(address.to_canonical().to_string())
+                    .unwrap_or(HeaderValue::from_static("unknown"));
+                *newest = Some((address, text.clone()));
+                text
+            }
+        }
+    }
+
     /// The worker's output buffer, empty. Taken, not borrowed, so that it may live across a write; give it back before
     /// waiting for an answer, or every other request grows one of its own.
     pub fn take_out(&self) -> Vec<u8> {
@@ -329,13 +349,13 @@ impl Worker {
 
     /// An empty header map that has its memory already.
     pub fn take_map(&self) -> HeaderMap {
-        self.maps.borrow_mut().pop().unwrap_or_else(|| HeaderMap::with_capacity(12))
+        self.maps.borrow_mut().pop().unwrap_or_else(|| HeaderMap::with_capacity(MAP_FIELDS))
     }
 
     /// Keeps a map's memory for a later message.
     pub fn give_map(&self, mut map: HeaderMap) {
         let mut maps = self.maps.borrow_mut();
-        if maps.len() < MAPS_MAX && map.capacity() <= MAP_FIELDS_MAX {
+        if maps.len() < MAPS_MAX && (MAP_FIELDS..=MAP_FIELDS_MAX).contains(&map.capacity()) {
             map.clear();
             maps.push(map);
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::support::http1::request;
+use super::support::scrape::Scrape;
 use super::support::upstream::{Seen, next_head, next_request, reply};
 use super::support::wire::Wire;
 use super::support::{Client, Serin, Setup, Upstream, eventually, now};
@@ -81,6 +82,49 @@ fn idle_and_slow_connections_do_not_hinder_good_clients() {
     }
     slow[SLOW - 1].send("\r\n\r\n");
     assert_eq!(slow[SLOW - 1].read("GET").status, 200);
+}
+
+/// Resident memory of the process now, in KiB.
+fn resident_kib(serin: &Serin) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serin.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Opens connections that have `served` a request, or say nothing, and waits until they take less than two KiB each.
+fn check_idle_memory(served: bool) {
+    const IDLE: usize = 4000;
+    let origin = Upstream::reply(|_| reply(200, &[], "ok"));
+    let serin = Setup::web(&origin.endpoint()).top("workers: 1").start();
+    let open = |count: usize| -> Vec<Client> {
+        let one = |index| {
+            let mut client = connect(&serin, index);
+            if served {
+                assert_eq!(client.get("web", "/", &[]).status, 200);
+            }
+            client
+        };
+        (0..count).map(one).collect()
+    };
+    // what is needed once is no part of it
+    drop(open(64));
+    let before = resident_kib(&serin);
+    let held = open(IDLE);
+    let most = before + 2 * IDLE as u64;
+    eventually("idle connections let go of their buffers", || {
+        let active = Scrape::of(&serin).sum("serin_connections_active", &[]);
+        active == held.len() as f64 && resident_kib(&serin) < most
+    });
+}
+
+#[test]
+fn idle_connections_that_have_served_take_little_memory() {
+    check_idle_memory(true);
+}
+
+#[test]
+fn connections_that_say_nothing_take_little_memory() {
+    check_idle_memory(false);
 }
 
 /// Processor time of the process so far, in ticks of 10 ms.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
+use serin_config::model::Limits;
 
 use super::link::{Active, Ask, Link};
 use super::socket::Socket;
@@ -25,10 +26,9 @@ use crate::worker::Worker;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_US: u64 = 2_000_000;
 
-/// Serves until the connection closes.
-pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
-    let limits = link.limit(|limits| *limits);
-    link.count_frames(Budgets::from(&limits.h2));
+/// The connection after its handshake; `None`: it never came about. A future of its own, in a box that goes with it: the
+/// connection waits long, and need not keep the room that the handshake took.
+async fn shake(socket: Socket, limits: Limits, link: &Link) -> Option<Connection<Socket, Bytes>> {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.streams_max)
@@ -42,12 +42,20 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         .max_pending_accept_reset_streams(limits.h2.resets_max as usize)
         .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize));
     let mut handshake = pin!(builder.handshake::<_, Bytes>(socket));
-    let shaken = poll_fn(|cx| {
+    poll_fn(|cx| {
         let polled = handshake.as_mut().poll(cx).map(Result::ok);
         let ends = matches!(link.poll_ask(cx), Ask::Timeout | Ask::Abort) || link.flood().is_some();
         if ends { Poll::Ready(None) } else { polled }
-    });
-    let Some(mut connection) = shaken.await else { return };
+    })
+    .await
+}
+
+/// Serves until the connection closes.
+pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<Worker>, mut stack: S) {
+    let limits = link.limit(|limits| *limits);
+    link.count_frames(Budgets::from(&limits.h2));
+    let (streams_max, trailer_fields_max) = (limits.streams_max, limits.trailer_fields_max);
+    let Some(mut connection) = Box::pin(shake(socket, limits, &link)).await else { return };
     link.set_http2();
     let mut ending_us = None;
     loop {
@@ -77,14 +85,14 @@ pub(super) async fn serve<S: Stack>(socket: Socket, link: Rc<Link>, worker: Rc<W
         };
         // a stream that was reset counts until its work upstream is gone; who does not answer our PING gets no more
         let overdue = ending_us.is_some_and(|us| worker.coarse_us.get().saturating_sub(us) > LINGER_US);
-        if overdue || link.active() >= limits.streams_max {
+        if overdue || link.active() >= streams_max {
             respond.send_reset(Reason::REFUSED_STREAM);
             continue;
         }
         let active = link.begin(&worker);
         let request = request.map(|body| match body.is_end_stream() {
             true => Body::default(),
-            false => Body::new(Kind::H2(H2Body::new(body, limits.trailer_fields_max))),
+            false => Body::new(Kind::H2(H2Body::new(body, trailer_fields_max))),
         });
         // nothing is sent before the stream's own task polls this
         let answer = stack.call(exchange(&worker, &link, request));

@@ -23,7 +23,7 @@ pub use active::Active;
 use line::Line;
 
 /// Without a request before the connection gives up its buffers.
-const PARK_US: u64 = 500_000;
+const PARK_US: u64 = 250_000;
 /// An idle connection that was asked to close is let alone for so many sweeps.
 const CLOSING_SWEEPS_MAX: u8 = 2;
 /// A new connection that has sent nothing yet is waited for so long in a drain: its request may be on the way.
@@ -113,13 +113,11 @@ pub enum Ask {
 
 impl Link {
     /// A connection that was accepted now.
-    pub fn new(listener: u64, peer: SocketAddr, seen: (Rc<Local>, usize)) -> Rc<Self> {
+    pub fn new(listener: u64, peer: SocketAddr, seen: (Rc<Local>, usize), worker: &Worker) -> Rc<Self> {
         Rc::new(Self {
             listener,
             peer,
-            // an address has no octet that a field may not have
-            peer_text: HeaderValue::try_from(peer.ip().to_canonical().to_string())
-                .unwrap_or(HeaderValue::from_static("unknown")),
+            peer_text: worker.address_text(peer.ip()),
             seen: RefCell::new(seen),
             host: RefCell::default(),
             active: Cell::new(0),

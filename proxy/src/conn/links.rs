@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use super::link::{Ask, Link};
 use crate::clock;
@@ -19,18 +19,50 @@ const SPARE_MAX: usize = 8;
 /// All connections of one worker.
 #[derive(Debug)]
 pub struct Links {
-    all: RefCell<Vec<Weak<Link>>>,
-    open: Cell<usize>,
+    all: RefCell<Places>,
     phase: Cell<Phase>,
     changed: tokio::sync::Notify,
     stripped: RefCell<HashMap<IpAddr, u64>>,
+}
+
+/// A place for each connection. One that is free is taken again before another is made, and its link goes with the connection:
+/// waiting for a sweep, short connections would each have touched memory that no cache holds.
+#[derive(Debug, Default)]
+struct Places {
+    links: Vec<Option<Rc<Link>>>,
+    free: Vec<u32>,
+}
+
+impl Places {
+    fn take(&mut self, link: Rc<Link>) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.links[place as usize] = Some(link);
+            return place;
+        }
+        self.links.push(Some(link));
+        u32::try_from(self.links.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn leave(&mut self, place: u32) {
+        if let Some(left) = self.links.get_mut(place as usize).filter(|link| link.is_some()) {
+            *left = None;
+            self.free.push(place);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.links.len() - self.free.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Rc<Link>> {
+        self.links.iter().flatten()
+    }
 }
 
 impl Default for Links {
     fn default() -> Self {
         Self {
             all: RefCell::default(),
-            open: Cell::new(0),
             phase: Cell::new(Phase::Running),
             changed: tokio::sync::Notify::new(),
             stripped: RefCell::default(),
@@ -42,20 +74,19 @@ impl Links {
     /// A connection came; the answer counts it until it is dropped.
     pub fn open(worker: &Rc<Worker>, link: &Rc<Link>) -> Open {
         let links = &worker.links;
-        links.open.set(links.open.get() + 1);
-        links.all.borrow_mut().push(Rc::downgrade(link));
+        let place = links.all.borrow_mut().take(Rc::clone(link));
         if links.phase.get() != Phase::Running {
             link.ask(Ask::Close);
         }
         let cells = worker.shard.worker();
         cells.connections_accepted.inc();
         cells.connections_active.inc();
-        Open(Rc::clone(worker))
+        Open { worker: Rc::clone(worker), place }
     }
 
     /// Connections open now.
     pub fn len(&self) -> usize {
-        self.open.get()
+        self.all.borrow().len()
     }
 
     /// Is there none.
@@ -88,11 +119,9 @@ impl Links {
     /// Looks for connections that are idle, slow or gone.
     pub fn sweep(&self, now_us: u64) {
         let draining = self.phase.get() != Phase::Running;
-        self.all.borrow_mut().retain(|link| {
-            let Some(link) = link.upgrade() else { return false };
+        for link in self.all.borrow().iter() {
             link.sweep(now_us, draining);
-            true
-        });
+        }
         self.stripped.borrow_mut().retain(|_, at_us| now_us.saturating_sub(*at_us) < STRIPPED_LOG_US);
     }
 
@@ -110,7 +139,7 @@ impl Links {
     pub fn close_idlest(&self) -> usize {
         let all = self.all.borrow();
         let mut spare: Vec<(u64, Rc<Link>)> =
-            all.iter().filter_map(Weak::upgrade).filter_map(|link| Some((link.spare_since_us()?, link))).collect();
+            all.iter().filter_map(|link| Some((link.spare_since_us()?, Rc::clone(link)))).collect();
         spare.sort_unstable_by_key(|(since_us, _)| *since_us);
         spare.truncate(SPARE_MAX);
         for (_, link) in &spare {
@@ -120,8 +149,7 @@ impl Links {
     }
 
     fn close(&self, which: impl Fn(&Link) -> bool) {
-        let all: Vec<Rc<Link>> = self.all.borrow().iter().filter_map(Weak::upgrade).collect();
-        for link in all.iter().filter(|link| which(link)) {
+        for link in self.all.borrow().iter().filter(|link| which(link)) {
             link.ask(Ask::Close);
         }
     }
@@ -129,13 +157,16 @@ impl Links {
 
 /// Counts a connection as open.
 #[derive(Debug)]
-pub struct Open(Rc<Worker>);
+pub struct Open {
+    worker: Rc<Worker>,
+    place: u32,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let links = &self.0.links;
-        links.open.set(links.open.get().saturating_sub(1));
-        self.0.shard.worker().connections_active.dec();
+        let links = &self.worker.links;
+        links.all.borrow_mut().leave(self.place);
+        self.worker.shard.worker().connections_active.dec();
         links.changed.notify_waiters();
     }
 }

@@ -11,10 +11,11 @@ mod unreadable;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use tower::Service;
 
@@ -46,54 +47,124 @@ impl<S> Stack for S where
 {
 }
 
-/// Serves a connection until it closes, and then lets go of what is `held` for it. While nothing comes in, this is all
-/// there is of it: what a busy connection needs lies in a box.
-pub fn serve<S: Stack, H: 'static>(
+/// Serves a connection until it closes, and then lets go of what is `held` for it.
+pub fn serve<S: Stack, H: Unpin>(
     io: Stream,
     link: Rc<Link>,
     worker: Rc<Worker>,
     stack: Rc<S>,
     held: H,
 ) -> impl Future<Output = ()> {
-    let mut socket = Socket::new(io, Rc::clone(&link));
-    // a block, not an async fn, and nothing moved within: each would keep a second place for the same things
-    async move {
-        while socket.has_unread() || wait_for_octets(&socket, &link).await {
-            match Box::pin(busy(socket, &link, &worker, &*stack)).await {
-                Some(idle) => socket = idle,
-                None => break,
-            }
+    Serving { state: State::Waiting(io), link, worker, stack, _held: held }
+}
+
+/// A connection. While nothing comes in, this is all there is of it: what a busy connection needs lies in a box. Written by hand,
+/// because an async block would be twice as large, and there are many.
+struct Serving<S, H> {
+    state: State,
+    link: Rc<Link>,
+    worker: Rc<Worker>,
+    stack: Rc<S>,
+    /// Dropped after the state.
+    _held: H,
+}
+
+enum State {
+    Waiting(Stream),
+    Busy(Pin<Box<dyn Future<Output = Turn>>>),
+    Http2(Pin<Box<dyn Future<Output = ()>>>),
+    Over,
+}
+
+impl<S: Stack, H: Unpin> Future for Serving<S, H> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            this.state = match &mut this.state {
+                State::Waiting(io) => {
+                    let first = ready!(poll_octets(io, &this.link, &this.worker, cx));
+                    match (first, std::mem::replace(&mut this.state, State::Over)) {
+                        (Some(first), State::Waiting(io)) => this.busy(io, first),
+                        _ => return Poll::Ready(()),
+                    }
+                }
+                State::Busy(busy) => match ready!(busy.as_mut().poll(cx)) {
+                    Turn::Idle(io) => State::Waiting(io),
+                    Turn::Http2(socket) => this.http2(*socket),
+                    Turn::Closed => return Poll::Ready(()),
+                },
+                State::Http2(serving) => return serving.as_mut().poll(cx),
+                State::Over => return Poll::Ready(()),
+            };
         }
-        drop(held);
     }
 }
 
-/// `false`: the connection is to close.
-async fn wait_for_octets(socket: &Socket, link: &Link) -> bool {
-    poll_fn(|cx| {
-        if link.poll_closing(cx) {
-            return Poll::Ready(false);
-        }
-        socket.poll_readable(cx).map(|readable| readable.is_ok())
-    })
-    .await
+impl<S: Stack, H> Serving<S, H> {
+    fn busy(&self, io: Stream, first: Bytes) -> State {
+        let (link, worker, stack) = (Rc::clone(&self.link), Rc::clone(&self.worker), Rc::clone(&self.stack));
+        State::Busy(Box::pin(busy(io, first, link, worker, stack)))
+    }
+
+    fn http2(&self, socket: Socket) -> State {
+        let (link, worker, stack) = (Rc::clone(&self.link), Rc::clone(&self.worker), S::clone(&self.stack));
+        State::Http2(Box::pin(http2::serve(socket, link, worker, stack)))
+    }
 }
 
-/// `Some`: the connection is idle. `None`: it is closed.
-async fn busy<S: Stack>(mut socket: Socket, link: &Rc<Link>, worker: &Rc<Worker>, stack: &S) -> Option<Socket> {
+/// The next octets; they lie in the block of the worker, so that a connection that waits holds no buffer. `None`: the
+/// connection is to close, or closed by itself.
+fn poll_octets(io: &mut Stream, link: &Link, worker: &Worker, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    if link.poll_closing(cx) {
+        return Poll::Ready(None);
+    }
+    let got = ready!(worker.poll_read(io, cx)).ok().filter(|got| !got.is_empty());
+    link.note_read(got.as_ref().map_or(0, Bytes::len));
+    Poll::Ready(got)
+}
+
+/// What becomes of a connection on which something came.
+enum Turn {
+    /// It is over.
+    Closed,
+    /// It waits for another request, with nothing left that was read.
+    Idle(Stream),
+    /// It speaks HTTP/2: that needs nothing of what found it out, and may take long.
+    Http2(Box<Socket>),
+}
+
+async fn busy<S: Stack>(io: Stream, first: Bytes, link: Rc<Link>, worker: Rc<Worker>, stack: Rc<S>) -> Turn {
     link.unpark();
+    let mut socket = Socket::new(io, first, Rc::clone(&link));
     // whoever has sent a request in HTTP/1.1 goes on in it
-    if !link.has_served() && is_http2(&mut socket, link, worker).await.ok()?? {
-        Box::pin(http2::serve(socket, Rc::clone(link), Rc::clone(worker), stack.clone())).await;
-        return None;
+    if !link.has_served() {
+        match is_http2(&mut socket, &link, &worker).await {
+            Ok(Some(true)) => return Turn::Http2(Box::new(socket)),
+            Ok(Some(false)) => {}
+            Ok(None) | Err(_) => return Turn::Closed,
+        }
     }
-    http1::busy(socket, link, worker, stack).await
+    loop {
+        match http1::busy(socket, &link, &worker, &*stack).await {
+            Some(idle) if idle.has_unread() => socket = idle,
+            Some(idle) => return Turn::Idle(idle.into_idle()),
+            None => return Turn::Closed,
+        }
+        link.unpark();
+    }
 }
 
 /// Reads until it is clear which protocol this is. `None`: the connection is to close, or closed by itself.
 async fn is_http2(socket: &mut Socket, link: &Link, worker: &Worker) -> io::Result<Option<bool>> {
-    let mut read = Bytes::new();
     loop {
+        let read = socket.unused();
+        let known = read.len().min(PREFACE.len());
+        let differs = read[..known] != PREFACE[..known];
+        if differs || known == PREFACE.len() {
+            return Ok(Some(!differs));
+        }
         let got = poll_fn(|cx| {
             if link.poll_closing(cx) {
                 return Poll::Ready(Ok(Bytes::new()));
@@ -104,21 +175,8 @@ async fn is_http2(socket: &mut Socket, link: &Link, worker: &Worker) -> io::Resu
         if got.is_empty() {
             return Ok(None);
         }
-        read = if read.is_empty() { got } else { joined(&read, &got) };
-        let known = read.len().min(PREFACE.len());
-        let differs = read[..known] != PREFACE[..known];
-        if differs || known == PREFACE.len() {
-            socket.unread(read);
-            return Ok(Some(!differs));
-        }
+        socket.add(got);
     }
-}
-
-fn joined(a: &[u8], b: &[u8]) -> Bytes {
-    let mut both = BytesMut::with_capacity(a.len() + b.len());
-    both.extend_from_slice(a);
-    both.extend_from_slice(b);
-    both.freeze()
 }
 
 /// A request on this connection, with the snapshot it will see.

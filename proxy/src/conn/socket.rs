@@ -31,9 +31,24 @@ const LINGER_OCTETS: usize = 4 << 20;
 const SINK: usize = 4 << 10;
 
 impl Socket {
-    /// A socket of which nothing was read.
-    pub(crate) fn new(io: Stream, link: Rc<Link>) -> Self {
-        Self { io, first: Bytes::new(), link, half: None, left: LINGER_OCTETS }
+    /// A socket of which these octets were read.
+    pub(crate) fn new(io: Stream, first: Bytes, link: Rc<Link>) -> Self {
+        Self { io, first, link, half: None, left: LINGER_OCTETS }
+    }
+
+    /// The stream alone, of which nothing is left that was read.
+    pub(crate) fn into_idle(self) -> Stream {
+        self.io
+    }
+
+    /// What was read and not used.
+    pub(crate) fn unused(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// Puts octets behind those that were read before.
+    pub(crate) fn add(&mut self, octets: Bytes) {
+        self.first = if self.first.is_empty() { octets } else { [&self.first[..], &octets[..]].concat().into() };
     }
 
     /// Puts octets back that a reader did not use, in front of those it never took.
@@ -57,11 +72,6 @@ impl Socket {
         let got = ready!(worker.poll_read(&mut self.io, cx))?;
         self.link.note_read(got.len());
         Poll::Ready(Ok(got))
-    }
-
-    /// Is the socket readable, closed or broken.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_read_ready(cx)
     }
 }
 

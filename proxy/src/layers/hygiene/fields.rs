@@ -24,6 +24,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut nominated: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if is_option(token) {
+                continue;
+            }
             match HeaderName::from_bytes(token) {
                 Ok(name) if !is_protected(&name) && nominated.len() < NOMINATIONS_MAX => nominated.push(name),
                 _ => {}
@@ -45,8 +48,12 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
 }
 
+/// Says what becomes of the connection, and names no field: by far most of what is there.
+fn is_option(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
+}
+
 /// Never removed by a nomination: whoever could take these out could change who a request is from or where it ends.
-/// The close and keep-alive options are no fields at all.
 fn is_protected(name: &HeaderName) -> bool {
     use http::header::{AUTHORIZATION, COOKIE};
     [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE, TE, VIA, TRAILER].contains(name)
