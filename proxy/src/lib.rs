@@ -49,6 +49,7 @@ pub mod namerd;
 pub mod outlier;
 pub mod outside;
 pub mod own_address;
+pub mod patient;
 pub mod pool;
 pub mod resolve;
 pub mod retry;

@@ -25,6 +25,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use crate::admin::Tokens;
 use crate::dtabs::Dtabs;
 use crate::endpoints::EndpointTable;
+use crate::patient::Patient;
 use crate::snapshot::World;
 
 mod answer;
@@ -166,7 +167,7 @@ async fn connection(site: Arc<Site>, stream: TcpStream, peer: SocketAddr) -> Res
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, stream::READER_TIMEOUT)), service)
         .await
 }
 

@@ -169,8 +169,49 @@ fn nobody_else_is_told() {
 fn a_trace_with_a_body_is_malformed() {
     let origin = Upstream::named("web");
     let serin = Setup::web(&origin.endpoint()).start();
-    let mut client = Client::connect(serin.address());
-    client.send(request("TRACE", "/", "web", &[ASKS], "body"));
-    assert_eq!(client.read("TRACE").status, 400);
+    for lines in [&[ASKS][..], &[ASKS, "Max-Forwards: 0"]] {
+        let mut client = Client::connect(serin.address());
+        client.send(request("TRACE", "/", "web", lines, "body"));
+        assert_eq!(client.read("TRACE").status, 400, "{lines:?}");
+        let mut client = Client::connect(serin.address());
+        let lines: Vec<&str> = lines.iter().copied().chain(["Transfer-Encoding: chunked"]).collect();
+        client.send(request("TRACE", "/", "web", &lines, "") + "4\r\nbody\r\n0\r\n\r\n");
+        assert_eq!(client.read("TRACE").status, 400, "{lines:?}");
+        let head = || Request::builder().method("TRACE").uri("http://web/").header("l5d-add-context", "true");
+        let heads = [head(), head().header("max-forwards", "0")];
+        for head in heads {
+            let body = Some(bytes::Bytes::from_static(b"body"));
+            let answer = h2peer::exchange(serin.address(), head.body(()).unwrap(), body).unwrap();
+            assert_eq!(answer.status, 400);
+        }
+    }
     assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn a_trace_keeps_to_the_limits_of_every_request() {
+    let origin = Upstream::named("web");
+    let limits = "limits: {targetBytes: 256, fieldBytes: 512, headBytes: 2048, headFields: 12}";
+    let serin = Setup::web(&origin.endpoint()).server(limits).start();
+    let long = format!("x-long: {}", "v".repeat(500));
+    let longer = format!("x-long: {}", "v".repeat(513));
+    let many: Vec<String> = (0..12).map(|at| format!("x-{at}: v")).collect();
+    for protocol in PROTOCOLS {
+        for last in [&[][..], &["Max-Forwards: 0"]] {
+            let with = |lines: &[&str]| {
+                let lines: Vec<&str> =
+                    [ASKS].into_iter().chain(last.iter().copied()).chain(lines.iter().copied()).collect();
+                send(&serin, protocol, "TRACE", &lines).status
+            };
+            assert_eq!(with(&[&long]), 200, "{protocol:?} {last:?}");
+            let before = origin.count();
+            assert_eq!(with(&[&longer]), 431, "{protocol:?} {last:?}");
+            assert_eq!(with(&many.iter().map(String::as_str).collect::<Vec<_>>()), 431, "{protocol:?} {last:?}");
+            assert_eq!(origin.count(), before, "nothing is sent on");
+        }
+    }
+    let target = format!("/{}", "t".repeat(256));
+    let mut client = Client::connect(serin.address());
+    client.send(request("TRACE", &target, "web", &[ASKS, "Max-Forwards: 0"], ""));
+    assert_eq!(client.read("TRACE").status, 414);
 }

@@ -192,6 +192,35 @@ fn watches_are_bounded_and_places_are_given_back() {
     });
 }
 
+/// Megabytes of changes, of which the watcher reads nothing: what waits for it is bounded, and so is its time.
+#[test]
+fn a_watcher_that_reads_nothing_is_let_go_with_its_connection() {
+    let keeper = Keeper::start();
+    let dtab = |round: usize| {
+        let dentry = |at: usize| format!("/a{at:05} => /b/{}", "x".repeat(120));
+        format!("/round => /r{round};{}", (0..5_000).map(dentry).collect::<Vec<_>>().join(";"))
+    };
+    keeper.put("long", &dtab(0));
+    let before = keeper.serin.peak_kib();
+    let sockets = || std::fs::read_dir(format!("/proc/{}/fd", keeper.serin.pid())).unwrap().count();
+    let mut watches: Vec<_> = (0..4).map(|_| keeper.watch("/api/1/dtabs/long?watch=t")).collect();
+    let mut reader = keeper.watch("/api/1/dtabs/long?watch=t");
+    reader.next();
+    let open = sockets();
+    for round in 1..=30 {
+        keeper.put("long", &dtab(round));
+        assert!(reader.next().contains(&format!("/r{round}\"")), "who reads is told of each change");
+    }
+    eventually("those who do not are let go", || sockets() <= open - watches.len());
+    for watch in &mut watches {
+        watch.cut();
+    }
+    let grown = keeper.serin.peak_kib().saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} KiB for four of them, and 80 MiB were told");
+    keeper.put("long", "/round => /last");
+    assert!(reader.next().contains("/last"), "and who reads goes on");
+}
+
 fn free(keeper: &Keeper) -> bool {
     let mut client = Client::connect(keeper.namerd());
     client.send("GET /api/1/dtabs?watch=t HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -19,8 +19,8 @@ use crate::snapshot::Phase;
 
 /// Watches at once; more are told to come back later.
 pub const WATCHERS_MAX: usize = 1_024;
-/// A reader that takes nothing for so long is let go.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A reader that takes nothing for so long is let go, with its connection.
+pub(super) const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Documents written ahead of a slow reader: what it misses meanwhile is one change for it.
 const DOCUMENTS_MAX: usize = 1;
 
@@ -76,10 +76,12 @@ async fn run(
 }
 
 async fn tell(watched: &mut impl Watched, sender: &Sender<Bytes>) {
-    let mut last = None;
+    let mut last: Option<Bytes> = None;
     loop {
         match watched.document() {
-            Ok(Some(document)) if last.as_ref() != Some(&document) => {
+            Ok(Some(document)) if last.as_deref() != Some(document.as_bytes()) => {
+                // one copy for the connection and for the next comparison
+                let document = Bytes::from(document);
                 if !send(sender, document.clone()).await {
                     return;
                 }
@@ -87,7 +89,7 @@ async fn tell(watched: &mut impl Watched, sender: &Sender<Bytes>) {
             }
             Ok(_) => {}
             Err(why) => {
-                send(sender, format!("{why}\n")).await;
+                send(sender, format!("{why}\n").into()).await;
                 return;
             }
         }
@@ -95,8 +97,8 @@ async fn tell(watched: &mut impl Watched, sender: &Sender<Bytes>) {
     }
 }
 
-async fn send(sender: &Sender<Bytes>, document: String) -> bool {
-    timeout(READER_TIMEOUT, sender.send(Bytes::from(document))).await.is_ok_and(|sent| sent.is_ok())
+async fn send(sender: &Sender<Bytes>, document: Bytes) -> bool {
+    timeout(READER_TIMEOUT, sender.send(document)).await.is_ok_and(|sent| sent.is_ok())
 }
 
 struct Documents(mpsc::Receiver<Bytes>);

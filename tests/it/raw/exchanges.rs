@@ -1,13 +1,14 @@
 //! Exchanges that are more than a request and its answer: 100 and other interim responses, uploads answered early,
 //! WebSockets, clients that half-close.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response, StatusCode};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::h2peer::{self, H2Upstream, block_on, connect};
 use crate::support::scrape::Scrape;
@@ -427,6 +428,53 @@ fn a_client_that_half_closes_gets_its_answer() {
     client.wire.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!((client.read("GET").status, client.read("GET").status), (200, 200), "both of a pipeline");
     assert!(client.at_end());
+}
+
+/// The queue of the listener is full for a while, so that the connection to the upstream takes longer than a client that
+/// has gone would be noticed.
+#[test]
+fn a_client_that_half_closes_gets_its_answer_from_an_upstream_that_is_slow_to_accept() {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fill = (0..8).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address); // in progress, or queued
+        socket
+    });
+    let fill: Vec<Socket> = fill.collect();
+    let setup = Setup::web(&address.as_socket().unwrap().to_string());
+    let serin = setup.router("client: {connectTimeoutMs: 30000}").start();
+    let bodies = ["Content-Length: 2\r\n\r\nab", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"];
+    let clients = bodies.map(|body| {
+        let mut client = Client::connect(serin.address());
+        client.send(format!("POST / HTTP/1.1\r\nHost: web\r\n{body}"));
+        client.wire.stream.shutdown(Shutdown::Write).unwrap();
+        client.wire.stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        client
+    });
+    eventually("they wait", || Scrape::of(&serin).sum("serin_requests_active", &[]) >= 2.0);
+    std::thread::park_timeout(Duration::from_millis(1500));
+    drop(fill);
+    listener.listen(128).unwrap();
+    let listener = TcpListener::from(listener);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let (mut wire, seen) = (Wire::new(stream), Seen::default());
+                while let Some(request) = next_request(&mut wire, &seen, 0) {
+                    let _ = wire.send(reply(200, &[], std::str::from_utf8(&request.body.data).unwrap()));
+                }
+            });
+        }
+    });
+    for mut client in clients {
+        let answer = client.read("POST");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ab"));
+        assert!(client.at_end());
+    }
 }
 
 #[test]

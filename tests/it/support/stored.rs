@@ -113,6 +113,12 @@ impl Watch {
         text.trim_end().to_owned()
     }
 
+    /// Its end in the midst of what was sent.
+    pub(crate) fn cut(&mut self) {
+        let sent = self.client.wire.read_to_end().unwrap();
+        assert!(!sent.ends_with(b"\r\n0\r\n\r\n"), "a clean end after {} octets", sent.len());
+    }
+
     /// Its end, without another document.
     pub(crate) fn ended(&mut self) {
         assert_eq!(self.client.wire.read_chunk().unwrap(), None);
