@@ -1,6 +1,7 @@
 //! Names of a Consul catalog: they come, move and go as it says, and outlive it.
 
 use super::support::consul::{Consul, Instance, Mood};
+use super::support::h2peer::{self, H2Upstream};
 use super::support::scrape::Scrape;
 use super::support::upstream::reply;
 use super::support::{Serin, Setup, Upstream, eventually};
@@ -225,6 +226,56 @@ fn the_host_is_that_of_consuls_dns_and_redirects_are_mapped_back() {
     assert_eq!(field("x-host"), "v1.web.service.dc1.consul");
     assert_eq!(field("location"), "http://Web:8080/next");
     assert_eq!(field("refresh"), "1; url=http://Web:8080/x");
+    consul.check_no_faults();
+}
+
+/// The client and the origin speak HTTP/2: the authority goes there and comes back as the fields of HTTP/1.1 do.
+#[test]
+fn the_host_is_that_of_consuls_dns_over_http2_too() {
+    let consul = Consul::start();
+    let origin = H2Upstream::start(|mut exchange| async move {
+        let uri = exchange.request.uri().clone();
+        let host = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
+        let head = http::Response::builder().status(301).header("location", format!("http://{host}/next"));
+        exchange.reply(head.header("refresh", format!("1; url=http://{host}/x")).header("x-host", host), "");
+    });
+    consul.set("web", &[Instance::at(&origin.endpoint())]);
+    let serin = setup(&consul, ", setHost: true").router("client: {protocol: h2}").start();
+    let answer = h2peer::exchange(serin.address(), h2peer::get("web", "/").body(()).unwrap(), None).unwrap();
+    assert_eq!(answer.status, 301);
+    assert_eq!(answer.header("x-host").as_deref(), Some("web.service.dc1.consul"));
+    assert_eq!(answer.header("location").as_deref(), Some("http://web/next"));
+    assert_eq!(answer.header("refresh").as_deref(), Some("1; url=http://web/x"));
+    assert_eq!(origin.last_header("host"), None, "one of both is enough");
+    // A client of HTTP/1.1 sees the same.
+    let response = serin.get("web", "/");
+    assert_eq!(response.field("x-host").as_deref(), Some("web.service.dc1.consul"));
+    assert_eq!(response.field("location").as_deref(), Some("http://web/next"));
+    consul.check_no_faults();
+}
+
+/// While nobody listens there: names fail without waiting, keep what they had, and come when the agent does.
+#[test]
+fn with_fail_fast_names_fail_while_the_agent_is_away_and_come_back() {
+    let (consul, a) = (Consul::start(), Upstream::named("a"));
+    for name in ["known", "web", "other"] {
+        consul.set(name, &[Instance::at(&a.endpoint())]);
+    }
+    let serin = setup(&consul, ", failFast: true").start();
+    assert_eq!(place(&serin, "known"), "a");
+    let asked = consul.asked().len();
+    consul.server.stop();
+    for name in ["web", "other", "web"] {
+        let response = serin.get(name, "/");
+        assert_eq!(response.status, 404);
+        let said = response.field("l5d-err").unwrap_or_default().replace('+', " ");
+        assert!(said.contains("no connection"), "{said}");
+    }
+    assert_eq!(place(&serin, "known"), "a", "its last state stays");
+    assert!(consul.asked().len() <= asked + 1, "{:?}", consul.asked());
+    consul.server.again();
+    check_moves_to(&serin, "web", "a");
+    check_moves_to(&serin, "other", "a");
     consul.check_no_faults();
 }
 

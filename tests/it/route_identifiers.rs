@@ -181,3 +181,27 @@ fn explain_says_what_named_a_request() {
     assert!(!nobody.status.success());
     assert!(text(nobody.stderr).contains("the request names no service"));
 }
+
+/// `io.l5d.rewrite`: what its pattern does not match is nothing, and what is behind the match is dropped.
+#[test]
+fn a_namer_of_the_file_makes_names_of_names() {
+    let origins = [Upstream::named("a"), Upstream::named("b")];
+    let setup = Setup::new().cluster("a", &[&origins[0].endpoint()]).cluster("v1-b", &[&origins[1].endpoint()]);
+    let namers = "namers:\n\
+                  - {kind: io.l5d.rewrite, prefix: books, pattern: \"/{service}/api\", name: \"/srv/{service}\"}\n\
+                  - {kind: io.l5d.rewrite, prefix: /old/books, pattern: \"/{version}:{service}\", name: \"/srv/{version}-{service}\"}";
+    let dtab = "/srv => /#/clusters ; /svc => /#/old/books ; /svc => /#/books";
+    let setup = setup.top(namers).dtab(dtab).router("failover: names\nidentifier: {kind: io.l5d.path, segments: 2}");
+    let stand = Stand { serin: setup.start(), _origins: origins };
+    for (target, expected) in [
+        ("/a/api", "a /a/api"),
+        ("/a/api/more", "a /a/api/more"),
+        ("/v1:b/x", "b /v1:b/x"),
+        ("/a/other", "404 no route for this name"),
+        ("/c/api", "404 no route for this name"),
+    ] {
+        check(&stand, "w", target, &[], expected);
+    }
+    let explained = stand.serin.admin("/api/v1/explain?path=/svc/a/api").json();
+    assert_eq!(explained["traffic"]["/#/clusters/a"], 1.0, "{explained}");
+}

@@ -43,6 +43,8 @@ fn targets_have_the_addresses_that_come_beside_their_records() {
     let machine = Dns::start(&[], &[]);
     let serin = start(&namer, &machine);
     assert_eq!(served(&serin).as_deref(), Some("a"));
+    let names = serin.admin("/bound-names.json").json();
+    assert_eq!(names, serde_json::json!([format!("/#/io.l5d.dnssrv/{WEB}")]));
     assert_eq!(machine.asked(), [""; 0]);
     assert!(namer.asked().iter().all(|asked| asked == &format!("SRV {WEB}")), "{:?}", namer.asked());
 }
