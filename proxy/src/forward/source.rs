@@ -14,7 +14,7 @@ use crate::body::{Body, BodyError, Piece};
 /// A first piece larger than this is not kept for a replay.
 const KEPT_MAX: usize = 64 << 10;
 /// Octets of requests that one worker copies for retries, all requests together.
-pub(crate) const RETRY_BYTES_MAX: usize = 64 << 20;
+const RETRY_BYTES_MAX: usize = 64 << 20;
 /// The least that a copy begins with.
 const COPY_MIN: usize = 4 << 10;
 /// What a trailer field takes besides its octets.
@@ -73,7 +73,7 @@ struct Room {
     of: Rc<RetryRoom>,
 }
 
-/// What one worker holds of requests for retries: [`RETRY_BYTES_MAX`] at most.
+/// What one worker holds of requests for retries: 64 MiB at most.
 #[derive(Debug)]
 pub struct RetryRoom {
     taken: Cell<usize>,
