@@ -440,7 +440,7 @@ impl H2Body {
             }
         }
         match ready!(self.recv.poll_trailers(cx)) {
-            Ok(Some(fields)) if fields.len() > self.trailer_fields_max as usize || hygiene::has_padded(&fields) => {
+            Ok(Some(fields)) if fields.len() > self.trailer_fields_max as usize || hygiene::has_malformed(&fields) => {
                 Poll::Ready(Some(Err(None)))
             }
             Ok(Some(mut fields)) => {

@@ -16,6 +16,9 @@ pub mod deadline;
 pub mod forwarded;
 pub mod trace;
 
+#[cfg(test)]
+mod laws;
+
 use std::rc::Rc;
 use std::sync::OnceLock;
 
@@ -318,5 +321,21 @@ mod tests {
         let all = Destination::new("/svc/a", "/#/a", &"/b/\\x20".parse().unwrap());
         assert_eq!(all.residual.as_ref().unwrap(), "/b/\\x20");
         assert!(Destination::new("/svc/a", "/#/a", &Path::root()).residual.is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_of_a_context_field_is_read_within_its_bounds_or_passed_over(
+            text in "[A-Za-z0-9+/]{40,56}={0,2}",
+            lines in "([0-9a-f. -]{0,40}\n){0,14}",
+            octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            for octets in [text.as_bytes(), lines.as_bytes(), &octets] {
+                laws::check_base64(octets);
+                laws::check_trace(octets);
+                laws::check_deadline(octets);
+                laws::check_fields(octets);
+            }
+        }
     }
 }

@@ -175,7 +175,8 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    fn new(seed: WorkerSeed) -> (Rc<Self>, Inbox) {
+    /// What a thread of this process serves with, and where connections of other workers come in.
+    pub fn new(seed: WorkerSeed) -> (Rc<Self>, Inbox) {
         let shard = seed.metrics.shard(seed.index);
         let retry_room = Rc::new(RetryRoom::new(&shard));
         let teller = Teller { records: seed.records, worker: seed.index };

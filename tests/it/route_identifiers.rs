@@ -1,6 +1,8 @@
 //! Every kind of identifier, over HTTP/1.1 and HTTP/2: where a request goes, and with which path.
 
-use super::support::h2peer::{Answer, exchange, get as h2_get, grpc};
+use http::Response;
+
+use super::support::h2peer::{Answer, H2Upstream, exchange, get as h2_get, grpc};
 use super::support::http1;
 use super::support::serin::run;
 use super::support::{Client, Serin, Setup, Upstream};
@@ -118,6 +120,19 @@ fn a_request_of_http_1_0_needs_no_host_where_its_name_needs_none() {
     let seen = origin.only();
     assert_eq!((seen.target.as_str(), seen.field("host").as_deref()), ("/x", Some("")));
     assert_eq!(seen.field("x-forwarded-host"), None);
+}
+
+#[test]
+fn a_request_without_host_has_no_authority_over_http_2() {
+    let origin = H2Upstream::start(|mut exchange| async move {
+        let (uri, host) = (exchange.request.uri(), exchange.request.headers().get("host"));
+        let said = format!("{} {:?} {host:?}", uri.path(), uri.authority());
+        exchange.reply(Response::builder(), said);
+    });
+    let setup = Setup::new().cluster("a", &[&origin.endpoint()]).dtab("/svc/1.0/GET => /#/clusters/a");
+    let serin = setup.router("identifier: {kind: io.l5d.methodAndHost}").router("client: {protocol: h2}").start();
+    let answer = http1::exchange(serin.address(), "GET /x HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((answer.status, &*answer.text()), (200, "/x None None"));
 }
 
 #[test]

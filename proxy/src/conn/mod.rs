@@ -205,3 +205,8 @@ fn exchange(worker: &Worker, link: &Rc<Link>, request: Request<Body>) -> Exchang
         forwarded: false,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod laws;
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use super::{Call, Stall, bad_body, protocol, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
 use crate::inflight::Deadline;
-use crate::layers::hygiene::has_padded;
+use crate::layers::hygiene::has_malformed;
 use crate::pool::{Endpoint, H2Lease, H2Place};
 use crate::retry::Replay;
 use crate::stall::{Patience, Side};
@@ -56,7 +56,7 @@ pub(crate) async fn exchange(
             && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
         {
             let (parts, ()) = interim.into_parts();
-            check_values(&parts.headers)?;
+            check_fields(&parts.headers)?;
             before.hear(parts.status, parts.headers)?;
         }
         let held = before.poll_held(cx);
@@ -73,7 +73,7 @@ pub(crate) async fn exchange(
     if parts.status.as_u16() > STATUS_MAX {
         return Err(protocol("the status is above 599"));
     }
-    check_values(&parts.headers)?;
+    check_fields(&parts.headers)?;
     let unsent = pump.as_ref().map(|_| source.take_rest());
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
@@ -89,8 +89,8 @@ pub(crate) async fn exchange(
     Ok(Response::from_parts(parts, body))
 }
 
-fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
-    if has_padded(headers) { Err(protocol("the value of a field begins or ends with a blank")) } else { Ok(()) }
+fn check_fields(headers: &HeaderMap) -> Result<(), Fault> {
+    if has_malformed(headers) { Err(protocol("a field is malformed")) } else { Ok(()) }
 }
 
 /// Goes on with the request before its answer has begun. Nothing is left of the pump when there is no more to do.
@@ -139,7 +139,8 @@ fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri(call)?;
-    *request.version_mut() = Version::HTTP_2;
+    // h2 takes a request without authority for one of an older version
+    *request.version_mut() = if request.uri().authority().is_some() { Version::HTTP_2 } else { parts.version };
     let headers = request.headers_mut();
     headers.clone_from(&parts.headers);
     if parts.uri.authority().is_none() || call.authority.is_some() {
@@ -155,13 +156,18 @@ fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
     if from.scheme().is_some() && from.authority().is_some() && !changed {
         return Ok(from.clone());
     }
+    let target = || call.target.cloned().unwrap_or(PathAndQuery::from_static("/"));
+    if from.authority().is_none() && call.host().is_empty() {
+        // HTTP/1.0 without Host: what is not known is left out (RFC 9113 section 8.3.1)
+        return Ok(Uri::from(target()));
+    }
     let mut uri = uri::Parts::default();
     uri.scheme = Some(from.scheme().cloned().unwrap_or(Scheme::HTTP));
     uri.authority = match from.authority() {
         Some(authority) if !changed => Some(authority.clone()),
         _ => Some(Authority::try_from(call.host()).map_err(|_| malformed("Host is malformed"))?),
     };
-    uri.path_and_query = Some(call.target.cloned().unwrap_or(PathAndQuery::from_static("/")));
+    uri.path_and_query = Some(target());
     Uri::from_parts(uri).map_err(|_| malformed("the target is malformed"))
 }
 

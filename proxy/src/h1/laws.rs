@@ -91,14 +91,14 @@ pub(crate) fn fields_of(octets: &[u8]) -> HeaderMap {
 }
 
 /// A request as the strict parser reads it.
-struct Read {
-    method: String,
-    target: Vec<u8>,
-    fields: Vec<(String, Vec<u8>)>,
+pub(crate) struct Read {
+    pub(crate) method: String,
+    pub(crate) target: Vec<u8>,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
 }
 
 /// Reads exactly one request head, by the letter of RFC 9112 and without a second thought.
-fn read_request(octets: &[u8]) -> Read {
+pub(crate) fn read_request(octets: &[u8]) -> Read {
     let head = octets.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
     let mut lines = Vec::new();
     let mut rest = head;

@@ -24,7 +24,7 @@ mod request;
 mod response;
 
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
 #[cfg(test)]
 mod tests;
 

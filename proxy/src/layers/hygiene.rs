@@ -23,9 +23,11 @@ use crate::exchange::Exchange;
 use crate::worker::Worker;
 
 mod fields;
+#[cfg(test)]
+mod laws;
 
-pub use fields::{clean_trailers, has_padded, is_context, strip_hop_by_hop, strip_response_context};
-use fields::{has_token, is_forwarding, is_old_hop_by_hop, is_padded, remove_matching};
+pub use fields::{clean_trailers, has_malformed, is_context, strip_hop_by_hop, strip_response_context};
+use fields::{has_token, is_forwarding, is_old_hop_by_hop, remove_matching};
 
 /// Beside its name and its value a field has a colon, a blank and the end of its line.
 const FIELD_EXTRA: usize = 4;
@@ -116,6 +118,9 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     let limits = exchange.server().server.limits;
     let target = exchange.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let found = look(&exchange.parts.headers, target, &limits)?;
+    if exchange.parts.version == Version::HTTP_2 && has_malformed(&exchange.parts.headers) {
+        return Err(ProxyError::BadRequest("a field is malformed"));
+    }
     if let Some(max) = limits.body_bytes_max {
         if found.length.is_some_and(|length| length > max) {
             return Err(ProxyError::BodyTooLarge);
@@ -202,9 +207,6 @@ fn look(headers: &HeaderMap, target: usize, limits: &Limits) -> Result<Found, Pr
             return Err(ProxyError::HeadersTooLarge);
         }
         size += field;
-        if is_padded(value) {
-            return Err(ProxyError::BadRequest("the value of a field begins or ends with a blank"));
-        }
         match *name {
             HOST => found.hosts += 1,
             // beyond 63 bits not everybody reads the same number

@@ -6,13 +6,14 @@ use http::{HeaderMap, HeaderValue};
 /// Names in the `Connection` fields of a request.
 const NOMINATIONS_MAX: usize = 100;
 
-/// Is there a value that begins or ends with a blank. HTTP/1.1 has none, because blanks there belong to the line; in HTTP/2 a
-/// message with one is malformed (RFC 9113 section 8.2.1).
-pub fn has_padded(fields: &HeaderMap) -> bool {
-    fields.values().any(is_padded)
+/// Is there a field that HTTP/1.1 could not carry, which the readers of HTTP/2 let through: a value that begins or ends with
+/// a blank, or a name with a quote. A message with one is malformed (RFC 9113 section 8.2.1). The parsers of HTTP/1.1 leave
+/// none.
+pub fn has_malformed(fields: &HeaderMap) -> bool {
+    fields.iter().any(|(name, value)| is_padded(value) || name.as_str().as_bytes().contains(&b'"'))
 }
 
-pub(super) fn is_padded(value: &HeaderValue) -> bool {
+fn is_padded(value: &HeaderValue) -> bool {
     let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     let value = value.as_bytes();
     blank(value.first()) || blank(value.last())
