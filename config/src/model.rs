@@ -276,7 +276,9 @@ pub enum Trust {
     Nobody,
     /// `clearContext: false`.
     Everybody,
-    /// Unset: only peers from these networks, and only when nothing says that a proxy stands in front.
+    /// Unset: peers on loopback, and only when nothing says that a proxy stands in front: such a front is not the user.
+    Loopback,
+    /// `trustedSources`: peers from these networks. Other proxies are among them, so that one stands in front says nothing.
     Sources(Vec<IpNet>),
 }
 

@@ -69,7 +69,7 @@ fn the_smallest_file_has_every_default() {
     let server = &router.servers[0];
     assert_eq!(server.address, "127.0.0.1:4140".parse().unwrap());
     assert_eq!((server.exposure, server.requests_max, server.call_depth_max), (Exposure::Edge, None, 100));
-    assert_eq!(server.trust, Trust::Sources(nets(&["127.0.0.0/8", "::1/128"])));
+    assert_eq!(server.trust, Trust::Loopback);
 }
 
 #[test]
@@ -125,6 +125,9 @@ fn trust_follows_clear_context() {
         server("ip: 0.0.0.0, trustedSources: [10.0.0.0/8, '::1']").trust,
         Trust::Sources(nets(&["10.0.0.0/8", "::1/128"]))
     );
+    // who writes it down means it: it holds where the default does not
+    assert_eq!(server("trustedSources: [127.0.0.0/8]").trust, Trust::Sources(nets(&["127.0.0.0/8"])));
+    assert_eq!(server("exposure: mesh").trust, Trust::Loopback);
 }
 
 #[test]

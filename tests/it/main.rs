@@ -35,6 +35,7 @@ mod route_diagnosis;
 mod route_errors;
 mod route_held;
 mod route_identifiers;
+mod route_mesh;
 mod route_namerd;
 mod route_names;
 mod route_overrides;

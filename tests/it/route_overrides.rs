@@ -393,8 +393,9 @@ fn trusted_sources_are_obeyed_and_others_are_not() {
     let serin = world.setup.clone().server("trustedSources: [127.0.2.0/24, 192.0.2.0/24]").start();
     let from = |last: [u8; 4]| Client::connect_from(IpAddr::V4(Ipv4Addr::from(last)), serin.address());
     assert_eq!(place(&from([127, 0, 2, 9]).get("web", "/", &["l5d-dtab: /svc/web => /b"])), "b");
-    check_stripped(&world, &serin, &mut from([127, 0, 2, 9]), &["X-Forwarded-For: 127.0.2.9"]);
-    check_stripped(&world, &serin, &mut from([127, 0, 0, 1]), &[]);
+    let fronted = ["Via: 1.1 linkerd", "X-Real-IP: 203.0.113.9", "l5d-dtab: /svc/web => /b"];
+    assert_eq!(place(&from([127, 0, 2, 9]).get("web", "/", &fronted)), "b");
+    check_stripped(&world, &serin, &mut from([127, 0, 0, 1]), &["Via: 1.1 serin", "X-Forwarded-For: 127.0.2.9"]);
 }
 
 #[test]

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
 use crate::diagnostic::Diagnostic;
 use crate::model::{Exposure, Limits, SERVER_KEYS, Server, Trust, UnixSocket};
 use crate::raw::{Cx, Fields};
@@ -114,11 +112,11 @@ fn session(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, limits: &mut Limits) {
 fn trust(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, ip: IpAddr, span: Span) -> Trust {
     let clear = fields.scalar(cx, "clearContext", units::boolean);
     let cleared = fields.get("clearContext").map(|entry| entry.key_span);
-    let mut sources = vec![IpNet::V4(LOOPBACK_V4), IpNet::V6(LOOPBACK_V6)];
+    let mut unset = Trust::Loopback;
     let written = fields.take(cx, "trustedSources");
     if let Some(entry) = written {
         let items = cx.list("trustedSources", &entry.value, "[10.0.0.0/8]");
-        sources = cx.scalars("trustedSources", items, units::cidr);
+        unset = Trust::Sources(cx.scalars("trustedSources", items, units::cidr));
         if let Some(cleared) = cleared {
             let message = "`trustedSources` has no effect beside `clearContext`, which decides for all peers";
             let conflict = Diagnostic::error("config/conflict", entry.key_span, message);
@@ -134,12 +132,9 @@ fn trust(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, ip: IpAddr, span: Span) -> Tr
     match clear {
         Some(true) => Trust::Nobody,
         Some(false) => Trust::Everybody,
-        None => Trust::Sources(sources),
+        None => unset,
     }
 }
-
-const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8);
-const LOOPBACK_V6: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128);
 
 /// `socketOptions`: what we do anyway is accepted with a word, all else is refused.
 pub(super) fn socket_options(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) {

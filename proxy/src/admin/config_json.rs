@@ -229,6 +229,7 @@ fn server(server: &model::Server) -> Server {
     let (clear_context, trusted_sources) = match &server.trust {
         Trust::Nobody => (Some(true), None),
         Trust::Everybody => (Some(false), None),
+        Trust::Loopback => (None, None),
         Trust::Sources(networks) => (None, Some(texts(networks))),
     };
     let place = if server.unix.is_none() { Some(address(server.address)) } else { None };

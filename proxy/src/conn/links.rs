@@ -125,12 +125,18 @@ impl Links {
         self.stripped.borrow_mut().retain(|_, at_us| now_us.saturating_sub(*at_us) < STRIPPED_LOG_US);
     }
 
-    /// Context fields of an untrusted peer were removed: said once for each address and minute.
-    pub fn note_stripped(&self, peer: IpAddr) {
+    /// Context fields of an untrusted peer were removed: said once for each address and minute. `unset`: nobody said who is
+    /// trusted, so loopback is, but for its proxies.
+    pub fn note_stripped(&self, peer: IpAddr, unset: bool) {
         let mut stripped = self.stripped.borrow_mut();
         if stripped.len() < STRIPPED_PEERS_MAX && !stripped.contains_key(&peer) {
             stripped.insert(peer, clock::now_us());
-            tracing::warn!(%peer, "removed l5d context fields: this peer is not trusted (servers[].trustedSources, clearContext)");
+            let why = if unset && peer.to_canonical().is_loopback() {
+                "a proxy on this host passed them on, and no servers[].trustedSources names its network"
+            } else {
+                "this peer is not trusted (servers[].trustedSources, clearContext)"
+            };
+            tracing::warn!(%peer, "removed l5d context fields: {why}");
         }
     }
 

@@ -138,7 +138,7 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
         return Err(ProxyError::CallDepth);
     }
     let trusted = is_trusted(&server.trust, exchange.peer(), found.front || found.via > 0);
-    let edge = server.exposure == Exposure::Edge;
+    let (edge, unset) = (server.exposure == Exposure::Edge, server.trust == Trust::Loopback);
     let headers = &mut exchange.parts.headers;
     let upgrade = found.upgrade && asks_for_websocket(&exchange.parts.method, exchange.parts.version, headers);
     if found.hop {
@@ -147,7 +147,7 @@ fn clean(exchange: &mut Exchange, worker: &Worker) -> Result<(), ProxyError> {
     if found.context && !trusted {
         let removed = remove_matching(headers, is_context);
         worker.shard.worker().context_headers_stripped.add(removed);
-        worker.links.note_stripped(exchange.link.peer.ip());
+        worker.links.note_stripped(exchange.link.peer.ip(), unset);
     }
     if found.front && edge {
         remove_matching(headers, is_forwarding);
@@ -352,15 +352,17 @@ const IN_HOST: [bool; 256] = {
     table
 };
 
-/// Are the context fields of this request obeyed. A front on the same host is not the user, so networks of trust count
-/// only where nothing says that there is one.
+/// Are the context fields of this request obeyed. A front on the same host is not the user, so loopback counts by itself only
+/// where nothing says that there is one. Networks that somebody wrote down hold from hop to hop: the proxies in them write
+/// `Via`, and take out on their edge what strangers send.
 fn is_trusted(trust: &Trust, peer: SocketAddr, fronted: bool) -> bool {
     match trust {
         Trust::Everybody => true,
         Trust::Nobody => false,
+        Trust::Loopback => !fronted && peer.ip().to_canonical().is_loopback(),
         Trust::Sources(networks) => {
             let peer = peer.ip().to_canonical();
-            !fronted && networks.iter().any(|network| network.contains(&peer))
+            networks.iter().any(|network| network.contains(&peer))
         }
     }
 }

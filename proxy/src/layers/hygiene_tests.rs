@@ -56,14 +56,25 @@ fn context_is_known_by_prefix_and_in_both_spellings() {
 
 #[test]
 fn trust_needs_a_source_and_nobody_in_front() {
-    let loopback = Trust::Sources(vec!["127.0.0.0/8".parse().unwrap()]);
     let peer = |text: &str| text.parse::<SocketAddr>().unwrap();
-    assert!(is_trusted(&loopback, peer("127.0.0.1:1"), false));
-    assert!(is_trusted(&loopback, peer("[::ffff:127.0.0.1]:1"), false));
-    assert!(!is_trusted(&loopback, peer("127.0.0.1:1"), true));
-    assert!(!is_trusted(&loopback, peer("10.0.0.1:1"), false));
+    for own in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(is_trusted(&Trust::Loopback, peer(own), false), "{own}");
+        assert!(!is_trusted(&Trust::Loopback, peer(own), true), "{own}");
+    }
+    assert!(!is_trusted(&Trust::Loopback, peer("10.0.0.1:1"), false));
     assert!(is_trusted(&Trust::Everybody, peer("10.0.0.1:1"), true));
     assert!(!is_trusted(&Trust::Nobody, peer("127.0.0.1:1"), false));
+}
+
+#[test]
+fn networks_that_were_written_down_are_trusted_behind_any_proxy() {
+    let mesh = Trust::Sources(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+    for fronted in [false, true] {
+        let obeyed = |peer: &str| is_trusted(&mesh, peer.parse().unwrap(), fronted);
+        assert!(obeyed("10.1.2.3:1") && obeyed("[::ffff:10.1.2.3]:1") && obeyed("[fd00::1]:1"), "{fronted}");
+        assert!(!obeyed("127.0.0.1:1") && !obeyed("11.0.0.1:1") && !obeyed("[fe80::1]:1"), "{fronted}");
+        assert!(!is_trusted(&Trust::Sources(Vec::new()), "127.0.0.1:1".parse().unwrap(), fronted));
+    }
 }
 
 #[test]
