@@ -113,9 +113,8 @@ impl Body {
         Self::new(Kind::Behind(Box::new((Some(piece), rest))))
     }
 
-    /// A response body whose end is the end of the request behind `ticket`.
-    pub fn watched(mut self, ticket: Ticket, status: StatusCode, headers: &HeaderMap, grpc: bool) -> Self {
-        let grpc_status = if grpc { grpc::status_of(headers) } else { None };
+    /// The end of this response body is the end of the request behind `ticket`. `grpc_status` is what the head says.
+    pub fn watch(&mut self, ticket: Ticket, status: StatusCode, grpc: bool, grpc_status: Option<u32>) {
         let trusted = grpc && ticket.is_trusted();
         let classifier = ticket.classifier();
         let watch = Watch { ticket, status, grpc, grpc_status, trusted, classifier };
@@ -124,13 +123,11 @@ impl Body {
         } else {
             self.watch = Some(watch);
         }
-        self
     }
 
-    /// A response body whose connection is busy until it is dropped.
-    pub fn holding(mut self, active: Option<Active>) -> Self {
+    /// The connection is busy until this response body is dropped.
+    pub fn hold(&mut self, active: Option<Active>) {
         self.active = active;
-        self
     }
 
     /// More octets than this are [`BodyError::TooLarge`].

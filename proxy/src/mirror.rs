@@ -211,7 +211,7 @@ fn head(of: &request::Parts) -> request::Parts {
 async fn run(worker: Rc<Worker>, copy: Exchange, course: &Course, seen: &Cell<Option<Class>>) -> Class {
     let grpc = copy.grpc;
     let started_us = clock::now_us();
-    let response = match Box::pin(forward::forward(worker, copy)).await {
+    let response = match forward::forward(worker, copy).await {
         Ok(response) => response,
         Err(error) => return class_of(&error),
     };

@@ -35,8 +35,8 @@ pub fn request_stack(
             let panics = tests::panics(&exchange);
             let forwarded = forward::forward(Rc::clone(&end), exchange);
             #[cfg(test)]
-            let forwarded = tests::then_panic(panics, forwarded);
-            Box::pin(forwarded)
+            let forwarded = Box::pin(tests::then_panic(panics, forwarded));
+            forwarded
         }))
 }
 

@@ -186,16 +186,17 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>> + Unpin> Future for 
         if self.link.is_spent() || self.link.has_unread() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let active = self.active.take();
-        Poll::Ready(Ok(response.map(|body| body.holding(active))))
+        response.body_mut().hold(self.active.take());
+        Poll::Ready(Ok(response))
     }
 }
 
 impl<F> Answer<F> {
     /// The origin agreed to a WebSocket: when this head is sent, the connection is a tunnel.
     fn switch(&mut self, response: Response<Body>) -> Response<Body> {
-        let (mut parts, body) = response.into_parts();
-        self.link.switch(body.holding(self.active.take()));
+        let (mut parts, mut body) = response.into_parts();
+        body.hold(self.active.take());
+        self.link.switch(body);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         Response::from_parts(parts, Body::default())

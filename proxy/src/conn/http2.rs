@@ -120,52 +120,60 @@ async fn end(mut connection: Connection<Socket, Bytes>, reason: Reason, link: &L
 }
 
 /// One stream. Dropped or reset, it takes the upstream side with it: everything belongs to this future.
-async fn stream<F>(mut answer: F, mut respond: SendResponse<Bytes>, active: Active, worker: Rc<Worker>)
+#[allow(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, a block what it captures once")]
+fn stream<F>(
+    mut answer: F,
+    mut respond: SendResponse<Bytes>,
+    active: Active,
+    worker: Rc<Worker>,
+) -> impl Future<Output = ()>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
-    // a stream that is gone before its task ran costs nothing upstream
-    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
-        return active.link().note_stream(false);
-    }
-    let response = poll_fn(|cx| {
-        // nobody took what another request left there
-        worker.interim.borrow_mut().clear();
-        let polled = Pin::new(&mut answer).poll(cx);
-        for interim in worker.interim.borrow_mut().drain(..) {
-            // one that cannot be sent is one that nobody waits for
-            let _sent_or_not = respond.send_informational(interim);
+    async move {
+        // a stream that is gone before its task ran costs nothing upstream
+        if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+            return active.link().note_stream(false);
         }
-        match polled {
-            Poll::Ready(response) => Poll::Ready(response.ok()),
-            // the caller may have gone while we wait
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
-        }
-    });
-    let Some(response) = response.await else { return active.link().note_stream(false) };
-    active.link().note_stream(true);
-    let (parts, mut body) = response.into_parts();
-    let end = body.is_end();
-    let Ok(sink) = respond.send_response(Response::from_parts(parts, ()), end) else { return };
-    if !end {
-        let mut pump = Pump::new(sink);
-        let mut patience = Patience::default();
-        let pumped = poll_fn(|cx| {
-            let polled = pump.poll(&mut body, cx).map(Some);
-            if polled.is_pending() && has_stalled(&pump, &mut patience, &active, cx) {
-                Poll::Ready(None)
-            } else {
-                polled
+        let response = poll_fn(|cx| {
+            // nobody took what another request left there
+            worker.interim.borrow_mut().clear();
+            let polled = Pin::new(&mut answer).poll(cx);
+            for interim in worker.interim.borrow_mut().drain(..) {
+                // one that cannot be sent is one that nobody waits for
+                let _sent_or_not = respond.send_informational(interim);
+            }
+            match polled {
+                Poll::Ready(response) => Poll::Ready(response.ok()),
+                // the caller may have gone while we wait
+                Poll::Pending => respond.poll_reset(cx).map(|_| None),
             }
         });
-        match pumped.await {
-            // a message cut short is never a clean end
-            Some(Err(Stopped::Source(error))) => pump.reset(reason(error)),
-            None => pump.reset(Reason::ENHANCE_YOUR_CALM),
-            Some(Ok(()) | Err(Stopped::Sink(_))) => {}
+        let Some(response) = response.await else { return active.link().note_stream(false) };
+        active.link().note_stream(true);
+        let (parts, mut body) = response.into_parts();
+        let end = body.is_end();
+        let Ok(sink) = respond.send_response(Response::from_parts(parts, ()), end) else { return };
+        if !end {
+            let mut pump = Pump::new(sink);
+            let mut patience = Patience::default();
+            let pumped = poll_fn(|cx| {
+                let polled = pump.poll(&mut body, cx).map(Some);
+                if polled.is_pending() && has_stalled(&pump, &mut patience, &active, cx) {
+                    Poll::Ready(None)
+                } else {
+                    polled
+                }
+            });
+            match pumped.await {
+                // a message cut short is never a clean end
+                Some(Err(Stopped::Source(error))) => pump.reset(reason(error)),
+                None => pump.reset(Reason::ENHANCE_YOUR_CALM),
+                Some(Ok(()) | Err(Stopped::Sink(_))) => {}
+            }
         }
+        drop(active);
     }
-    drop(active);
 }
 
 /// Has the client owed window for longer than it may. While the whole connection takes nothing it is that which is watched.

@@ -40,8 +40,16 @@ pub(super) enum Verdict {
     Retry(Duration),
 }
 
-/// Before the first attempt: pays into the service's budget, and has the body kept if an answer may ask for it again.
-pub(super) fn prepare(worker: &Worker, call: &Call<'_>, service: &LocalService, source: &mut Source, started_us: u64) {
+/// Before the first attempt: pays into the budgets, and has the body kept if an answer may ask for it again.
+pub(super) fn prepare(
+    worker: &Worker,
+    call: &Call<'_>,
+    service: &LocalService,
+    cluster: &LocalCluster,
+    source: &mut Source,
+    started_us: u64,
+) {
+    cluster.budget.borrow_mut().deposit(started_us / 1000);
     let Some(classifier) = service.classifier.as_deref() else { return };
     service.budget.borrow_mut().deposit(started_us / 1000);
     if !source.is_end() && is_announced(call) && classify::may_be_sent_again(classifier, &call.parts.method, call.grpc)
@@ -55,8 +63,30 @@ fn is_announced(call: &Call<'_>) -> bool {
     call.length.is_some() || call.grpc
 }
 
-/// Looks at an answer. That of a service without a classifier of its own is looked at only if it is a failure that says
-/// itself that it may be asked for again.
+/// Is this answer one that [`weigh`] looks at. That of a service without a classifier of its own is looked at only if it is
+/// a failure that says itself that it may be asked for again.
+pub(super) fn is_weighed(
+    call: &Call<'_>,
+    service: &LocalService,
+    source: &Source,
+    tries: &Tries,
+    response: &Response<Body>,
+) -> bool {
+    let wanted = classifier(call, service).is_some() || is_unsent(response);
+    wanted && is_held(call, service, source, tries)
+}
+
+fn classifier<'s>(call: &Call<'_>, service: &'s LocalService) -> Option<&'s Classifier> {
+    service.classifier.as_deref().filter(|kind| classify::may_be_retryable(kind, call.grpc))
+}
+
+/// A failure that says that the request was not processed.
+fn is_unsent(response: &Response<Body>) -> bool {
+    response.status().is_server_error()
+        && response.headers().get(classify::RETRYABLE).is_some_and(|value| value == "true")
+}
+
+/// Looks at an answer for which [`is_weighed`] holds.
 pub(super) async fn weigh(
     worker: &Rc<Worker>,
     call: &Call<'_>,
@@ -66,16 +96,11 @@ pub(super) async fn weigh(
     tries: &mut Tries,
     mut response: Response<Body>,
 ) -> Verdict {
-    let unsent = response.status().is_server_error()
-        && response.headers().get(classify::RETRYABLE).is_some_and(|value| value == "true");
-    let classifier = service.classifier.as_deref().filter(|kind| classify::may_be_retryable(kind, call.grpc));
-    if (classifier.is_none() && !unsent) || !is_held(call, service, source, tries) {
-        return Verdict::Keep(response);
-    }
+    let (classifier, unsent) = (classifier(call, service), is_unsent(&response));
     let mut grpc_status = if call.grpc { grpc::status_of(response.headers()) } else { None };
     if classifier.is_some() && call.grpc && grpc_status.is_none() && response.status().is_success() {
         let within = service.model.classification_timeout;
-        (response, grpc_status) = Box::pin(hold(response, within)).await;
+        (response, grpc_status) = hold(response, within).await;
     }
     let status = response.status();
     let failure = classify::by(service.classifier.as_deref(), status, call.grpc, grpc_status) == Class::Failure;

@@ -11,6 +11,7 @@ mod up_h1;
 mod up_h2;
 mod upload;
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ struct Call<'a> {
     /// Target or host are not what came.
     changed: bool,
     extra: Extra<'a>,
+    /// Of the listener it came through.
+    exposure: Exposure,
     /// What the current attempt was routed to.
     to: Rc<Destination>,
     /// `Content-Length` as sent.
@@ -141,6 +144,7 @@ impl<'a> Call<'a> {
             changed: exchange.sends.is_some(),
             authority: cluster.authority(),
             extra: Extra::new(exchange, binding.context.as_ref(), travel),
+            exposure: exchange.server().server.exposure,
             to,
             length,
             handle,
@@ -175,16 +179,17 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Sends the request where its route says.
+/// Sends the request where its route says. The future is large, and is made where it stays; of a block, because an async fn
+/// holds its arguments twice.
 ///
 /// # Errors
 /// Nobody could be reached, or what was reached did not answer. A request that surely did no harm is tried again first.
-#[allow(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, a block what it captures once")]
+#[inline]
 pub fn forward(
     worker: Rc<Worker>,
     mut exchange: Exchange,
-) -> impl Future<Output = Result<Response<Body>, ProxyError>> + use<> {
-    async move {
+) -> Pin<Box<impl Future<Output = Result<Response<Body>, ProxyError>> + use<>>> {
+    Box::pin(async move {
         let (Some(Route { binding, leaf }), Some(handle)) = (exchange.route.take(), exchange.handle) else {
             return Err(ProxyError::NoRoute("the request was not routed".into()));
         };
@@ -197,9 +202,7 @@ pub fn forward(
         }
         let travel = Travel::take(&worker, &mut exchange, handle);
         let mut call = Call::new(&exchange, &binding, &travel, (handle, to), &cluster);
-        let exposure = exchange.server().server.exposure;
-        cluster.budget.borrow_mut().deposit(exchange.started_us / 1000);
-        answered::prepare(&worker, &call, &binding.service, &mut source, exchange.started_us);
+        answered::prepare(&worker, &call, &binding.service, &cluster, &mut source, exchange.started_us);
         let mut going = Going::default();
         loop {
             let Some(lease) = cluster.pick(&worker, going.avoid.as_ref()) else {
@@ -208,17 +211,23 @@ pub fn forward(
             let endpoint = Rc::clone(&lease.endpoint);
             worker.in_flight.set_lease(handle, Some(lease));
             let (mut reused, begun_us) = (false, endpoint.begin());
-            let made = attempt(&worker, &endpoint, &cluster, exposure, &call, &mut source, &mut reused).await;
+            let made = attempt(&worker, &endpoint, &cluster, &call, &mut source, &mut reused).await;
             worker.in_flight.set_deadline(handle, Deadline::Attempt, 0);
             let (service, tries) = (&binding.service, &mut going.tries);
             let pause = match made {
                 Ok(response) => {
                     endpoint.note_head(begun_us);
-                    match answered::weigh(&worker, &call, service, &cluster, &mut source, tries, response).await {
+                    let verdict = if answered::is_weighed(&call, service, &source, tries, &response) {
+                        // rare, and its future is large
+                        Box::pin(answered::weigh(&worker, &call, service, &cluster, &mut source, tries, response)).await
+                    } else {
+                        Verdict::Keep(response)
+                    };
+                    match verdict {
                         Verdict::Keep(response) => {
                             let authority = call.authority.take();
                             copy_held(&worker, &mut exchange, &binding, &source);
-                            return Ok(pass(&worker, exchange, handle, authority.as_ref(), response));
+                            return Ok(pass(&worker, &mut exchange, handle, authority.as_ref(), response));
                         }
                         Verdict::Retry(pause) => {
                             fail_attempt(&worker, handle);
@@ -244,7 +253,7 @@ pub fn forward(
                 (cluster, going.avoid) = (Rc::clone(&other.cluster), None);
             }
         }
-    }
+    })
 }
 
 /// A request that may have several attempts.
@@ -316,7 +325,7 @@ fn count_retry(worker: &Worker, exchange: &Exchange, cluster: &LocalCluster) {
 /// The answer for the caller.
 fn pass(
     worker: &Worker,
-    exchange: Exchange,
+    exchange: &mut Exchange,
     handle: Handle,
     authority: Option<&HeaderValue>,
     mut response: Response<Body>,
@@ -327,8 +336,8 @@ fn pass(
     if let Some(authority) = authority {
         authority::map_back(response.headers_mut(), authority, exchange.host().unwrap_or_default());
     }
-    tell(&exchange, &mut response);
-    worker.give_map(exchange.parts.headers);
+    tell(exchange, &mut response);
+    worker.give_map(std::mem::take(&mut exchange.parts.headers));
     response
 }
 
@@ -386,13 +395,12 @@ async fn attempt(
     worker: &Rc<Worker>,
     endpoint: &Rc<Endpoint>,
     cluster: &LocalCluster,
-    exposure: Exposure,
     call: &Call<'_>,
     source: &mut Source,
     reused: &mut bool,
 ) -> Result<Response<Body>, Fault> {
     endpoint.check_own()?;
-    let connect_timeout = connect_timeout(&cluster.client, exposure);
+    let connect_timeout = connect_timeout(&cluster.client, call.exposure);
     let over_h2 = match cluster.client.protocol {
         Protocol::Auto => call.grpc,
         Protocol::Http1 => false,

@@ -24,72 +24,76 @@ use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// Sends the request and waits for the response head.
-pub(crate) async fn exchange(
+#[allow(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, a block what it captures once")]
+pub(crate) fn exchange(
     worker: &Rc<Worker>,
     endpoint: &Rc<Endpoint>,
     mut conn: Conn,
     call: &Call<'_>,
     source: &mut Source,
-) -> Result<Response<Body>, Fault> {
-    let framing = framing(call, source);
-    let mut upload = Some(Upload::new(head(worker, call, framing), framing));
-    let mut patience = Patience::default();
-    let limits = &endpoint.limits;
-    let mut buf = Bytes::new();
-    let mut before = Before::new(worker, call);
-    let mut head = poll_fn(|cx| {
-        // the time to answer runs from the last octet that the upstream took
-        let moved = upload.as_ref().map(|upload| upload.moved);
-        let held = before.poll_held(cx);
-        ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, held, cx))?;
-        if moved.is_some() && upload.is_none() && framing == Framing::Chunked {
-            worker.in_flight.sent(call.handle);
-        }
-        if moved.is_some() && moved != upload.as_ref().map(|upload| upload.moved) {
-            call.start_attempt(worker);
-        }
-        if let Some(upload) = &upload {
-            let at = upload.blocked();
-            if patience.is_over(worker, at, call.stall.of(at.0), cx) {
-                return Poll::Ready(Err(stalled(at.0)));
+) -> impl Future<Output = Result<Response<Body>, Fault>> {
+    async move {
+        let framing = framing(call, source);
+        let mut upload = Some(Upload::new(head(worker, call, framing), framing));
+        let mut patience = Patience::default();
+        let limits = &endpoint.limits;
+        let mut buf = Bytes::new();
+        let mut before = Before::new(worker, call);
+        let mut head = poll_fn(|cx| {
+            // the time to answer runs from the last octet that the upstream took
+            let moved = upload.as_ref().map(|upload| upload.moved);
+            let held = before.poll_held(cx);
+            ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, held, cx))?;
+            if moved.is_some() && upload.is_none() && framing == Framing::Chunked {
+                worker.in_flight.sent(call.handle);
             }
-        } else {
-            patience.moved();
-        }
-        if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
-            return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
-        }
-        loop {
-            let got = match ready!(worker.poll_read(&mut conn.io, cx)) {
-                Ok(got) if !got.is_empty() => got,
-                Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty() && !before.heard_any()))),
-            };
-            buf = join(std::mem::take(&mut buf), got);
-            while let Some(head) = parse(worker, &buf, call, limits)? {
-                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(Ok(head));
+            if moved.is_some() && moved != upload.as_ref().map(|upload| upload.moved) {
+                call.start_attempt(worker);
+            }
+            if let Some(upload) = &upload {
+                let at = upload.blocked();
+                if patience.is_over(worker, at, call.stall.of(at.0), cx) {
+                    return Poll::Ready(Err(stalled(at.0)));
                 }
-                buf = buf.split_off(head.used);
-                before.hear(head.status, head.headers)?;
+            } else {
+                patience.moved();
             }
-            if held && !before.holds() {
-                // the body is asked for: on with it before the next wait
-                cx.waker().wake_by_ref();
+            if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
+                return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
             }
+            loop {
+                let got = match ready!(worker.poll_read(&mut conn.io, cx)) {
+                    Ok(got) if !got.is_empty() => got,
+                    Ok(_) | Err(_) => return Poll::Ready(Err(closed(buf.is_empty() && !before.heard_any()))),
+                };
+                buf = join(std::mem::take(&mut buf), got);
+                while let Some(head) = parse(worker, &buf, call, limits)? {
+                    if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                        return Poll::Ready(Ok(head));
+                    }
+                    buf = buf.split_off(head.used);
+                    before.hear(head.status, head.headers)?;
+                }
+                if held && !before.holds() {
+                    // the body is asked for: on with it before the next wait
+                    cx.waker().wake_by_ref();
+                }
+            }
+        })
+        .await?;
+        let rest = buf.split_off(head.used);
+        let unsent = upload.as_ref().map(|_| source.take_rest());
+        if before.holds() {
+            // an answer in place of 100: the body is never sent, and the origin waits for it on this connection
+            head.keep = false;
+            upload = None;
         }
-    })
-    .await?;
-    let rest = buf.split_off(head.used);
-    let unsent = upload.as_ref().map(|_| source.take_rest());
-    if before.holds() {
-        // an answer in place of 100: the body is never sent, and the origin waits for it on this connection
-        head.keep = false;
-        upload = None;
+        let stall = call.stall.answered(call.length);
+        let upload = upload
+            .zip(unsent)
+            .map(|(upload, source)| Box::new(Sending { upload, source, patience, stall, failed: None }));
+        Ok(response(worker, endpoint, conn, head, rest, upload))
     }
-    let stall = call.stall.answered(call.length);
-    let upload =
-        upload.zip(unsent).map(|(upload, source)| Box::new(Sending { upload, source, patience, stall, failed: None }));
-    Ok(response(worker, endpoint, conn, head, rest, upload))
 }
 
 /// The request head, written.

@@ -100,13 +100,14 @@ impl<F: Future<Output = Result<Response<Body>, ProxyError>>> Future for Deadline
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(done) = this.inner.poll(cx) {
+        let polled = this.inner.poll(cx);
+        if polled.is_ready() {
             if let Some((handle, worker)) = this.watched
                 && !*this.grpc
             {
                 worker.in_flight.set_deadline(*handle, inflight::Deadline::Total, 0);
             }
-            return Poll::Ready(done);
+            return polled;
         }
         let Some((handle, worker)) = this.watched else { return Poll::Pending };
         match worker.in_flight.poll_deadline(*handle, cx) {

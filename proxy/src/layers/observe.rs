@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::body::Body;
 use crate::exchange::Exchange;
+use crate::grpc;
 use crate::inflight::{InFlight, Ticket};
 use crate::worker::Worker;
 
@@ -69,14 +70,12 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for ObserveF
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (parts, body) = match ready!(this.inner.poll(cx)) {
-            Ok(response) => response.into_parts(),
-            Err(never) => match never {},
-        };
-        let body = match this.ticket.take() {
-            Some(ticket) => body.watched(ticket, parts.status, &parts.headers, *this.grpc),
-            None => body,
-        };
-        Poll::Ready(Ok(Response::from_parts(parts, body)))
+        let mut polled = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(ticket)) = (&mut polled, this.ticket.take()) {
+            let grpc_status = if *this.grpc { grpc::status_of(response.headers()) } else { None };
+            let status = response.status();
+            response.body_mut().watch(ticket, status, *this.grpc, grpc_status);
+        }
+        Poll::Ready(polled)
     }
 }

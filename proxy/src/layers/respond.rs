@@ -63,8 +63,9 @@ where
             local: Rc::clone(&exchange.local),
             link: Rc::clone(&exchange.link),
         };
-        let inner = caught(|| self.inner.call(exchange));
-        RespondFuture { inner: inner.ok(), reader, worker: Rc::clone(&self.worker) }
+        let mut future = RespondFuture { inner: None, reader, worker: Rc::clone(&self.worker) };
+        let _said_already = caught(|| future.inner = Some(self.inner.call(exchange)));
+        future
     }
 }
 
@@ -212,10 +213,11 @@ impl<F: Future<Output = Result<Response<Body>, ProxyError>>> Future for RespondF
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let inner = this.inner;
-        let polled = match caught(|| inner.as_pin_mut().map(|inner| inner.poll(cx))) {
-            Ok(Some(polled)) => polled,
-            Ok(None) | Err(_) => Poll::Ready(Err(ProxyError::Panicked)),
-        };
+        // written through, not handed out: what a guarded call returns is moved several times
+        let mut polled = Poll::Ready(Err(ProxyError::Panicked));
+        if let Some(inner) = inner.as_pin_mut() {
+            let _said_already = caught(|| polled = inner.poll(cx));
+        }
         Poll::Ready(Ok(match ready!(polled) {
             Ok(mut response) => {
                 this.reader.pass(&mut response, this.worker);
