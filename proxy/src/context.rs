@@ -175,6 +175,38 @@ pub struct Ink {
     stamp: ([u8; STAMP_MAX], usize),
 }
 
+/// The name of a field that travels.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// One that is always the same, so that nobody has to read it as a name again.
+    Fixed(&'static HeaderName),
+    /// One that the file gives.
+    Given(&'a str),
+}
+
+static NAME_ID: HeaderName = REQUEST_ID;
+static NAME_TRACE: HeaderName = CTX_TRACE;
+static NAME_DEADLINE: HeaderName = CTX_DEADLINE;
+static NAMES_B3: [HeaderName; 5] = trace::B3;
+
+impl<'a> Name<'a> {
+    /// As text.
+    pub fn as_str(self) -> &'a str {
+        match self {
+            Self::Fixed(name) => name.as_str(),
+            Self::Given(text) => text,
+        }
+    }
+
+    /// As the name of a field; `None` if it is none.
+    pub fn header(self) -> Option<HeaderName> {
+        match self {
+            Self::Fixed(name) => Some(name.clone()),
+            Self::Given(text) => HeaderName::from_bytes(text.as_bytes()).ok(),
+        }
+    }
+}
+
 /// Digits of milliseconds.
 const STAMP_MAX: usize = 20;
 /// At most so many fields of a [`Travel`].
@@ -214,30 +246,31 @@ impl Ink {
     }
 
     /// Each field that there is. `stamp` is the name that its server gives the time.
-    pub fn each<'a>(&'a self, travel: &Travel, stamp: Option<&'a str>, push: &mut dyn FnMut(&'a str, &'a [u8])) {
+    pub fn each<'a>(&'a self, travel: &Travel, stamp: Option<&'a str>, push: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         let id = &self.id.0[..self.id.1];
         match travel.propagator {
             Propagator::Linkerd => {
-                push("l5d-reqid", id);
-                push("l5d-ctx-trace", &self.trace.0[..self.trace.1]);
+                push(Name::Fixed(&NAME_ID), id);
+                push(Name::Fixed(&NAME_TRACE), &self.trace.0[..self.trace.1]);
             }
             Propagator::Zipkin => {
-                push("x-b3-traceid", id);
-                push("x-b3-spanid", &self.span);
-                push("x-b3-parentspanid", &self.parent);
-                if let Some(sampled) = travel.trace.sampled() {
-                    push("x-b3-sampled", if sampled { b"1" } else { b"0" });
+                let [trace, span, parent, sampled, flags] = &NAMES_B3;
+                push(Name::Fixed(trace), id);
+                push(Name::Fixed(span), &self.span);
+                push(Name::Fixed(parent), &self.parent);
+                if let Some(is_sampled) = travel.trace.sampled() {
+                    push(Name::Fixed(sampled), if is_sampled { b"1" } else { b"0" });
                 }
                 if travel.trace.flags & trace::DEBUG != 0 {
-                    push("x-b3-flags", b"1");
+                    push(Name::Fixed(flags), b"1");
                 }
             }
         }
         if self.deadline.1 > 0 {
-            push("l5d-ctx-deadline", &self.deadline.0[..self.deadline.1]);
+            push(Name::Fixed(&NAME_DEADLINE), &self.deadline.0[..self.deadline.1]);
         }
         if let Some(name) = stamp.filter(|_| self.stamp.1 > 0) {
-            push(name, &self.stamp.0[..self.stamp.1]);
+            push(Name::Given(name), &self.stamp.0[..self.stamp.1]);
         }
     }
 }
@@ -257,7 +290,7 @@ mod tests {
     fn written(travel: &Travel, stamp: Option<&str>) -> Vec<(String, String)> {
         let (ink, mut all) = (Ink::new(travel), Vec::new());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        ink.each(travel, stamp, &mut |name, value| all.push((name.to_owned(), text(value))));
+        ink.each(travel, stamp, &mut |name, value| all.push((name.as_str().to_owned(), text(value))));
         assert!(all.len() <= FIELDS_MAX);
         all
     }

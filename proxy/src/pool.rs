@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -409,9 +409,7 @@ impl Endpoint {
 
     /// Forgets HTTP/2 connections that take no more streams.
     pub fn drop_dead_h2(&self) {
-        let alive =
-            |h2: &mut H2| !matches!(h2.send.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)));
-        self.h2.borrow_mut().retain_mut(alive);
+        self.h2.borrow_mut().retain(|h2| !h2.is_dead());
     }
 
     /// Is it in the rotation: not ejected, or its time out is over and it may be probed.

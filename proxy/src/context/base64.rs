@@ -9,17 +9,21 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Writes the text of `octets`, padded; returns its length. Octets beyond [`OCTETS_MAX`] are left out.
 pub fn encode(octets: &[u8], text: &mut [u8; TEXT_MAX]) -> usize {
-    let mut len = 0;
-    for group in octets[..octets.len().min(OCTETS_MAX)].chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let sextet = (bits >> (18 - 6 * place)) & 63;
-            text[len] = if place <= group.len() { ALPHABET[sextet as usize] } else { b'=' };
-            len += 1;
-        }
+    let (groups, rest) = octets[..octets.len().min(OCTETS_MAX)].as_chunks::<3>();
+    let (quads, _) = text.as_chunks_mut::<4>();
+    for (quad, group) in quads.iter_mut().zip(groups) {
+        *quad = characters(*group);
     }
-    len
+    if let (Some(quad), Some(&first)) = (quads.get_mut(groups.len()), rest.first()) {
+        *quad = characters([first, rest.get(1).copied().unwrap_or(0), 0]);
+        quad[1 + rest.len()..].fill(b'=');
+    }
+    4 * (groups.len() + usize::from(!rest.is_empty()))
+}
+
+fn characters(group: [u8; 3]) -> [u8; 4] {
+    let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
+    [18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize])
 }
 
 /// The octets of a text with or without its padding, and how many. `None`: it is no Base64, or longer than

@@ -98,13 +98,14 @@ impl<'a> Extra<'a> {
         if let Some(residual) = &to.residual {
             fields.push("l5d-dst-residual", residual.as_bytes());
         }
-        ink.each(self.travel, self.stamp, &mut |name, value| fields.push(name, value));
+        ink.each(self.travel, self.stamp, &mut |name, value| fields.push(name.as_str(), value));
         fields
     }
 
-    /// Into the head of an HTTP/2 request.
-    pub(super) fn append_to(&self, headers: &mut HeaderMap, to: &Destination, worker: &Worker) {
-        headers.reserve(FIELDS_MAX);
+    /// Into the head of an HTTP/2 request, which has room for [`FIELDS_MAX`]. Values that are other ones for each request
+    /// are kept out of the compression table of the connection, where they would take the place of better ones; `named`:
+    /// these once are not, so that their names get into it.
+    pub(super) fn append_to(&self, headers: &mut HeaderMap, to: &Destination, named: bool, worker: &Worker) {
         if let Some(version) = self.via {
             headers.append(VIA, via(version));
         }
@@ -128,11 +129,8 @@ impl<'a> Extra<'a> {
         }
         let ink = self.ink();
         ink.each(self.travel, self.stamp, &mut |name, value| {
-            if let (Ok(name), Ok(mut value)) =
-                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(worker.ink(value)))
-            {
-                // different for each request: not for the compression table of the connection
-                value.set_sensitive(true);
+            if let (Some(name), Ok(mut value)) = (name.header(), HeaderValue::from_maybe_shared(worker.ink(value))) {
+                value.set_sensitive(!named);
                 headers.append(name, value);
             }
         });

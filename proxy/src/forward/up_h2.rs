@@ -6,10 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::Reason;
+use http::header::HOST;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, Uri, Version};
 
 use super::before::Before;
+use super::extra::FIELDS_MAX;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
 use super::{Call, Stall, bad_body, protocol, stalled};
@@ -33,8 +35,7 @@ pub(crate) async fn exchange(
     call: &Call<'_>,
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
-    let request = head(worker, call)?;
-    let H2Lease { mut send, place } = match endpoint.free_h2() {
+    let H2Lease { send, place } = match endpoint.free_h2() {
         Some(free) => free,
         None => {
             worker.in_flight.dialling(call.handle);
@@ -43,7 +44,8 @@ pub(crate) async fn exchange(
             opened
         }
     };
-    poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
+    // not before: it is large, and would have to be kept over the wait
+    let request = head(worker, call, place.names_fields())?;
     call.start_attempt(worker);
     let end = source.is_end();
     let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
@@ -134,19 +136,23 @@ fn send_on(
 }
 
 /// The head as HTTP/2 wants it. The fields are cloned: a refused stream needs them once more.
-fn head(worker: &Worker, call: &Call<'_>) -> Result<Request<()>, Fault> {
+fn head(worker: &Worker, call: &Call<'_>, named: bool) -> Result<Request<()>, Fault> {
     let parts = call.parts;
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri(call)?;
     // h2 takes a request without authority for one of an older version
     *request.version_mut() = if request.uri().authority().is_some() { Version::HTTP_2 } else { parts.version };
-    let headers = request.headers_mut();
-    headers.clone_from(&parts.headers);
-    if parts.uri.authority().is_none() || call.authority.is_some() {
-        headers.remove(http::header::HOST);
+    // with room for all of them: a clone would have to grow at once
+    let mut headers = HeaderMap::with_capacity(parts.headers.len() + FIELDS_MAX);
+    let hostless = parts.uri.authority().is_none() || call.authority.is_some();
+    for (name, value) in &parts.headers {
+        if !(hostless && *name == HOST) {
+            headers.append(name, value.clone());
+        }
     }
-    call.extra.append_to(headers, &call.to, worker);
+    call.extra.append_to(&mut headers, &call.to, named, worker);
+    *request.headers_mut() = headers;
     Ok(request)
 }
 

@@ -1,11 +1,14 @@
 //! An HTTP/2 connection and the streams that are open on it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
 use serin_metrics::Shard;
 
 use super::{Conn, Endpoint};
@@ -15,8 +18,34 @@ use crate::floods::Budgets;
 /// A connection that takes streams.
 #[derive(Clone, Debug)]
 pub(super) struct H2 {
-    pub(super) send: SendRequest<Bytes>,
+    send: Opener,
     streams: Rc<Streams>,
+}
+
+/// Opens streams on a connection. One handle for all of them: to clone h2's own takes two locks, and to drop it two more.
+#[derive(Clone, Debug)]
+pub struct Opener(Rc<RefCell<SendRequest<Bytes>>>);
+
+impl Opener {
+    /// Opens a stream, even where the peer's limit keeps it waiting.
+    ///
+    /// # Errors
+    /// The connection takes none, or the head cannot be sent.
+    pub fn send_request(&self, head: Request<()>, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let mut send = self.0.borrow_mut();
+        match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ready) => ready?,
+            // another stream waits for its turn, and only h2's handle that opened it waits with it
+            Poll::Pending => *send = send.clone(),
+        }
+        send.send_request(head, end)
+    }
+
+    /// Does it take no more streams at all.
+    fn is_dead(&self) -> bool {
+        let ready = self.0.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Err(_)))
+    }
 }
 
 /// Streams open on a connection; with none it counts as idle.
@@ -26,6 +55,8 @@ pub(super) struct Streams {
     /// When it was made, in microseconds of the clock.
     born_us: u64,
     open: Cell<usize>,
+    /// A request has put the names of its fields into the compression table.
+    named: Cell<bool>,
     closed: Cell<bool>,
     /// When a sweep first saw it idle, in microseconds; 0: it is not.
     idle_since_us: Cell<u64>,
@@ -36,7 +67,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub struct H2Lease {
     /// Opens it.
-    pub send: SendRequest<Bytes>,
+    pub send: Opener,
     /// Held as long as the stream may be open.
     pub place: H2Place,
 }
@@ -52,12 +83,13 @@ impl H2 {
             id: lost_id(),
             born_us,
             open: Cell::new(0),
+            named: Cell::new(false),
             closed: Cell::new(false),
             idle_since_us: Cell::new(0),
             shard,
         });
         streams.set_idle(true);
-        Self { send, streams }
+        Self { send: Opener(Rc::new(RefCell::new(send))), streams }
     }
 
     /// When it was made, in microseconds of the clock.
@@ -85,7 +117,12 @@ impl H2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.send.current_max_send_streams()
+        self.open() < self.send.0.borrow().current_max_send_streams()
+    }
+
+    /// Does it take no more streams at all.
+    pub(super) fn is_dead(&self) -> bool {
+        self.send.is_dead()
     }
 
     pub(super) fn lease(&self) -> H2Lease {
@@ -124,6 +161,12 @@ impl Streams {
 }
 
 impl H2Place {
+    /// Is this the request that puts the names of its fields into the connection's compression table: the first one, and no
+    /// other, because h2 compares a value with all that the table has under its name.
+    pub fn names_fields(&self) -> bool {
+        !self.0.named.replace(true)
+    }
+
     /// Which connection it is on, should it be lost.
     pub fn connection(&self) -> u64 {
         self.0.id
