@@ -95,6 +95,25 @@ fn an_answer_cut_short_is_a_reset_for_http_1_0() {
     assert!(ended.is_err(), "{}", String::from_utf8_lossy(&all));
 }
 
+#[test]
+fn an_answer_that_is_given_up_is_a_reset_for_http_1_0() {
+    let origin = Upstream::raw(|wire, seen, index| {
+        let _ = next_request(wire, seen, index);
+        let _ = wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+        let _ = wire.read_to_end();
+    });
+    let mut serin = Setup::web(&origin.endpoint()).top("drain: {deadlineMs: 300}").start();
+    let mut client = Client::connect(serin.address());
+    client.send("GET / HTTP/1.0\r\nHost: web\r\n\r\n");
+    let mut begun = [0; 1];
+    std::io::Read::read_exact(&mut client.wire.stream, &mut begun).unwrap();
+    serin.signal("TERM");
+    serin.wait();
+    let mut all = Vec::new();
+    let ended = std::io::Read::read_to_end(&mut client.wire.stream, &mut all);
+    assert!(ended.is_err(), "{}", String::from_utf8_lossy(&all));
+}
+
 /// Takes a head and waits for the end of its connection.
 fn waits(wire: &mut Wire, seen: &Seen, index: usize) {
     let _ = next_request(wire, seen, index);

@@ -122,6 +122,9 @@ fn an_edge_listener_says_itself_where_a_request_came_from() {
         "X-Forwarded-Client-Cert: Hash=x",
         "X-Real-IP: 192.0.2.4",
         "Forwarded: for=192.0.2.5",
+        "X-Forwarded_For: 192.0.2.6",
+        "X_Forwarded-Proto: https",
+        "X-Real_IP: 192.0.2.7",
     ];
     assert_eq!(serin.get_with("WEB:80", "/", &lines).status, 200);
     let seen = origin.only().fields;
@@ -129,7 +132,10 @@ fn an_edge_listener_says_itself_where_a_request_came_from() {
     assert_eq!(seen.all("x-forwarded-proto"), ["http"]);
     let host = seen.get("x-forwarded-host").expect("x-forwarded-host");
     assert!(host.eq_ignore_ascii_case("web:80") || host == "web", "{host}");
-    for name in ["x-forwarded-prefix", "x-forwarded-client-cert", "x-real-ip", "forwarded"] {
+    let other_spellings = ["x-forwarded_for", "x_forwarded-proto", "x-real_ip"];
+    for name in
+        ["x-forwarded-prefix", "x-forwarded-client-cert", "x-real-ip", "forwarded"].iter().chain(&other_spellings)
+    {
         assert!(!seen.has(name), "{name} is removed: {:?}", seen.all(name));
     }
     assert_ne!(seen.get("x-forwarded-port").as_deref(), Some("1"));

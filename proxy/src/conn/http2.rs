@@ -190,9 +190,14 @@ fn has_stalled(pump: &Pump, patience: &mut Patience, active: &Active, cx: &Conte
     patience.is_over(active.worker(), at, limit, cx)
 }
 
+/// The code of a response that was cut short. NO_ERROR would be a clean end (RFC 9113 section 8.1), and the other two an
+/// invitation to send a request again whose answer has begun (sections 7 and 8.7).
 fn reason(error: BodyError) -> Reason {
     match error {
-        BodyError::Upstream(Some(code)) => Reason::from(code),
+        BodyError::Upstream(Some(code)) => match Reason::from(code) {
+            Reason::NO_ERROR | Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED => Reason::INTERNAL_ERROR,
+            reason => reason,
+        },
         BodyError::Upstream(None) | BodyError::Downstream(_) | BodyError::TooLarge => Reason::INTERNAL_ERROR,
     }
 }

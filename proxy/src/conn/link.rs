@@ -197,7 +197,8 @@ impl Link {
 
     /// Is the answer to an HTTP/1 request still due, at least in part.
     pub fn owes_answer(&self) -> bool {
-        !self.is_idle() && !self.http2.get() && !self.tunnelled.get()
+        // hyper may hold the last of an answer whose body has ended
+        (!self.is_idle() || self.is_blocked()) && !self.http2.get() && !self.tunnelled.get()
     }
 
     /// It is a tunnel from now on: each direction ends on its own.

@@ -149,7 +149,7 @@ async fn busy<S: Stack>(io: Stream, first: Bytes, link: Rc<Link>, worker: Rc<Wor
     loop {
         match http1::busy(socket, &link, &worker, &*stack).await {
             Some(idle) if idle.has_unread() => socket = idle,
-            Some(idle) => return Turn::Idle(idle.into_idle()),
+            Some(idle) => return idle.into_idle().map_or(Turn::Closed, Turn::Idle),
             None => return Turn::Closed,
         }
         link.unpark();

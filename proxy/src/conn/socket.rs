@@ -18,7 +18,8 @@ use crate::worker::Worker;
 /// Reads first what was read already, then the socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    io: Stream,
+    /// Until the stream is taken out of it.
+    io: Option<Stream>,
     first: Bytes,
     link: Rc<Link>,
     half: Option<Box<HalfClosed>>,
@@ -33,12 +34,16 @@ const SINK: usize = 4 << 10;
 impl Socket {
     /// A socket of which these octets were read.
     pub(crate) fn new(io: Stream, first: Bytes, link: Rc<Link>) -> Self {
-        Self { io, first, link, half: None, left: LINGER_OCTETS }
+        Self { io: Some(io), first, link, half: None, left: LINGER_OCTETS }
     }
 
     /// The stream alone, of which nothing is left that was read.
-    pub(crate) fn into_idle(self) -> Stream {
-        self.io
+    pub(crate) fn into_idle(mut self) -> Option<Stream> {
+        self.io.take()
+    }
+
+    fn io(&mut self) -> io::Result<&mut Stream> {
+        self.io.as_mut().ok_or_else(gone)
     }
 
     /// What was read and not used.
@@ -69,7 +74,7 @@ impl Socket {
 
     /// One read into the worker's block. Empty: end of stream.
     pub(crate) fn poll_block(&mut self, worker: &Worker, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let got = ready!(worker.poll_read(&mut self.io, cx))?;
+        let got = ready!(worker.poll_read(self.io()?, cx))?;
         self.link.note_read(got.len());
         Poll::Ready(Ok(got))
     }
@@ -92,23 +97,38 @@ impl Socket {
 
     /// Says `named` in place of so many octets: whole, or the connection is broken.
     fn poll_named(&mut self, cx: &mut Context<'_>, count: usize, named: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, named))?;
+        let written = ready!(Pin::new(self.io()?).poll_write(cx, named))?;
         Poll::Ready(if written == named.len() { Ok(count) } else { Err(io::ErrorKind::BrokenPipe.into()) })
     }
 
     /// What broke it, if something did.
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.take_error()
+        self.io.as_ref().ok_or_else(gone)?.take_error()
     }
 
     /// Its end will be a reset.
     pub(super) fn reset_at_end(&self) {
-        self.io.reset_at_end();
+        if let Some(io) = &self.io {
+            io.reset_at_end();
+        }
     }
 
     /// Writes at once or not at all.
     pub(super) fn try_write(&self, octets: &[u8]) -> io::Result<usize> {
-        self.io.try_write(octets)
+        self.io.as_ref().ok_or_else(gone)?.try_write(octets)
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Drop for Socket {
+    /// Its end is all that a client of HTTP/1.0 has: a message cut short must not look like a whole one, whoever cuts it.
+    fn drop(&mut self) {
+        if self.link.is_http_1_0() && self.link.owes_answer() {
+            self.reset_at_end();
+        }
     }
 }
 
@@ -129,7 +149,7 @@ impl AsyncRead for Socket {
             if self.half.is_some() {
                 return self.poll_half_closed(cx);
             }
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            ready!(Pin::new(self.io()?).poll_read(cx, buf))?;
             let count = buf.filled().len() - before;
             if count == 0 && buf.remaining() > 0 && self.link.owes_answer() {
                 self.half = Some(Box::new(HalfClosed::new()));
@@ -153,8 +173,8 @@ impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self.unreadable(buf) {
             Some((0, named)) => self.poll_named(cx, buf.len(), named),
-            Some((at, _)) => Pin::new(&mut self.io).poll_write(cx, &buf[..at]),
-            None => Pin::new(&mut self.io).poll_write(cx, buf),
+            Some((at, _)) => Pin::new(self.io()?).poll_write(cx, &buf[..at]),
+            None => Pin::new(self.io()?).poll_write(cx, buf),
         };
         self.link.note_written(&written);
         written
@@ -168,7 +188,7 @@ impl AsyncWrite for Socket {
         if let [head] = bufs {
             return self.poll_write(cx, head);
         }
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let written = Pin::new(self.io()?).poll_write_vectored(cx, bufs);
         self.link.note_written(&written);
         written
     }
@@ -178,17 +198,17 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(self.io()?).poll_flush(cx)
     }
 
     /// Closing with octets unread resets the connection, and the reset may overtake the last words to a peer that sent too
     /// much: what it sends is read away. Whoever polls this bounds the time.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        ready!(Pin::new(self.io()?).poll_shutdown(cx))?;
         let mut sink = [MaybeUninit::uninit(); SINK];
         while self.link.flood().is_some() && self.left > 0 {
             let mut sink = ReadBuf::uninit(&mut sink);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut sink))?;
+            ready!(Pin::new(self.io()?).poll_read(cx, &mut sink))?;
             self.left = self.left.saturating_sub(sink.filled().len());
             if sink.filled().is_empty() {
                 break;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use h2::Reason;
 use http::header::HOST;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 
 use super::before::Before;
 use super::extra::FIELDS_MAX;
@@ -17,6 +17,8 @@ use super::source::Source;
 use super::{Call, Stall, bad_body, protocol, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
+use crate::grpc;
+use crate::h1::has_no_body;
 use crate::inflight::Deadline;
 use crate::layers::hygiene::has_malformed;
 use crate::pool::{Endpoint, H2Lease, H2Place};
@@ -58,7 +60,7 @@ pub(crate) async fn exchange(
             && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx)
         {
             let (parts, ()) = interim.into_parts();
-            check_fields(&parts.headers)?;
+            check_head(endpoint, parts.status, &parts.headers)?;
             before.hear(parts.status, parts.headers)?;
         }
         let held = before.poll_held(cx);
@@ -72,10 +74,11 @@ pub(crate) async fn exchange(
     })
     .await?;
     let (parts, body) = response.into_parts();
-    if parts.status.as_u16() > STATUS_MAX {
-        return Err(protocol("the status is above 599"));
+    check_head(endpoint, parts.status, &parts.headers)?;
+    if has_no_body(&call.parts.method, parts.status) && !body.is_end_stream() {
+        // octets behind such a head are not its body: the stream is cancelled unread
+        return Ok(Response::from_parts(parts, Body::default()));
     }
-    check_fields(&parts.headers)?;
     let unsent = pump.as_ref().map(|_| source.take_rest());
     if before.holds() {
         // an answer in place of 100: the body is never sent, and the stream is cancelled when the answer has been read
@@ -86,13 +89,33 @@ pub(crate) async fn exchange(
         pump.zip(unsent).map(|(pump, source)| Box::new(Sending { pump, source, patience, stall, failed: None }));
     let body = H2Body::new(body, endpoint.limits.trailer_fields_max);
     let silence_max = endpoint.limits.silence_timeout;
-    let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence: Patience::default(), silence_max };
+    let status_due = call.grpc && is_grpc(&parts.headers) && !parts.headers.contains_key(grpc::STATUS);
+    let silence = Patience::default();
+    let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence, silence_max, status_due };
     let body = Body::new(Kind::UpH2(up));
     Ok(Response::from_parts(parts, body))
 }
 
-fn check_fields(headers: &HeaderMap) -> Result<(), Fault> {
-    if has_malformed(headers) { Err(protocol("a field is malformed")) } else { Ok(()) }
+/// What nobody may be given, whatever h2 makes of it.
+fn check_head(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
+    if status.as_u16() > STATUS_MAX {
+        return Err(protocol("the status is above 599"));
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // RFC 9113 section 8.6
+        return Err(protocol("the status is 101, which HTTP/2 does not have"));
+    }
+    if headers.len() > endpoint.limits.head_fields_max as usize {
+        return Err(protocol("too many fields in a head"));
+    }
+    if has_malformed(headers) {
+        return Err(protocol("a field is malformed"));
+    }
+    Ok(())
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| grpc::is_grpc(value.as_bytes()))
 }
 
 /// Goes on with the request before its answer has begun. Nothing is left of the pump when there is no more to do.
@@ -159,7 +182,8 @@ fn head(worker: &Worker, call: &Call<'_>, named: bool) -> Result<Request<()>, Fa
 fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
     let from = &call.parts.uri;
     let changed = call.changed || call.authority.is_some();
-    if from.scheme().is_some() && from.authority().is_some() && !changed {
+    // the scheme is that of our own connection: what the caller says of it proves nothing (RFC 9113 section 8.3.1)
+    if from.scheme() == Some(&Scheme::HTTP) && from.authority().is_some() && !changed {
         return Ok(from.clone());
     }
     let target = || call.target.cloned().unwrap_or(PathAndQuery::from_static("/"));
@@ -168,7 +192,7 @@ fn uri(call: &Call<'_>) -> Result<Uri, Fault> {
         return Ok(Uri::from(target()));
     }
     let mut uri = uri::Parts::default();
-    uri.scheme = Some(from.scheme().cloned().unwrap_or(Scheme::HTTP));
+    uri.scheme = Some(Scheme::HTTP);
     uri.authority = match from.authority() {
         Some(authority) if !changed => Some(authority.clone()),
         _ => Some(Authority::try_from(call.host()).map_err(|_| malformed("Host is malformed"))?),
@@ -215,6 +239,8 @@ pub struct UpH2 {
     place: H2Place,
     silence: Patience,
     silence_max: Option<Duration>,
+    /// Of a gRPC call: without a status in its trailers it did not come to its end.
+    status_due: bool,
 }
 
 /// The rest of a request whose response has begun.
@@ -231,7 +257,7 @@ struct Sending {
 impl UpH2 {
     /// Nothing more comes.
     pub fn is_end(&self) -> bool {
-        self.body.is_end()
+        self.body.is_end() && !self.status_due
     }
 
     /// The connection, if it was cut because that was lost.
@@ -275,6 +301,14 @@ impl UpH2 {
             return if over { Poll::Ready(Some(Err(BodyError::Upstream(None)))) } else { Poll::Pending };
         };
         self.silence.moved();
+        if self.status_due {
+            match &piece {
+                Some(Ok(Piece::Trailers(fields))) if fields.contains_key(grpc::STATUS) => self.status_due = false,
+                // the end of the stream is not the end of the call
+                Some(Ok(Piece::Trailers(_))) | None => return Poll::Ready(Some(Err(BodyError::Upstream(None)))),
+                Some(Ok(Piece::Data(_)) | Err(_)) => {}
+            }
+        }
         Poll::Ready(piece.map(|piece| piece.map_err(BodyError::Upstream)))
     }
 }

@@ -45,27 +45,36 @@ pub(super) fn may_be_nominated(name: &[u8]) -> bool {
 
 /// Whether a field may stand behind a body: not framing, routing, authentication, request control, content handling,
 /// forwarding or context (RFC 9110 6.5.1). Such fields are dropped, in both directions.
-pub(super) fn may_be_trailer(name: &[u8]) -> bool {
+pub(crate) fn may_be_trailer(name: &[u8]) -> bool {
     Field::of(name) == Field::Other && !is_any(name, NOT_IN_TRAILERS) && !has_context_prefix(name)
 }
 
-/// Context and forwarding fields, also in the spelling with underscores that some applications read as the same.
+/// Context and forwarding fields.
 fn has_context_prefix(name: &[u8]) -> bool {
-    CONTEXT_PREFIXES.iter().any(|prefix| {
-        name.len() >= prefix.len()
-            && name
-                .iter()
-                .zip(*prefix)
-                .all(|(&have, &want)| have.eq_ignore_ascii_case(&want) || (want == b'-' && have == b'_'))
-    })
+    CONTEXT_PREFIXES.iter().any(|prefix| begins(name, prefix))
 }
 
 fn is_any(name: &[u8], list: &[&[u8]]) -> bool {
-    list.iter().any(|known| is(name, known))
+    list.iter().any(|known| reads_as(name, known))
 }
 
 fn is(name: &[u8], lower_case: &[u8]) -> bool {
     name.eq_ignore_ascii_case(lower_case)
+}
+
+/// Whether an application may take one name for the other: in any case, and with an underscore for any hyphen, as
+/// gateways of the CGI kind read them.
+pub(crate) fn reads_as(name: &[u8], lower_case: &[u8]) -> bool {
+    name.len() == lower_case.len() && begins(name, lower_case)
+}
+
+/// Whether an application may take a name for one that begins so; see [`reads_as`].
+pub(crate) fn begins(name: &[u8], lower_case: &[u8]) -> bool {
+    name.len() >= lower_case.len()
+        && name
+            .iter()
+            .zip(lower_case)
+            .all(|(&have, &want)| have.eq_ignore_ascii_case(&want) || (want == b'-' && have == b'_'))
 }
 
 const CONTEXT_PREFIXES: &[&[u8]] = &[b"l5d-", b"x-forwarded-", b"x-dtab-"];

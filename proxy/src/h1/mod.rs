@@ -29,7 +29,9 @@ pub(crate) mod laws;
 mod tests;
 
 pub use chunked::{CHUNK_END, Chunk, ChunkLimits, ChunkedDecoder, encode_chunk_head, encode_last_chunk};
+pub(crate) use field::{begins, may_be_trailer, reads_as};
 pub use request::{Framing, RequestHead, encode_request};
+pub(crate) use response::has_no_body;
 pub use response::{
     BodyLength, HeadLimits, ResponseHead, parse_response, parse_response_within, parse_upgrade_response,
 };

@@ -278,7 +278,8 @@ fn copy_fields(
     Ok(map)
 }
 
-fn has_no_body(method: &Method, status: StatusCode) -> bool {
+/// A head of this kind ends its message, whatever follows and whatever its fields say (RFC 9112 section 6.3).
+pub(crate) fn has_no_body(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD
         || forbids_length(status)
         || status == StatusCode::NOT_MODIFIED

@@ -32,6 +32,9 @@ use fields::{has_token, is_forwarding, is_old_hop_by_hop, remove_matching};
 /// Beside its name and its value a field has a colon, a blank and the end of its line.
 const FIELD_EXTRA: usize = 4;
 
+/// Octets of a method; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 64;
+
 /// Says what certificate a client showed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -265,7 +268,7 @@ fn number_of_63_bits(length: &HeaderValue) -> Option<u64> {
 }
 
 fn check_method(method: &Method, headers: &mut HeaderMap, found: &Found) -> Result<(), ProxyError> {
-    if *method == Method::CONNECT {
+    if *method == Method::CONNECT || method.as_str().len() > METHOD_BYTES_MAX {
         return Err(ProxyError::MethodRefused);
     }
     if found.max_forwards && (*method == Method::OPTIONS || *method == Method::TRACE) {

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod exchanges;
+mod h2_origins;
 mod requests;
 mod responses;
 mod unix;

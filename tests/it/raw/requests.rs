@@ -428,6 +428,7 @@ fn a_hop_keeps_its_own_fields_to_itself() {
             &["max-forwards: 6"],
         ),
         refused("TRACE", get("/", "").replace("GET", "TRACE"), &[405, 501]).then(Then::Any),
+        refused("a method without end", get("/", "").replace("GET", &"A".repeat(65)), &[405]).then(Then::Any),
         refused("CONNECT", "CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n\r\n", &[400, 405, 501]).then(Then::Any),
     ];
     check_rows(&origin, &serin, &rows);

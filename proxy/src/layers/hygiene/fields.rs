@@ -3,6 +3,8 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue};
 
+use crate::h1::{begins, may_be_trailer, reads_as};
+
 /// Names in the `Connection` fields of a request.
 const NOMINATIONS_MAX: usize = 100;
 
@@ -66,28 +68,23 @@ pub(super) fn is_old_hop_by_hop(name: &HeaderName) -> bool {
     matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// Context fields, by prefix and not by list, with the underscore spelling that some frameworks read as the same name.
+/// Context fields, by prefix and not by list, in every spelling that some frameworks read as the same name.
 pub fn is_context(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     match name.first() {
-        Some(b'l') => name.starts_with(b"l5d-") || name.starts_with(b"l5d_"),
-        Some(b'd') => name == b"dtab-local" || name == b"dtab_local",
-        Some(b'x') => name.starts_with(b"x-dtab-") || name.starts_with(b"x_dtab_"),
+        Some(b'l') => begins(name, b"l5d-"),
+        Some(b'd') => reads_as(name, b"dtab-local"),
+        Some(b'x') => begins(name, b"x-dtab-"),
         _ => false,
     }
 }
 
-/// Fields that say where a request came from.
+/// Fields that say where a request came from, in every spelling that some frameworks read as the same name.
 pub(super) fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match name.as_bytes().first() {
-        Some(b'x') => {
-            name.starts_with("x-forwarded-")
-                || name.starts_with("x_forwarded_")
-                || name == "x-real-ip"
-                || name == "x_real_ip"
-        }
-        Some(b'f') => name == "forwarded",
+    let name = name.as_str().as_bytes();
+    match name.first() {
+        Some(b'x') => begins(name, b"x-forwarded-") || reads_as(name, b"x-real-ip"),
+        Some(b'f') => name == b"forwarded",
         _ => false,
     }
 }
@@ -107,14 +104,10 @@ pub fn strip_response_context(headers: &mut HeaderMap) {
     }
 }
 
-/// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped.
+/// Trailers are checked like headers: framing, routing, authentication and context fields in them are dropped. What may
+/// stand there is the same behind a body of either protocol.
 pub fn clean_trailers(fields: &mut HeaderMap) {
-    use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
-    const DROPPED: [HeaderName; 10] =
-        [AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-    let dropped = |name: &HeaderName| {
-        DROPPED.contains(name) || is_context(name) || is_forwarding(name) || is_old_hop_by_hop(name)
-    };
+    let dropped = |name: &HeaderName| !may_be_trailer(name.as_str().as_bytes());
     if fields.keys().any(dropped) {
         remove_matching(fields, dropped);
     }
