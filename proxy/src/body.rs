@@ -256,6 +256,9 @@ impl Body {
             return Poll::Pending;
         }
         self.kind = Kind::Empty;
+        if let Some(watch) = &self.watch {
+            let _told_as_a_status = watch.ticket.late();
+        }
         self.finish(Some(ProxyError::Timeout.grpc_status()));
         let mut fields = HeaderMap::with_capacity(2);
         fields.insert(grpc::STATUS, HeaderValue::from(ProxyError::Timeout.grpc_status()));
@@ -297,6 +300,9 @@ impl Watch {
 
     fn finish(self, trailers: Option<u32>) {
         let class = self.class(trailers);
+        if class == Class::Failure && trailers.or(self.grpc_status) == Some(grpc::DEADLINE_EXCEEDED) {
+            self.ticket.said_late();
+        }
         self.ticket.finish(class);
     }
 }

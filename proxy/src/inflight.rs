@@ -4,6 +4,7 @@
 //! it is finished or dropped, everything the request held is given back once. Slots are reused, so a request allocates
 //! nothing here. One coarse tick for each worker looks after all deadlines, in place of a timer for each request.
 
+mod blame;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -16,10 +17,14 @@ use serin_config::model::Classifier;
 use serin_metrics::{Class, RequestCells};
 
 use crate::clock;
+use crate::error::ProxyError;
 use crate::ledger;
 use crate::local::Watched;
 use crate::pool::{Endpoint, Lease};
 use crate::worker::Worker;
+
+use blame::Blame;
+pub use blame::Limit;
 
 /// How late a deadline may fire.
 pub const TICK_MS: u64 = 10;
@@ -122,6 +127,7 @@ struct Slot {
     total_us: u64,
     /// Set by the tick, so that a request reads no clock to learn that it has time left.
     passed: Option<Deadline>,
+    blame: Blame,
     waker: Option<Waker>,
 }
 
@@ -263,6 +269,16 @@ impl Ticket {
         self.worker.in_flight.poll_deadline(self.handle(), cx) == Some(Deadline::Total)
     }
 
+    /// What [`InFlight::late`] does.
+    pub fn late(&self) -> ProxyError {
+        self.worker.in_flight.late(self.handle())
+    }
+
+    /// What [`InFlight::said_late`] does.
+    pub fn said_late(&self) {
+        self.worker.in_flight.said_late(self.handle());
+    }
+
     /// What [`InFlight::set_classifier`] said.
     pub fn classifier(&self) -> Option<Rc<Classifier>> {
         self.worker.in_flight.classifier(self.handle())
@@ -301,6 +317,8 @@ impl Ticket {
         } else {
             self.worker.shard.worker().requests_active.dec();
         }
+        let excused = slot.blame.excused || (class == Class::Failure && slot.is_too_short(now_us));
+        let class = if excused { Class::Ignored } else { class };
         if let Some(series) = slot.series {
             series.record(class, now_us.saturating_sub(slot.started_us));
         }

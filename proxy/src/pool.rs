@@ -32,11 +32,13 @@ use crate::{accept, listener};
 mod conn;
 mod h2conn;
 mod lease;
+mod pace;
 
 pub use conn::Conn;
 use h2conn::{H2, handshake};
 pub use h2conn::{H2Lease, H2Place};
 pub use lease::Lease;
+pub use pace::Pace;
 
 /// A bound name as this worker sees it: its endpoints with their connections.
 #[derive(Debug)]
@@ -58,6 +60,7 @@ pub struct LocalCluster {
     even: Cell<bool>,
     /// Endpoints that an outlier verdict keeps out; while it is 0 nobody looks at the clock.
     ejected: Rc<Cell<u32>>,
+    pace: Rc<Pace>,
     /// Whose turn it is, where endpoints take turns.
     turn: Cell<usize>,
 }
@@ -76,6 +79,7 @@ impl LocalCluster {
             endpoints: RefCell::new(Rc::new([])),
             even: Cell::new(true),
             ejected: Rc::default(),
+            pace: Rc::default(),
             turn: Cell::new(0),
         })
     }
@@ -245,6 +249,7 @@ impl LocalCluster {
             life_us: self.client.life_time.map_or(u64::MAX, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             limits: self.client.limits,
             ejected: Rc::clone(&self.ejected),
+            pace: Rc::clone(&self.pace),
             counted: Cell::new(false),
         })
     }
@@ -273,6 +278,8 @@ pub struct Endpoint {
     life_us: u64,
     /// What is borne of it.
     pub limits: ClientLimits,
+    /// How long its name takes to answer calls.
+    pub pace: Rc<Pace>,
     ejected: Rc<Cell<u32>>,
     /// Is it part of `ejected`.
     counted: Cell<bool>,

@@ -49,6 +49,7 @@ mod store_names;
 mod support;
 mod teams;
 mod tidy_tree;
+mod wire_blame;
 mod wire_faults;
 mod wire_floods;
 mod wire_framing;

@@ -7,6 +7,7 @@ mod extra;
 mod pump;
 mod source;
 mod tunnel;
+mod turn;
 mod up_h1;
 mod up_h2;
 mod upload;
@@ -237,6 +238,7 @@ pub fn forward(
                     }
                 }
                 Err(fault) => {
+                    worker.in_flight.set_waits(handle, false, clock::now_us());
                     let failed = Failed { fault: &fault, endpoint: &endpoint, reused };
                     let Some(pause) = going.after(&worker, &call, service, &cluster, &mut source, &failed) else {
                         copy_held(&worker, &mut exchange, &binding, &source);
@@ -330,6 +332,9 @@ fn pass(
     authority: Option<&HeaderValue>,
     mut response: Response<Body>,
 ) -> Response<Body> {
+    if exchange.grpc {
+        worker.in_flight.note_pace(handle);
+    }
     worker.in_flight.head(handle);
     let version = response.version();
     response.headers_mut().append(VIA, via(version));
@@ -381,8 +386,8 @@ fn fail_attempt(worker: &Worker, handle: Handle) {
 
 fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
     let class = match fault.origin {
-        Origin::Upstream => Class::Failure,
-        Origin::Downstream | Origin::Proxy => Class::Ignored,
+        Origin::Upstream if !worker.in_flight.excuse_too_short(handle) => Class::Failure,
+        Origin::Downstream | Origin::Proxy | Origin::Upstream => Class::Ignored,
     };
     let lease = worker.in_flight.set_lease(handle, None);
     let ejected = lease.is_some_and(|lease| lease.end(class, worker));

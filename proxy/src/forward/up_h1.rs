@@ -11,6 +11,7 @@ use serin_config::model::ClientLimits;
 use super::before::Before;
 use super::source::Source;
 use super::tunnel::Tunnel;
+use super::turn::Turn;
 use super::upload::{Upload, UploadError};
 use super::{Call, Stall, bad_body, stalled};
 use crate::body::{Body, BodyError, Kind, Piece};
@@ -35,23 +36,20 @@ pub(crate) fn exchange(
     async move {
         let framing = framing(call, source);
         let mut upload = Some(Upload::new(head(worker, call, framing), framing));
-        let mut patience = Patience::default();
+        let (mut patience, mut turn) = (Patience::default(), Turn::default());
         let limits = &endpoint.limits;
         let mut buf = Bytes::new();
         let mut before = Before::new(worker, call);
         let mut head = poll_fn(|cx| {
-            // the time to answer runs from the last octet that the upstream took
             let moved = upload.as_ref().map(|upload| upload.moved);
             let held = before.poll_held(cx);
             ready_or_go(poll_upload(worker, &mut conn.io, &mut upload, source, held, cx))?;
             if moved.is_some() && upload.is_none() && framing == Framing::Chunked {
                 worker.in_flight.sent(call.handle);
             }
-            if moved.is_some() && moved != upload.as_ref().map(|upload| upload.moved) {
-                call.start_attempt(worker);
-            }
-            if let Some(upload) = &upload {
-                let at = upload.blocked();
+            let blocked = upload.as_ref().map(Upload::blocked);
+            turn.look(worker, call, blocked.map(|at| at.0), moved.is_some() && moved != blocked.map(|at| at.1));
+            if let Some(at) = blocked {
                 if patience.is_over(worker, at, call.stall.of(at.0), cx) {
                     return Poll::Ready(Err(stalled(at.0)));
                 }
@@ -321,7 +319,10 @@ impl UpH1 {
             let Poll::Ready(read) = self.worker.poll_read(&mut conn.io, cx) else {
                 let limit = self.endpoint.limits.silence_timeout;
                 let over = self.silence.is_over(&self.worker, (Side::Source, 0), limit, cx);
-                return if over { self.broken(UPSTREAM) } else { Poll::Pending };
+                let waits = self.upload.as_ref().is_some_and(|sending| sending.upload.blocked().0 == Side::Source);
+                // an origin may be silent because its caller is
+                let cut = if waits { BodyError::Downstream(None) } else { UPSTREAM };
+                return if over { self.broken(cut) } else { Poll::Pending };
             };
             self.silence.moved();
             match read {

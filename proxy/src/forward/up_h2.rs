@@ -14,6 +14,7 @@ use super::before::Before;
 use super::extra::FIELDS_MAX;
 use super::pump::{Pump, Stopped};
 use super::source::Source;
+use super::turn::Turn;
 use super::{Call, Stall, bad_body, protocol, stalled};
 use crate::body::{self, Body, BodyError, H2Body, Kind, Piece};
 use crate::error::{Fault, ProxyError};
@@ -52,7 +53,7 @@ pub(crate) async fn exchange(
     let end = source.is_end();
     let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
     let mut pump = (!end).then(|| Pump::new(stream));
-    let mut patience = Patience::default();
+    let (mut patience, mut turn) = (Patience::default(), Turn::default());
     let mut before = Before::new(worker, call);
     let response = poll_fn(|cx| {
         // gRPC has no interim responses, and asking for them costs a lock
@@ -64,9 +65,12 @@ pub(crate) async fn exchange(
             before.hear(parts.status, parts.headers)?;
         }
         let held = before.poll_held(cx);
+        let moved = pump.as_ref().map(Pump::moved);
         if !held {
             send_on(worker, call, &mut pump, source, &mut patience, cx)?;
         }
+        let waits_for = pump.as_ref().map(|pump| pump.blocked().0);
+        turn.look(worker, call, waits_for, moved.is_some() && moved != pump.as_ref().map(Pump::moved));
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }
@@ -128,13 +132,7 @@ fn send_on(
     cx: &mut Context<'_>,
 ) -> Result<(), Fault> {
     let Some(sending) = pump else { return Ok(()) };
-    let before = sending.moved();
-    let polled = sending.poll(source, cx);
-    if before != sending.moved() {
-        // the time to answer runs from the last octets that the upstream took
-        call.start_attempt(worker);
-    }
-    let fault = match polled {
+    let fault = match sending.poll(source, cx) {
         Poll::Pending => {
             let at = sending.blocked();
             if !patience.is_over(worker, at, call.stall.of(at.0), cx) {
@@ -298,7 +296,10 @@ impl UpH2 {
         }
         let Poll::Ready(piece) = self.body.poll_piece(cx) else {
             let over = self.silence.is_over(&self.worker, (Side::Source, 0), self.silence_max, cx);
-            return if over { Poll::Ready(Some(Err(BodyError::Upstream(None)))) } else { Poll::Pending };
+            let waits = self.upload.as_ref().is_some_and(|sending| sending.pump.blocked().0 == Side::Source);
+            // an origin may be silent because its caller is
+            let cut = if waits { BodyError::Downstream(None) } else { BodyError::Upstream(None) };
+            return if over { Poll::Ready(Some(Err(cut))) } else { Poll::Pending };
         };
         self.silence.moved();
         if self.status_due {

@@ -39,8 +39,9 @@ impl InFlight {
         })
     }
 
-    /// A response head came.
+    /// A response head came, and goes to the caller.
     pub fn head(&self, handle: Handle) {
+        self.note_answered(handle);
         self.tell(handle, |ledger, ticket, now_us| ledger.head(ticket, now_us));
     }
 
@@ -49,12 +50,17 @@ impl InFlight {
         self.tell(handle, |ledger, ticket, now_us| ledger.sent(ticket, now_us));
     }
 
+    /// Only the caller keeps the request from being whole: until [`InFlight::dialled`] it says nothing of its age.
+    pub(super) fn unsent(&self, handle: Handle) {
+        self.tell(handle, |ledger, ticket, now_us| ledger.unsent(ticket, now_us));
+    }
+
     /// The request waits for a connection that is made for it.
     pub fn dialling(&self, handle: Handle) {
         self.tell(handle, |ledger, ticket, _| ledger.dialling(ticket));
     }
 
-    /// The connection stands.
+    /// The connection stands, or the request is whole.
     pub fn dialled(&self, handle: Handle) {
         self.tell(handle, |ledger, ticket, now_us| ledger.dialled(ticket, now_us));
     }

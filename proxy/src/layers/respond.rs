@@ -89,6 +89,9 @@ impl Reader {
         let label = &self.local.snapshot.structure.routers[self.router].label;
         worker.shard.failures(label, error.label()).inc();
         tracing::debug!(router = %label, reason = error.label(), "{error}");
+        if let Some(handle) = self.handle.filter(|_| error.is_callers()) {
+            worker.in_flight.excuse(handle);
+        }
         // over HTTP/2 a bad request costs itself, not those beside it
         if error.is_framing() && !self.link.is_http2() {
             self.link.spend();

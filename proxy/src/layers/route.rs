@@ -219,7 +219,8 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
         Wait::Addresses(binding, _) => binding.service.model.total_timeout,
         Wait::Names | Wait::Answer(_) => deadline::of_all_names(&exchange),
     };
-    let limit = deadline::limit_us(&mut exchange, service).map(Duration::from_micros).filter(|limit| *limit < timeout);
+    let limit = deadline::limit(&mut exchange, service).map(|limit| Duration::from_micros(limit.us));
+    let limit = limit.filter(|limit| *limit < timeout);
     let error = if limit.is_some() { ProxyError::Timeout } else { ProxyError::BindingTimeout };
     let timeout = limit.unwrap_or(timeout);
     let waiting = async {

@@ -2,9 +2,20 @@
 
 use serin_rollout::Arm;
 
-use super::{Entry, IN_FLIGHT_MAX, Ledger, List, Place};
+use super::{Entry, IN_FLIGHT_MAX, Ledger, List, Place, SETTLED, Ticket};
 
 impl Ledger {
+    /// Its caller keeps the request from being whole: as while a connection is made for it, that is no answer time, and its
+    /// age counts from the moment at which [`Ledger::dialled`] is called.
+    pub fn unsent(&mut self, ticket: &Ticket, now_us: u64) {
+        self.dialling(ticket);
+        let entry = &self.slab[ticket.0 as usize];
+        let settled = now_us.saturating_sub(entry.routed_us) > self.ages_us[SETTLED];
+        if entry.place == Place::Overdue || (entry.place == Place::Listed && settled) {
+            self.leave(ticket.0);
+        }
+    }
+
     pub(super) fn oldest_us(&self, arm: Arm) -> u64 {
         self.list(arm).oldest.map_or(u64::MAX, |oldest| self.slab[oldest as usize].routed_us)
     }

@@ -1,0 +1,215 @@
+//! Whom a request that fails counts against: no stranger's request says that an endpoint, or a canary, is broken.
+//!
+//! Host `web` goes to a first name, and to a spare one while the endpoint of the first is ejected, which one failure does.
+
+use std::time::Duration;
+
+use super::support::frames::{DATA, Frames, HEADERS};
+use super::support::h2peer::{self, H2Upstream};
+use super::support::http1::request;
+use super::support::scrape::Scrape;
+use super::support::upstream::next_head;
+use super::support::{Client, Serin, Setup, Upstream, eventually};
+
+const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
+const ACCRUAL: &str =
+    "failureAccrual: {kind: io.l5d.consecutiveFailures, failures: 1, backoff: {kind: constant, ms: 60000}}";
+
+fn front(first: &str, spare: &Upstream, client: &str, service: &str) -> Serin {
+    let setup = Setup::new().top("workers: 1").cluster("first", &[first]).cluster("spare", &[&spare.endpoint()]);
+    let setup = setup.dtab("/svc/web => /#/clusters/first | /#/clusters/spare ;");
+    let setup = setup.server("limits: {stallTimeoutMs: 1000}").router(&format!("client: {{{ACCRUAL}, {client}}}"));
+    setup.router(&format!("service: {{{service}}}")).start()
+}
+
+fn of_class(serin: &Serin, class: &str) -> f64 {
+    let labels = [("class", class), ("service", "/svc/web"), ("client", "/#/clusters/first")];
+    Scrape::of(serin).sum("serin_requests_total", &labels)
+}
+
+/// So many requests said nothing of the first name, which serves on.
+#[track_caller]
+fn check_ignored(serin: &Serin, requests: f64) {
+    eventually("they are counted", || of_class(serin, "ignored") + of_class(serin, "failure") >= requests);
+    assert_eq!(of_class(serin, "failure"), 0.0);
+    assert!(!serin.log().contains("Ejected"), "{}", serin.log());
+}
+
+/// Octets of a `POST`, some at once and one each time; the answer must be this.
+#[track_caller]
+fn check_slow(serin: &Serin, head: &str, pieces: usize, every_ms: u64, status: u16) {
+    let mut client = Client::connect(serin.address());
+    client.send(format!("POST / HTTP/1.1\r\nHost: web\r\n{head}"));
+    for _ in 0..pieces {
+        std::thread::park_timeout(Duration::from_millis(every_ms));
+        if client.wire.send("x").is_err() {
+            break;
+        }
+    }
+    let answer = client.read("POST");
+    assert_eq!((answer.status, answer.field("connection").as_deref()), (status, Some("close")), "{head}");
+    assert!(client.at_end());
+}
+
+#[test]
+fn an_upload_that_does_not_go_on_is_its_callers_whatever_the_time_to_answer() {
+    let (first, spare) = (Upstream::named("first"), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "requestAttemptTimeoutMs: 100", "totalTimeoutMs: 60000");
+    check_slow(&serin, "Content-Length: 10\r\n\r\nx", 0, 0, 408);
+    check_slow(&serin, "Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n", 0, 0, 408);
+    check_slow(&serin, "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n", 0, 0, 408);
+    let mut frames = Frames::connect(serin.address());
+    assert!(frames.headers(1, 0, &POST) && frames.send(DATA, 0, 1, b"begun"));
+    assert!(frames.until(|frame| frame.kind == HEADERS).expect("an answer").has_status(408));
+    check_ignored(&serin, 4.0);
+    assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+}
+
+#[test]
+fn the_time_of_a_request_that_its_caller_makes_long_is_the_callers() {
+    let (first, spare) = (Upstream::named("first"), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "requestAttemptTimeoutMs: 300", "totalTimeoutMs: 1500");
+    check_slow(&serin, "Content-Length: 1000\r\n\r\nx", 100, 100, 408);
+    check_ignored(&serin, 1.0);
+    assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+}
+
+#[test]
+fn who_gets_a_slow_upload_over_h2_owes_nothing_before_its_end() {
+    let (first, spare) =
+        (H2Upstream::start(|exchange| async move { drop_later(exchange).await }), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "protocol: h2, requestAttemptTimeoutMs: 100", "totalTimeoutMs: 60000");
+    check_slow(&serin, "Content-Length: 10\r\n\r\nx", 0, 0, 408);
+    check_ignored(&serin, 1.0);
+}
+
+/// Waits for the end of its stream.
+async fn drop_later(mut exchange: h2peer::Exchange) {
+    while let Some(Ok(_)) = exchange.request.body_mut().data().await {}
+}
+
+/// An origin that takes whole requests, and answers nothing.
+fn silent() -> Upstream {
+    Upstream::raw(|wire, seen, index| {
+        let _ = next_head(wire, seen, index);
+        let _ = wire.read_to_end();
+    })
+}
+
+#[test]
+fn a_request_that_was_whole_late_leaves_its_upstream_too_little_time() {
+    let (first, spare) = (silent(), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "requestAttemptTimeoutMs: 60000", "totalTimeoutMs: 2500");
+    let mut client = Client::connect(serin.address());
+    client.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 20\r\n\r\nx");
+    for _ in 0..19 {
+        std::thread::park_timeout(Duration::from_millis(100));
+        // on a busy machine the time may be over before the last octet
+        let _ = client.wire.send("x");
+    }
+    assert!([408, 504].contains(&client.read("POST").status));
+    check_ignored(&serin, 1.0);
+}
+
+#[test]
+fn an_upstream_that_has_the_request_and_does_not_answer_is_ejected() {
+    for (client, service) in [("requestAttemptTimeoutMs: 200", ""), ("connectTimeoutMs: 1000", "totalTimeoutMs: 200")] {
+        let (first, spare) = (silent(), Upstream::named("spare"));
+        let serin = front(&first.endpoint(), &spare, client, service);
+        let mut caller = Client::connect(serin.address());
+        caller.send(request("POST", "/", "web", &["content-length: 4"], "body"));
+        assert_eq!(caller.read("POST").status, 504);
+        eventually("it is ejected", || serin.get("web", "/").field("x-origin").as_deref() == Some("spare"));
+        assert!(of_class(&serin, "failure") >= 1.0);
+    }
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_is_to_blame_for_a_long_upload() {
+    let first = Upstream::raw(|wire, seen, index| {
+        let _ = next_head(wire, seen, index);
+        eventually("the test is over", || seen.flag.load(std::sync::atomic::Ordering::Acquire));
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "requestAttemptTimeoutMs: 60000", "totalTimeoutMs: 1500");
+    let mut client = Client::connect(serin.address());
+    client.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 100000000\r\n\r\n");
+    let mut up = client.wire.stream.try_clone().unwrap();
+    let uploader = std::thread::spawn(move || while std::io::Write::write_all(&mut up, &[b'u'; 65_536]).is_ok() {});
+    let answer = client.read("POST");
+    assert_eq!((answer.status, answer.field("connection").as_deref()), (504, Some("close")), "its rest is not read");
+    drop(client);
+    uploader.join().unwrap();
+    first.seen.flag.store(true, std::sync::atomic::Ordering::Release);
+    eventually("it is ejected", || serin.get("web", "/").field("x-origin").as_deref() == Some("spare"));
+}
+
+/// An origin of calls that answers after so many milliseconds, or when the test is over.
+fn calls(after_ms: u64) -> H2Upstream {
+    H2Upstream::start(move |mut exchange| async move {
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+        exchange.grpc(&["done"], 0);
+    })
+}
+
+/// A call with this deadline; the status that the caller sees.
+fn call(serin: &Serin, timeout: &str) -> Option<u32> {
+    let call = h2peer::grpc("web", "/a/b").header("grpc-timeout", timeout).body(()).unwrap();
+    h2peer::exchange(serin.address(), call, Some(h2peer::message("hello"))).unwrap().grpc_status()
+}
+
+#[test]
+fn a_callers_deadline_that_is_too_short_for_the_service_says_nothing() {
+    let (first, spare) = (calls(300), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    for timeout in ["1m", "50m", "200m"] {
+        assert_eq!(call(&serin, timeout), Some(4), "{timeout}");
+    }
+    check_ignored(&serin, 3.0);
+    assert_eq!(call(&serin, "20S"), Some(0), "the first still serves");
+}
+
+#[test]
+fn a_callers_deadline_is_held_against_what_the_service_has_shown() {
+    // slower than the least deadline that may count, for a service that has answered so slowly before
+    let (first, spare) = (calls(700), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    assert_eq!(call(&serin, "20S"), Some(0));
+    assert_eq!(call(&serin, "600m"), Some(4));
+    check_ignored(&serin, 1.0);
+}
+
+#[test]
+fn an_upstream_that_answers_no_call_is_ejected_by_its_callers_deadlines() {
+    let (first, spare) = (calls(60_000), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    assert_eq!(call(&serin, "1500m"), Some(4));
+    eventually("it is ejected", || serin.log().contains("Ejected"));
+    assert_eq!(of_class(&serin, "failure"), 1.0);
+}
+
+#[test]
+fn an_upstream_that_keeps_a_short_deadline_itself_is_not_accused_for_it() {
+    let first = H2Upstream::start(|mut exchange| async move {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        exchange.grpc(&[], 4);
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    assert_eq!(call(&serin, "100m"), Some(4));
+    check_ignored(&serin, 1.0);
+    assert_eq!(call(&serin, "20S"), Some(4), "its own word");
+    eventually("it is ejected", || serin.log().contains("Ejected"));
+}
+
+#[test]
+fn a_deadline_behind_the_head_accuses_nobody() {
+    let first = H2Upstream::start(|mut exchange| async move {
+        let mut stream = exchange.respond.send_response(http::Response::new(()), false).unwrap();
+        let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    assert_eq!(call(&serin, "1500m"), Some(4));
+    check_ignored(&serin, 1.0);
+}
