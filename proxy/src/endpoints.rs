@@ -24,8 +24,10 @@ use sources::Sources;
 mod address;
 mod evicting;
 mod sources;
+mod spoken;
 
 pub use address::{Address, AddressSet, Addresses, Place};
+pub use spoken::Spoken;
 
 /// A bound name: interchangeable addresses behind one pointer. One value for each (id, made by a request?) as long as
 /// anybody holds it.
@@ -44,6 +46,8 @@ pub struct Cluster {
     bound_at_ms: AtomicU64,
     /// The resolver looks at the name no more until it is bound again.
     asleep: AtomicBool,
+    /// Which versions of HTTP it has answered in.
+    pub spoken: Arc<Spoken>,
 }
 
 impl Cluster {
@@ -58,6 +62,7 @@ impl Cluster {
             tree: ArcSwapOption::empty(),
             bound_at_ms: AtomicU64::new(0),
             asleep: AtomicBool::new(asleep),
+            spoken: Arc::default(),
         })
     }
 

@@ -42,6 +42,8 @@ pub enum ProxyError {
     MethodRefused,
     /// The name is bound and nobody is there.
     NoEndpoint(String),
+    /// A call for an endpoint that speaks no HTTP/2, of a client whose protocol nobody wrote.
+    NoHttp2,
     /// No dentry leads anywhere.
     NoRoute(String),
     /// More requests than the listener admits, or no socket left for one.
@@ -80,9 +82,11 @@ impl ProxyError {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::BindingFailed(_) | Self::UpstreamClosed | Self::UpstreamProtocol(_) | Self::UpstreamReset(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::BindingFailed(_)
+            | Self::NoHttp2
+            | Self::UpstreamClosed
+            | Self::UpstreamProtocol(_)
+            | Self::UpstreamReset(_) => StatusCode::BAD_GATEWAY,
             Self::Cancelled | Self::ConnectRefused | Self::NoEndpoint(_) | Self::Overloaded | Self::TooManyNames => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -102,7 +106,7 @@ impl ProxyError {
             Self::BadContext(_) => 3,
             Self::AttemptTimeout | Self::DownstreamStalled | Self::Timeout => 4,
             Self::BodyTooLarge | Self::HeadersTooLarge | Self::UriTooLong => 8,
-            Self::MethodRefused | Self::NoRoute(_) | Self::Unidentified => 12,
+            Self::MethodRefused | Self::NoHttp2 | Self::NoRoute(_) | Self::Unidentified => 12,
             Self::BadRequest(_) | Self::DownstreamBody | Self::Panicked | Self::UpstreamProtocol(_) => 13,
             Self::UpstreamReset(code) => match code {
                 0x7 => 14, // REFUSED_STREAM
@@ -143,6 +147,7 @@ impl ProxyError {
             Self::Loop => "loop",
             Self::MethodRefused => "method-refused",
             Self::NoEndpoint(_) => "no-endpoint",
+            Self::NoHttp2 => "no-http2",
             Self::NoRoute(_) => "no-route",
             Self::Overloaded => "overloaded",
             Self::Panicked => "panicked",
@@ -184,6 +189,7 @@ impl ProxyError {
                 | Self::DownstreamStalled
                 | Self::HeadersTooLarge
                 | Self::MethodRefused
+                | Self::NoHttp2
                 | Self::Unidentified
                 | Self::UriTooLong
         )
@@ -221,6 +227,7 @@ impl ProxyError {
             Self::Loop => "the name leads back to this proxy",
             Self::MethodRefused => "this method is not proxied",
             Self::NoEndpoint(_) => "the service has no endpoint to send to",
+            Self::NoHttp2 => "the service takes no calls: it speaks no HTTP/2",
             Self::NoRoute(_) => "no route for this name",
             Self::Overloaded => "too many requests in flight",
             Self::Panicked => "a mistake in this proxy",
@@ -315,6 +322,7 @@ mod tests {
         check(ProxyError::NoRoute(String::new()), 404, 12);
         check(ProxyError::Unidentified, 400, 12);
         check(ProxyError::NoEndpoint(String::new()), 503, 14);
+        check(ProxyError::NoHttp2, 502, 12);
         check(ProxyError::ConnectRefused, 503, 14);
         check(ProxyError::ConnectTimeout, 504, 14);
         check(ProxyError::UpstreamClosed, 502, 14);

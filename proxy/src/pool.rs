@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use serin_config::dtab::{LeafState, Path};
-use serin_config::model::{Accrual, Balancer, Client, ClientLimits};
+use serin_config::model::{Accrual, Balancer, Client, ClientLimits, Protocol};
 use serin_metrics::Class;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::balance::{self, Ewma, Load, Within};
 use crate::clock;
-use crate::endpoints::{Address, Addresses, Cluster, Place};
+use crate::endpoints::{Address, Addresses, Cluster, Place, Spoken};
 use crate::error::{Fault, ProxyError};
 use crate::outlier::{self, Outlier, Pass};
 use crate::resolve::bound_id;
@@ -35,7 +35,7 @@ mod lease;
 mod pace;
 
 pub use conn::Conn;
-use h2conn::{H2, handshake};
+use h2conn::H2;
 pub use h2conn::{H2Lease, H2Place};
 pub use lease::Lease;
 pub use pace::Pace;
@@ -251,6 +251,9 @@ impl LocalCluster {
             ejected: Rc::clone(&self.ejected),
             pace: Rc::clone(&self.pace),
             counted: Cell::new(false),
+            auto: self.client.protocol == Protocol::Auto,
+            no_h2_until_us: Cell::new(0),
+            spoken: Arc::clone(&self.shared.spoken),
         })
     }
 }
@@ -278,6 +281,11 @@ pub struct Endpoint {
     life_us: u64,
     /// What is borne of it.
     pub limits: ClientLimits,
+    /// Its client writes no protocol: what a caller says is a call is tried over HTTP/2.
+    auto: bool,
+    /// It was found to speak no HTTP/2; until then it is not asked again, in microseconds of the clock.
+    no_h2_until_us: Cell<u64>,
+    spoken: Arc<Spoken>,
     /// How long its name takes to answer calls.
     pub pace: Rc<Pace>,
     ejected: Rc<Cell<u32>>,
@@ -377,46 +385,12 @@ impl Endpoint {
         Ok(Conn::new(io, &worker.shard))
     }
 
-    /// A free stream on a connection that stands.
-    pub fn free_h2(&self) -> Option<H2Lease> {
-        self.h2.borrow().iter().find(|h2| h2.has_room()).map(H2::lease)
-    }
-
-    /// A free stream, on a new connection if need be. Rare, and its future is large: the callers box it.
-    pub async fn open_h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
-        let opening = async {
-            let _dialling = self.dialling.lock().await;
-            if let Some(free) = self.free_h2() {
-                return Ok(free);
-            }
-            if self.h2.borrow().len() >= self.limits.h2_connections_max as usize {
-                return self.least_h2();
-            }
-            let conn = self.dial(worker, timeout).await?;
-            let made = handshake(Rc::clone(self), conn).await.map_err(|_| closed())?;
-            Ok(made.lease())
-        };
-        // the wait for another's dial is part of it, or waits behind a dead endpoint would add up
-        let timed_out = || Fault::upstream(Replay::Always, ProxyError::ConnectTimeout);
-        tokio::time::timeout(timeout, opening).await.unwrap_or_else(|_| Err(timed_out()))
-    }
-
     /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.
     pub fn check_own(&self) -> Result<(), Fault> {
         if self.own.get() {
             return Err(Fault::own(ProxyError::Loop));
         }
         Ok(())
-    }
-
-    /// Is there an HTTP/2 connection already.
-    pub fn has_h2(&self) -> bool {
-        !self.h2.borrow().is_empty()
-    }
-
-    /// Forgets HTTP/2 connections that take no more streams.
-    pub fn drop_dead_h2(&self) {
-        self.h2.borrow_mut().retain(|h2| !h2.is_dead());
     }
 
     /// Is it in the rotation: not ejected, or its time out is over and it may be probed.
@@ -441,12 +415,6 @@ impl Endpoint {
             self.ejected.set(if out { ejected + 1 } else { ejected.saturating_sub(1) });
         }
         matches!(change, Some(outlier::Change::Ejected { .. }))
-    }
-
-    fn least_h2(&self) -> Result<H2Lease, Fault> {
-        let connections = self.h2.borrow();
-        let least = connections.iter().min_by_key(|h2| h2.open());
-        least.map(H2::lease).ok_or_else(closed)
     }
 
     fn sweep(&self, now_us: u64) {
@@ -493,8 +461,4 @@ fn fixed_answer(id: &Path) -> Option<StatusCode> {
         }
         _ => None,
     }
-}
-
-fn closed() -> Fault {
-    Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
 }

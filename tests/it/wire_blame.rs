@@ -8,7 +8,7 @@ use super::support::frames::{DATA, Frames, HEADERS};
 use super::support::h2peer::{self, H2Upstream};
 use super::support::http1::request;
 use super::support::scrape::Scrape;
-use super::support::upstream::next_head;
+use super::support::upstream::{next_head, next_request, reply};
 use super::support::{Client, Serin, Setup, Upstream, eventually};
 
 const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
@@ -212,4 +212,61 @@ fn a_deadline_behind_the_head_accuses_nobody() {
     let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
     assert_eq!(call(&serin, "1500m"), Some(4));
     check_ignored(&serin, 1.0);
+}
+
+/// An origin that answers over HTTP/1.1 and meets the preface of HTTP/2 with these octets, and closes.
+fn without_h2(answer: &'static str) -> Upstream {
+    Upstream::raw(move |wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            if request.method == "PRI" {
+                let _ = wire.send(answer);
+                return;
+            }
+            if wire.send(reply(200, &["x-origin: first"], "")).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn who_calls_a_service_that_speaks_no_http_2_does_not_eject_it() {
+    for answer in ["", "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"] {
+        let (first, spare) = (without_h2(answer), Upstream::named("spare"));
+        let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+        assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+        let before = first.connections();
+        for _ in 0..4 {
+            assert_eq!(call(&serin, "20S"), Some(12));
+        }
+        check_ignored(&serin, 4.0);
+        assert!(first.connections() - before <= 2, "{} connections for 4 calls", first.connections() - before);
+        assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+    }
+}
+
+#[test]
+fn a_silent_service_of_http_1_is_not_ejected_for_calls() {
+    let first = Upstream::raw(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            if request.method == "PRI" {
+                let _ = wire.read_to_end();
+                return;
+            }
+            let _ = wire.send(reply(200, &["x-origin: first"], ""));
+        }
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 300", "");
+    assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+    assert_eq!(call(&serin, "20S"), Some(12));
+    check_ignored(&serin, 1.0);
+}
+
+#[test]
+fn a_name_of_which_nothing_is_known_and_that_closes_on_calls_is_ejected() {
+    let (first, spare) = (Upstream::raw(|_, _, _| {}), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    let _ = call(&serin, "20S");
+    eventually("it is ejected", || serin.log().contains("Ejected"));
 }

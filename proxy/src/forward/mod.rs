@@ -428,7 +428,11 @@ async fn attempt(
         }
     };
     call.start_attempt(worker);
-    up_h1::exchange(worker, endpoint, conn, call, source).await
+    let answered = up_h1::exchange(worker, endpoint, conn, call, source).await;
+    if answered.is_ok() {
+        cluster.shared.spoken.note_http1();
+    }
+    answered
 }
 
 fn attempt_timeout(client: &Client, untimed: bool) -> Option<Duration> {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -12,8 +13,26 @@ use http::Request;
 use serin_metrics::Shard;
 
 use super::{Conn, Endpoint};
+use crate::clock;
+use crate::error::{Fault, ProxyError};
 use crate::evidence::lost_id;
 use crate::floods::Budgets;
+use crate::retry::Replay;
+use crate::worker::Worker;
+
+/// An endpoint that speaks no HTTP/2 is asked for it again after this time.
+const NO_H2_US: u64 = 10_000_000;
+
+/// Why HTTP/2 did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// The connection was closed.
+    Lost,
+    /// The peer answered with octets that are no HTTP/2.
+    Other,
+    /// Nothing came.
+    Silent,
+}
 
 /// A connection that takes streams.
 #[derive(Clone, Debug)]
@@ -58,6 +77,8 @@ pub(super) struct Streams {
     /// A request has put the names of its fields into the compression table.
     named: Cell<bool>,
     closed: Cell<bool>,
+    /// It ended because what came was no HTTP/2.
+    other: Cell<bool>,
     /// When a sweep first saw it idle, in microseconds; 0: it is not.
     idle_since_us: Cell<u64>,
     shard: Arc<Shard>,
@@ -85,6 +106,7 @@ impl H2 {
             open: Cell::new(0),
             named: Cell::new(false),
             closed: Cell::new(false),
+            other: Cell::new(false),
             idle_since_us: Cell::new(0),
             shard,
         });
@@ -184,9 +206,75 @@ impl Drop for H2Place {
     }
 }
 
+impl Endpoint {
+    /// A free stream on a connection that stands.
+    pub fn free_h2(&self) -> Option<H2Lease> {
+        self.h2.borrow().iter().find(|h2| h2.has_room()).map(H2::lease)
+    }
+
+    /// A free stream, on a new connection if need be. Rare, and its future is large: the callers box it.
+    pub async fn open_h2(self: &Rc<Self>, worker: &Worker, timeout: Duration) -> Result<H2Lease, Fault> {
+        let connected = Cell::new(false);
+        let opening = async {
+            let _dialling = self.dialling.lock().await;
+            if let Some(free) = self.free_h2() {
+                return Ok(free);
+            }
+            if self.h2.borrow().len() >= self.limits.h2_connections_max as usize {
+                return self.least_h2();
+            }
+            if clock::now_us() < self.no_h2_until_us.get() {
+                return Err(Fault::own(ProxyError::NoHttp2));
+            }
+            let conn = self.dial(worker, timeout).await?;
+            connected.set(true);
+            let made = handshake(Rc::clone(self), conn).await.map_err(|broken| self.no_h2(broken, closed()))?;
+            self.spoken.note_http2();
+            Ok(made.lease())
+        };
+        // the wait for another's dial is part of it, or waits behind a dead endpoint would add up
+        tokio::time::timeout(timeout, opening).await.unwrap_or_else(|_| {
+            let timed_out = Fault::upstream(Replay::Always, ProxyError::ConnectTimeout);
+            Err(if connected.get() { self.no_h2(Broken::Silent, timed_out) } else { timed_out })
+        })
+    }
+
+    /// HTTP/2 did not come about on a connection that stood. Where only the caller says that its request is a call, that is
+    /// no fault of an endpoint that speaks HTTP/1.1: anybody may say so. It is one of a name that has spoken HTTP/2, or
+    /// where nothing is known of it and it does not say by its octets that it speaks something else.
+    fn no_h2(&self, broken: Broken, fault: Fault) -> Fault {
+        let other = broken == Broken::Other || self.spoken.http1();
+        if !self.auto || self.spoken.http2() || !other {
+            return fault;
+        }
+        self.no_h2_until_us.set(clock::now_us().saturating_add(NO_H2_US));
+        Fault::own(ProxyError::NoHttp2)
+    }
+
+    /// Is there an HTTP/2 connection already.
+    pub fn has_h2(&self) -> bool {
+        !self.h2.borrow().is_empty()
+    }
+
+    /// Forgets HTTP/2 connections that take no more streams.
+    pub fn drop_dead_h2(&self) {
+        self.h2.borrow_mut().retain(|h2| !h2.is_dead());
+    }
+
+    fn least_h2(&self) -> Result<H2Lease, Fault> {
+        let connections = self.h2.borrow();
+        let least = connections.iter().min_by_key(|h2| h2.open());
+        least.map(H2::lease).ok_or_else(closed)
+    }
+}
+
+fn closed() -> Fault {
+    Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
+}
+
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
 /// are opened than it allows.
-pub(super) async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, h2::Error> {
+async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, Broken> {
     let limits = &endpoint.limits;
     conn.count_frames(Budgets::from(&limits.h2));
     let mut builder = h2::client::Builder::new();
@@ -200,14 +288,16 @@ pub(super) async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<
         .max_local_error_reset_streams(Some(limits.h2.provoked_resets_max as usize))
         .enable_push(false);
     let (shard, born_us) = (Arc::clone(conn.shard()), conn.born_us);
-    let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await?;
+    let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await.map_err(|_| Broken::Lost)?;
     let made = H2::new(send, shard, born_us);
     let ping = connection.ping_pong();
     let task = {
         let (endpoint, streams) = (Rc::downgrade(&endpoint), made.streams());
         async move {
             // why it ended is seen by its streams
-            let _ended = connection.await;
+            if connection.await.is_err_and(|error| error.is_go_away() && error.is_library()) {
+                streams.other.set(true);
+            }
             streams.close();
             if let Some(endpoint) = endpoint.upgrade() {
                 endpoint.drop_dead_h2();
@@ -216,7 +306,8 @@ pub(super) async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<
     };
     tokio::task::spawn_local(task);
     if let Some(mut ping) = ping {
-        ping.ping(h2::Ping::opaque()).await?;
+        let broken = |_| if made.streams.other.get() { Broken::Other } else { Broken::Lost };
+        ping.ping(h2::Ping::opaque()).await.map_err(broken)?;
     }
     if !endpoint.retired.get() {
         endpoint.h2.borrow_mut().push(made.clone());
