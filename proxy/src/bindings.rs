@@ -32,6 +32,9 @@ use crate::worker::Worker;
 const OVERRIDDEN_MAX: usize = 256;
 /// Names that lead nowhere, likewise.
 const UNBOUND_MAX: usize = 256;
+/// A name with a part that its namer does not have is forgotten after this time without a request, and then nobody asks for
+/// that part any more.
+const ABSENT_IDLE_MS: u64 = 5_000;
 
 /// The caches of one router.
 #[derive(Debug)]
@@ -96,16 +99,15 @@ pub struct Leaf {
     pub cluster: Rc<LocalCluster>,
     /// What upstreams are told of it.
     pub to: Rc<Destination>,
-    /// Its counters.
-    pub series: Rc<Series>,
-    /// The same for each arm of a rollout, made when it first serves one.
-    arms: Rc<Arms>,
+    /// Its counters: those of no arm and of each arm of a rollout. Made when a request first counts there: a name that
+    /// never served has none.
+    counted: Rc<Counted>,
 }
 
 #[derive(Debug)]
-struct Arms {
+struct Counted {
     labels: RequestLabels,
-    series: [OnceCell<Rc<Series>>; 2],
+    series: [OnceCell<Rc<Series>>; 3],
 }
 
 /// What a request adds to the router's dtab.
@@ -123,11 +125,23 @@ impl Binding {
         self.remote.as_ref().is_some_and(|(question, version)| question.addresses().load().version != *version)
     }
 
+    /// Is there a part whose namer was asked and does not have it, or has not said.
+    fn lacks_a_name(&self) -> bool {
+        let lacks = |target: &Target| !target.exists();
+        match &self.tree {
+            // whoever binds elsewhere may bind it to something the next time
+            NameTree::Neg | NameTree::Leaf(Target::Failed(_)) => self.remote.is_some(),
+            NameTree::Leaf(target) => lacks(target),
+            tree => tree.leaves().into_iter().any(lacks),
+        }
+    }
+
     /// Is there anything but nothing: a name that exists, as far as is known, or an end that somebody wrote.
     fn leads_somewhere(&self) -> bool {
         match &self.tree {
             NameTree::Neg => false,
             NameTree::Fail | NameTree::Empty => true,
+            NameTree::Leaf(Target::Failed(_)) => self.remote.is_none(),
             NameTree::Leaf(target) => target.exists(),
             tree => tree.leaves().into_iter().any(Target::exists),
         }
@@ -136,27 +150,25 @@ impl Binding {
 
 impl Leaf {
     /// A name whose requests count under these labels.
-    pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, residual: &Path, shard: &Shard) -> Self {
-        let series = Rc::new(Series(shard.requests(&labels)));
+    pub fn new(cluster: Rc<LocalCluster>, labels: RequestLabels, residual: &Path) -> Self {
         let to = Destination::new(&labels.service, &labels.client, residual);
-        Self { cluster, to, series, arms: Rc::new(Arms { labels, series: Default::default() }) }
+        Self { cluster, to, counted: Rc::new(Counted { labels, series: Default::default() }) }
     }
 
     /// The same name with endpoints of another kind.
     pub fn with_cluster(&self, cluster: Rc<LocalCluster>) -> Self {
-        let (to, series, arms) = (Rc::clone(&self.to), Rc::clone(&self.series), Rc::clone(&self.arms));
-        Self { cluster, to, series, arms }
+        Self { cluster, to: Rc::clone(&self.to), counted: Rc::clone(&self.counted) }
     }
 
     /// The counters of requests that it serves as this arm of a rollout; `None`: as no arm.
     pub fn series_of(&self, arm: Option<Arm>, shard: &Shard) -> &Rc<Series> {
         let (place, label) = match arm {
-            None => return &self.series,
-            Some(Arm::Canary) => (0, "canary"),
-            Some(Arm::Primary) => (1, "primary"),
+            None => (0, ""),
+            Some(Arm::Canary) => (1, "canary"),
+            Some(Arm::Primary) => (2, "primary"),
         };
-        let made = || Rc::new(Series(shard.requests(&RequestLabels { arm: label, ..self.arms.labels.clone() })));
-        self.arms.series[place].get_or_init(made)
+        let made = || Rc::new(Series(shard.requests(&RequestLabels { arm: label, ..self.counted.labels.clone() })));
+        self.counted.series[place].get_or_init(made)
     }
 }
 
@@ -211,16 +223,39 @@ impl Bindings {
         let cache = match overridden {
             true => &self.overridden,
             // a name that its namer is still asked for may not exist: a scan of such must evict nobody
-            false if !binding.leads_somewhere() => &self.unbound,
+            false if !binding.leads_somewhere() => {
+                self.make_room(now_ms);
+                &self.unbound
+            }
             false => &self.plain,
         };
         cache.insert(key, binding, now_ms)
     }
 
+    /// Names of which there has been a good answer since give no way to unknown ones.
+    fn make_room(&self, now_ms: u64) {
+        if self.unbound.is_full() {
+            for (key, entry) in self.unbound.take(|known| known.leads_somewhere()) {
+                self.plain.insert(&key, &entry.binding, now_ms);
+            }
+        }
+    }
+
+    /// A name that had been unknown has served: it is one of those that users are served by.
+    pub fn promote(&self, binding: &Rc<Binding>, now_ms: u64) {
+        let found = self.unbound.take(|known| Rc::ptr_eq(known, binding));
+        for (key, entry) in found {
+            self.plain.insert(&key, &entry.binding, now_ms);
+        }
+    }
+
     /// Forgets what was not used for long.
     pub fn sweep(&self, now_ms: u64) {
         for cache in [&self.plain, &self.overridden, &self.unbound] {
-            cache.entries.borrow_mut().retain(|_, entry| now_ms.saturating_sub(entry.used_ms.get()) <= cache.idle_ms);
+            cache.entries.borrow_mut().retain(|_, entry| {
+                let idle_ms = now_ms.saturating_sub(entry.used_ms.get());
+                idle_ms <= cache.idle_ms && (idle_ms <= ABSENT_IDLE_MS || !entry.binding.lacks_a_name())
+            });
         }
     }
 }
@@ -314,7 +349,7 @@ fn named(
                 client: id.to_string().into(),
                 arm: "",
             };
-            Target::Name(Rc::new(Leaf::new(cluster, labels, residual, &worker.shard)))
+            Target::Name(Rc::new(Leaf::new(cluster, labels, residual)))
         }
     }
 }
@@ -344,6 +379,14 @@ impl Cache {
         self.entries.borrow_mut().remove(key);
     }
 
+    fn is_full(&self) -> bool {
+        self.entries.borrow().len() >= self.max
+    }
+
+    fn take(&self, wanted: impl Fn(&Rc<Binding>) -> bool) -> Vec<(Box<[u8]>, Entry)> {
+        self.entries.borrow_mut().extract_if(|_, entry| wanted(&entry.binding)).collect()
+    }
+
     fn insert(&self, key: &[u8], binding: &Rc<Binding>, now_ms: u64) -> bool {
         let mut entries = self.entries.borrow_mut();
         let full = entries.len() >= self.max && !entries.contains_key(key);
@@ -361,6 +404,10 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serin_config::model::Config;
+    use serin_config::source::Source;
+
+    use crate::endpoints::Addresses;
 
     fn service() -> LocalService {
         LocalService::new(Service::default(), 1)
@@ -404,5 +451,44 @@ mod tests {
         }
         assert!(bindings.plain(b"known", 3).is_some());
         assert_eq!(bindings.unbound.entries.borrow().len(), UNBOUND_MAX);
+    }
+
+    fn asked_leaf(addresses: Addresses) -> (Arc<Cluster>, Rc<Binding>) {
+        let table = crate::endpoints::EndpointTable::default();
+        table.set_asked(vec!["/#/reg".parse().unwrap()]);
+        let id: Path = "/#/reg/web".parse().unwrap();
+        let shared = table.get(&id, false, None, 1).unwrap();
+        shared.publish(addresses);
+        let text = "routers: [{label: r, servers: [{port: 1}], dtab: /svc => /#/clusters}]";
+        let config = Config::parse(&Source::new("t", text)).unwrap().0;
+        let cluster = LocalCluster::new(Arc::clone(&shared), config.routers[0].client_of(&id), 1, true);
+        let labels =
+            RequestLabels { router: "r".into(), service: "/svc/web".into(), client: "/#/reg/web".into(), arm: "" };
+        let leaf = Leaf::new(cluster, labels, &Path::root());
+        let tree = NameTree::Leaf(Target::Name(Rc::new(leaf)));
+        (shared, Rc::new(Binding { path: Path::root(), tree, context: None, service: service(), remote: None }))
+    }
+
+    #[test]
+    fn a_name_with_its_first_good_answer_gives_no_way_to_unknown_ones() {
+        let caps = Caps {
+            timeout: std::time::Duration::from_secs(1),
+            names_max: std::num::NonZeroUsize::new(8).unwrap(),
+            idle: std::time::Duration::from_secs(600),
+        };
+        let bindings = Bindings::new(&caps);
+        let (web, binding) = asked_leaf(Addresses::Pending);
+        bindings.keep(b"web", false, &binding, 1);
+        web.publish(Addresses::Bound(Arc::default()));
+        let (_gone, absent) = asked_leaf(Addresses::Absent("no".into()));
+        for host in 0..1000_u32 {
+            bindings.keep(&host.to_be_bytes(), false, &absent, 2);
+        }
+        assert!(bindings.plain.get(b"web", 3).is_some());
+        bindings.sweep(ABSENT_IDLE_MS + 2);
+        assert_eq!(bindings.unbound.entries.borrow().len(), UNBOUND_MAX);
+        bindings.sweep(ABSENT_IDLE_MS + 3);
+        assert!(bindings.unbound.entries.borrow().is_empty(), "what does not exist is soon forgotten");
+        assert!(bindings.plain.get(b"web", ABSENT_IDLE_MS + 3).is_some(), "what exists is not");
     }
 }

@@ -26,6 +26,8 @@ mod evicting;
 mod sources;
 mod spoken;
 
+pub(crate) use sources::network;
+
 pub use address::{Address, AddressSet, Addresses, Place};
 pub use spoken::Spoken;
 
@@ -442,6 +444,11 @@ impl EndpointTable {
         for cluster in self.asked.remove(|id| !self.is_asked(id)) {
             cluster.publish(Addresses::Neg);
         }
+    }
+
+    /// Forgets a name that was asked for, unless somebody has taken it into use meanwhile.
+    pub(crate) fn forget_asked(&self, id: &Path) {
+        self.asked.remove_unused(id);
     }
 
     /// Tells the resolver of a name that it does not look after.

@@ -35,10 +35,10 @@ mod form;
 mod guard;
 mod stream;
 
-pub use stream::WATCHERS_MAX;
+pub use stream::{CLIENT_WATCHERS_MAX, WATCHERS_MAX};
 
 /// Connections at once, over all listeners; more are closed unanswered.
-pub const CONNECTIONS_MAX: usize = 2_048;
+pub const CONNECTIONS_MAX: usize = 3_072;
 /// Octets of a request body: a dtab of the longest kind, written in JSON.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Octets of a request head, and of what is read ahead.

@@ -119,6 +119,11 @@ impl LocalCluster {
         }
     }
 
+    /// A request made the name, and it was never served anywhere.
+    pub fn is_made_up(&self) -> bool {
+        self.shared.from_request && matches!(self.shared.addresses().load().addresses, Addresses::Failed(_))
+    }
+
     /// The `Host` that requests to it carry instead of their own, as of the addresses that [`LocalCluster::state`] saw.
     pub fn authority(&self) -> Option<HeaderValue> {
         self.authority.borrow().clone()

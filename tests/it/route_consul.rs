@@ -320,7 +320,69 @@ fn names_that_nobody_uses_are_watched_no_more() {
     consul.set("web", &[Instance::at(&a.endpoint())]);
     let serin = setup(&consul, "").router("bindingCache: {idleTtlSecs: 1}").start();
     assert_eq!((place(&serin, "web"), place(&serin, "other")), ("a".to_owned(), "404".to_owned()));
-    eventually("two watches", || consul.server.open() == 2);
+    eventually("one question that waits", || consul.server.open() == 1);
     eventually("none", || consul.server.open() == 0);
     assert_eq!(place(&serin, "web"), "a", "it is asked for again");
+}
+
+/// Many names that a client makes up, over one connection; each must have this answer.
+fn ask_for_strangers(serin: &Serin, count: usize, status: u16) {
+    let mut client = super::support::Client::connect(serin.address());
+    for n in 0..count {
+        assert_eq!(client.get(&format!("stranger-{n}"), "/", &[]).status, status, "stranger-{n}");
+    }
+}
+
+#[test]
+fn names_that_strangers_make_up_hold_no_connection_and_displace_nobody() {
+    let (consul, a) = (Consul::start(), Upstream::named("a"));
+    consul.set("web", &[Instance::at(&a.endpoint())]);
+    let serin = setup(&consul, "").start();
+    assert_eq!(place(&serin, "web"), "a");
+    ask_for_strangers(&serin, 600, 404);
+    assert!(consul.server.most() <= 34, "{} connections", consul.server.most());
+    consul.set("late", &[Instance::at(&a.endpoint())]);
+    assert_eq!((place(&serin, "late"), place(&serin, "web")), ("a".to_owned(), "a".to_owned()));
+    eventually("only what exists is asked for", || consul.server.open() == 2);
+    let asked = consul.asked();
+    let web = asked.iter().filter(|target| target.starts_with("/v1/catalog/service/web?dc=dc1")).count();
+    assert!((2..=4).contains(&web), "its question stayed open: {web}");
+    let metrics = serin.admin("/metrics").text();
+    assert!(!metrics.contains("stranger"), "a series has a name that nobody serves");
+    assert!(metrics.contains("service=\"/svc/late\""), "{metrics}");
+    let known = || serin.admin("/namer_state/io.l5d.consul.json").text();
+    eventually("strangers are forgotten", || !known().contains("stranger"));
+    assert!(known().contains("/dc1/late"), "{}", known());
+    consul.check_no_faults();
+}
+
+#[test]
+fn names_that_strangers_make_up_hold_nothing_where_an_alternative_serves_them() {
+    let (consul, b) = (Consul::start(), Upstream::named("b"));
+    let dtab = "/svc => /#/io.l5d.consul/dc1 | /#/clusters/b";
+    let serin = setup(&consul, "").cluster("b", &[&b.endpoint()]).dtab(dtab).start();
+    ask_for_strangers(&serin, 300, 200);
+    assert!(consul.server.most() <= 33, "{} connections", consul.server.most());
+    eventually("nobody is asked for", || consul.server.open() == 0);
+    let known = || serin.admin("/namer_state/io.l5d.consul.json").text();
+    eventually("strangers are forgotten", || !known().contains("stranger"));
+}
+
+#[test]
+fn more_services_than_an_agent_takes_connections_are_served_and_followed() {
+    let (consul, a, b) = (Consul::start(), Upstream::named("a"), Upstream::named("b"));
+    let name = |n: usize| format!("s{n}");
+    for n in 0..230 {
+        consul.set(&name(n), &[Instance::at(&a.endpoint())]);
+    }
+    let serin = setup(&consul, "").start();
+    for n in 0..230 {
+        assert_eq!(place(&serin, &name(n)), "a", "{n}");
+    }
+    assert!(consul.server.most() < 200, "{} connections", consul.server.most());
+    for n in [0, 229] {
+        consul.set(&name(n), &[Instance::at(&b.endpoint())]);
+        check_moves_to(&serin, &name(n), "b");
+    }
+    consul.check_no_faults();
 }

@@ -208,3 +208,24 @@ fn another_serin_is_a_namerd() {
     put("/svc/web => /#/clusters/a");
     check_moves_to(&serin, "web", "a");
 }
+
+#[test]
+fn names_that_strangers_make_up_hold_no_stream_of_a_namerd() {
+    let (namerd, a) = (Namerd::start(), Upstream::named("a"));
+    namerd.bind("/svc/web", "", leaf("/#/a"));
+    namerd.bind("/svc/late", "", leaf("/#/a"));
+    namerd.serve("/#/a", &[&a.endpoint()]);
+    let serin = setup(&namerd).start();
+    assert_eq!(place(&serin, "web"), "a");
+    let mut client = super::support::Client::connect(serin.address());
+    for n in 0..600 {
+        assert_eq!(client.get(&format!("stranger-{n}"), "/", &[]).status, 404);
+    }
+    assert!(namerd.server.most() <= 40, "{} streams", namerd.server.most());
+    assert_eq!((place(&serin, "late"), place(&serin, "web")), ("a".to_owned(), "a".to_owned()));
+    // two trees and the addresses of one bound id
+    eventually("only what exists is watched", || namerd.server.open() == 3);
+    assert_eq!(namerd.asked().iter().filter(|asked| asked.starts_with("/api/1/bind/web /svc/web ")).count(), 1);
+    assert!(!serin.admin("/metrics").text().contains("stranger"));
+    namerd.check_no_faults();
+}

@@ -137,7 +137,11 @@ async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response
     let format = Format::from_accept(accept);
     let clusters = sources.endpoints.list();
     namers::report(&sources.metrics, &sources.endpoints, &clusters);
-    let named = clusters.iter().filter(|cluster| !namers::is_question(cluster));
+    // what only requests have named has a series when it is somewhere
+    let asked_for = |cluster: &Cluster| cluster.from_request || sources.endpoints.is_asked(&cluster.id);
+    let is_bound = |cluster: &Cluster| matches!(cluster.addresses().load().addresses, Addresses::Bound(_));
+    let is_shown = |cluster: &Cluster| !namers::is_question(cluster) && (!asked_for(cluster) || is_bound(cluster));
+    let named = clusters.iter().filter(|cluster| is_shown(cluster));
     let shown = |cluster: &Cluster| bound_id(&cluster.id).unwrap_or_else(|| cluster.id.clone()).to_string();
     let counted = named.map(|cluster| (shown(cluster), count(cluster))).collect::<Vec<_>>();
     sources.metrics.control().replace_endpoints(counted.iter().map(|(id, count)| (id.as_str(), *count)));

@@ -65,6 +65,13 @@ impl Evicting {
         removed
     }
 
+    /// Takes a name out that nobody uses.
+    pub(super) fn remove_unused(&self, id: &Path) {
+        if self.clusters.remove_if(id, |_, cluster| Arc::strong_count(cluster) == 1).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes one of the `max` places, where needed from the name bound longest ago that nobody uses.
     fn reserve(&self) -> Result<(), EndpointError> {
         let below = |count: usize| (count < self.max).then_some(count + 1);

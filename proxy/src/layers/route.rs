@@ -23,6 +23,7 @@ use super::deadline;
 use crate::arms::{self, Bases, Session};
 use crate::bindings::{self, Binding, Leaf, Overrides, Target};
 use crate::body::Body;
+use crate::clock;
 use crate::endpoints::Cluster;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route};
@@ -228,7 +229,12 @@ async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait)
             let step = match wait {
                 Wait::Addresses(binding, leaf) => {
                     leaf.cluster.shared.ready().await;
-                    choose(&worker, &mut exchange, binding)?
+                    let known = Rc::clone(&binding);
+                    let step = choose(&worker, &mut exchange, binding)?;
+                    if matches!(step, Step::Routed) {
+                        exchange.local.shape.routers[router].bindings.promote(&known, clock::now_ms());
+                    }
+                    step
                 }
                 Wait::Answer(question) => {
                     question.ready().await;
@@ -444,7 +450,8 @@ fn leaf(
         // all of its endpoints are ejected, and nothing else can serve: one of them is tried all the same
         Outcome::Unusable(Target::Name(leaf)) if leaf.cluster.has_endpoints() => Ok(Drawn::Leaf(Rc::clone(leaf))),
         Outcome::Unusable(Target::Name(leaf)) => {
-            if let Some(handle) = exchange.handle {
+            // what a request made up has figures of its own once it was somewhere
+            if let Some(handle) = exchange.handle.filter(|_| !leaf.cluster.is_made_up()) {
                 count_under(worker, handle, leaf);
             }
             Err(ProxyError::NoEndpoint(leaf.cluster.absence()))

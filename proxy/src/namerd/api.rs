@@ -99,9 +99,9 @@ impl Api {
                 StatusCode::NOT_FOUND,
                 "no such resource: there are /api/1/dtabs, bind, addr, resolve, delegate and bound-names",
             ),
-            Some(Resource::Dtabs) => self.list(&asked),
+            Some(Resource::Dtabs) => self.list(&asked, peer),
             Some(Resource::Dtab(namespace)) => match head.method {
-                Method::GET => self.get(namespace, &head.headers, &asked),
+                Method::GET => self.get(namespace, &head.headers, &asked, peer),
                 Method::HEAD => self.head(namespace),
                 Method::POST | Method::PUT => self.write(namespace, &head.method, &head.headers, body).await,
                 Method::DELETE => {
@@ -121,7 +121,7 @@ impl Api {
                 Ok(question) => self.delegate(&question).await,
                 Err(why) => said(StatusCode::BAD_REQUEST, why),
             },
-            Some(Resource::BoundNames) => self.bound_names(&asked),
+            Some(Resource::BoundNames) => self.bound_names(&asked, peer),
             Some(Resource::Addr(namespace)) => match question(Some(namespace)) {
                 Ok(question) => self.addr(question, &asked).await,
                 Err(why) => said(StatusCode::BAD_REQUEST, why),
@@ -137,19 +137,19 @@ impl Api {
         }
     }
 
-    fn list(&self, asked: &Asked) -> Response<Body> {
+    fn list(&self, asked: &Asked, peer: IpAddr) -> Response<Body> {
         if asked.watches() {
-            return self.watches.open(JSON, ListWatch { book: Arc::clone(&self.book), news: self.book.news() });
+            return self.watches.open(peer, JSON, ListWatch { book: Arc::clone(&self.book), news: self.book.news() });
         }
         content(JSON, list(&self.book))
     }
 
-    fn get(&self, namespace: &str, headers: &HeaderMap, asked: &Asked) -> Response<Body> {
+    fn get(&self, namespace: &str, headers: &HeaderMap, asked: &Asked, peer: IpAddr) -> Response<Body> {
         let form = Form::accepted(headers);
         if asked.watches() {
             let namespace = namespace.to_owned();
             let watch = DtabWatch { book: Arc::clone(&self.book), news: self.book.news(), namespace, form };
-            return self.watches.open(form.name(), watch);
+            return self.watches.open(peer, form.name(), watch);
         }
         match self.book.dtabs().view().namespaces.get(namespace) {
             None => unknown(namespace),
@@ -197,7 +197,7 @@ impl Api {
     async fn bind(&self, question: Question, asked: &Asked) -> Response<Body> {
         let mut watch = BindWatch { look: Look::new(Arc::clone(&self.book), question), last: None };
         if asked.watches() {
-            return self.watches.open(JSON, watch);
+            return self.watches.open(watch.look.question.peer, JSON, watch);
         }
         once(&mut watch).await
     }
@@ -205,8 +205,9 @@ impl Api {
     async fn addr(&self, question: Question, asked: &Asked) -> Response<Body> {
         let id = question.path.clone();
         if asked.watches() {
+            let peer = question.peer;
             let watch = AddrWatch::new(Arc::clone(&self.book), question, Whose::Id(id));
-            return self.watches.open(JSON, watch);
+            return self.watches.open(peer, JSON, watch);
         }
         addresses(&self.book.place(&id, question.peer)).await
     }
@@ -214,7 +215,7 @@ impl Api {
     async fn resolve(&self, question: Question, asked: &Asked) -> Response<Body> {
         if asked.watches() {
             let whose = Whose::Name { bound: None, id: None };
-            return self.watches.open(JSON, AddrWatch::new(Arc::clone(&self.book), question, whose));
+            return self.watches.open(question.peer, JSON, AddrWatch::new(Arc::clone(&self.book), question, whose));
         }
         let peer = question.peer;
         let mut look = Look::new(Arc::clone(&self.book), question);
@@ -272,9 +273,9 @@ impl Api {
         }
     }
 
-    fn bound_names(&self, asked: &Asked) -> Response<Body> {
+    fn bound_names(&self, asked: &Asked, peer: IpAddr) -> Response<Body> {
         if asked.watches() {
-            return self.watches.open(JSON, NamesWatch { book: Arc::clone(&self.book), news: self.book.news() });
+            return self.watches.open(peer, JSON, NamesWatch { book: Arc::clone(&self.book), news: self.book.news() });
         }
         content(JSON, line(&self.book.bound_names()))
     }

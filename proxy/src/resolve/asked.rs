@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::namerd::NamerdSource;
 use super::names::Content;
 use super::watches::{News, Source};
-use super::{Configured, Remote, Resolver, is_remote, untrack};
+use super::{Configured, NAMERD_HELD_MAX, Remote, Resolver, is_remote, untrack};
 use crate::endpoints::{Addresses, Cluster};
 
 impl Resolver {
@@ -22,7 +22,8 @@ impl Resolver {
                 continue;
             }
             let kept = old.iter().position(|(known, source)| *known == prefix && source.settings() == namerd);
-            let fresh = || (prefix.clone(), Arc::new(NamerdSource::new(namerd.clone(), self.dns)));
+            let slots = self.registries.at(&namerd.at, NAMERD_HELD_MAX);
+            let fresh = || (prefix.clone(), Arc::new(NamerdSource::new(namerd.clone(), self.dns, slots)));
             let remote = kept.map_or_else(fresh, |index| old.swap_remove(index));
             self.remotes.push(remote);
         }
@@ -96,9 +97,11 @@ impl Resolver {
         }
         for (id, cluster) in self.watches.look() {
             untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), false));
-            untrack(&mut self.tracked, &mut self.hosts, &(id, true));
-            let Some(cluster) = cluster else { continue };
-            cluster.publish(Addresses::Pending);
+            untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), true));
+            if let Some(cluster) = cluster {
+                cluster.publish(Addresses::Pending);
+            }
+            self.table.forget_asked(&id);
         }
         for cluster in self.watches.broken() {
             self.watch(&cluster);

@@ -1,7 +1,8 @@
 //! `io.l5d.consul`: services of a Consul catalog, by blocking queries of its HTTP API.
 //!
-//! Each name that is in use is one question that stays open: the agent answers when the service changes, or after
-//! [`WAIT`]. An index that falls or is 0 begins anew, as Consul's documentation asks. An error keeps the last state and
+//! Each service that is in use is one question that stays open: the agent answers when the service changes, or after
+//! [`WAIT`]. What the agent does not know is asked for in turn (`slots.rs`): an agent takes 200 connections of one client.
+//! An index that falls or is 0 begins anew, as Consul's documentation asks. An error keeps the last state and
 //! is tried again after 10 ms to 5 s, without an index, so that the next answer comes at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::dns::DnsConfig;
 use super::names::Content;
 use super::peer::{Peer, PeerError, backoff, encoded};
+use super::slots::{AGAIN, Slots, Standing, TURN_LIMIT};
 use super::watches::{News, Source, Teller, Watching};
 pub use answers::INSTANCES_MAX;
 use answers::{Agent, instances};
@@ -28,6 +30,7 @@ pub(super) struct ConsulSource {
     dns: DnsConfig,
     headers: HeaderMap,
     agent: OnceCell<Agent>,
+    slots: Arc<Slots>,
     /// With `failFast`: when the agent may be tried again, and why it was not reached.
     down: Mutex<Option<(Instant, PeerError)>>,
 }
@@ -55,7 +58,7 @@ enum AskError {
 }
 
 impl ConsulSource {
-    pub(super) fn new(settings: Consul, dns: DnsConfig) -> Self {
+    pub(super) fn new(settings: Consul, dns: DnsConfig, slots: Arc<Slots>) -> Self {
         let mut headers = HeaderMap::new();
         if let Some(token) = &settings.token
             && let Ok(mut token) = HeaderValue::from_str(token)
@@ -63,7 +66,7 @@ impl ConsulSource {
             token.set_sensitive(true);
             headers.insert(TOKEN, token);
         }
-        Self { settings, dns, headers, agent: OnceCell::new(), down: Mutex::default() }
+        Self { settings, dns, headers, agent: OnceCell::new(), slots, down: Mutex::default() }
     }
 
     async fn run(self: Arc<Self>, name: Path, mut teller: Teller) {
@@ -72,16 +75,30 @@ impl ConsulSource {
             return std::future::pending().await;
         };
         let mut peer = Peer::new(self.settings.agent.clone(), self.dns);
+        let mut standing = Standing::new(&self.slots);
         let (mut index, mut failures) = (0, 0);
         loop {
+            let turn = standing.turn().await;
             let begun = Instant::now();
-            match self.ask(&mut peer, &asked, index).await {
+            let heard = self.ask(&mut peer, &asked, index).await;
+            if let Ok((news, _)) = &heard {
+                standing.heard(news.is_there(), Instant::now());
+            }
+            if !standing.is_held() {
+                peer.close();
+            }
+            drop(turn);
+            match heard {
                 Ok((news, answered)) => {
                     failures = 0;
-                    index = next_index(index, answered);
+                    index = if standing.is_held() { next_index(index, answered) } else { 0 };
                     teller.tell(news, answered).await;
                     // an agent that does not wait is not asked in a circle
-                    let least = if index == 0 { RESET_GAP } else { GAP };
+                    let least = match index {
+                        _ if !standing.is_held() => AGAIN,
+                        0 => RESET_GAP,
+                        _ => GAP,
+                    };
                     sleep(least.saturating_sub(begun.elapsed())).await;
                 }
                 Err(error) => {
@@ -102,7 +119,9 @@ impl ConsulSource {
         }
         let authority = if self.settings.set_host { self.authority(peer, asked).await? } else { None };
         let target = self.target(asked, index);
-        let reply = peer.get(&target, &self.headers, WAIT + WAIT / 16 + GRACE, BODY_OCTETS_MAX).await?;
+        // without an index the agent has nothing to wait for
+        let limit = if index == 0 { TURN_LIMIT } else { WAIT + WAIT / 16 + GRACE };
+        let reply = peer.get(&target, &self.headers, limit, BODY_OCTETS_MAX).await?;
         if reply.status != StatusCode::OK {
             return Err(refused(reply.status, &reply.body));
         }
@@ -119,7 +138,7 @@ impl ConsulSource {
     /// What the name of the service is in Consul's own DNS.
     async fn authority(&self, peer: &mut Peer, asked: &Asked) -> Result<Option<HeaderValue>, AskError> {
         let agent = self.agent.get_or_try_init(|| async {
-            let reply = peer.get("/v1/agent/self", &self.headers, WAIT, BODY_OCTETS_MAX).await?;
+            let reply = peer.get("/v1/agent/self", &self.headers, TURN_LIMIT, BODY_OCTETS_MAX).await?;
             match reply.status {
                 StatusCode::OK => Agent::read(&reply.body).map_err(AskError::Unreadable),
                 status => Err(refused(status, &reply.body)),
@@ -198,6 +217,9 @@ fn next_index(asked: u64, answered: u64) -> u64 {
     if answered < asked { 0 } else { answered }
 }
 
+/// Services whose questions stay open at one agent. With those in turn less than the 200 connections that an agent takes
+/// of one client (`limits.http_max_conns_per_client`).
+pub const HELD_MAX: usize = 128;
 /// The datacenter of the agent.
 const LOCAL: &str = ".local";
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");

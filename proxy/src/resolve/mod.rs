@@ -30,16 +30,20 @@ use hosts::{Answer, Family, Hosts, User};
 use namerd::NamerdSource;
 use names::{AskedNamer, Content, Namer, StaticClusters};
 use rewrite::RewriteNamer;
+use slots::Registries;
 use srv::SrvSource;
 use targets::compose;
 use watches::{Source, Watches};
 
-pub use consul::{BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, INSTANCES_MAX as CONSUL_INSTANCES_MAX};
+pub use consul::{
+    BODY_OCTETS_MAX as CONSUL_BODY_OCTETS_MAX, HELD_MAX as CONSUL_HELD_MAX, INSTANCES_MAX as CONSUL_INSTANCES_MAX,
+};
 pub use dns::{DnsConfig, LOOKUP_MS_MAX, LOOKUPS_MAX};
 pub use hosts::{HOSTS_MAX, RECORDS_MAX, TTL_S_MAX, TTL_S_MIN};
-pub use namerd::{DOCUMENT_OCTETS_MAX, Remote, RemoteLeaf, TREE_NODES_MAX, bound_id};
+pub use namerd::{DOCUMENT_OCTETS_MAX, HELD_MAX as NAMERD_HELD_MAX, Remote, RemoteLeaf, TREE_NODES_MAX, bound_id};
 pub(crate) use namerd::{REMOTE_LABELS, is_made, is_remote};
 pub use names::NameTable;
+pub use slots::TURNS_MAX;
 pub use srv::RECORDS_MAX as SRV_RECORDS_MAX;
 pub use targets::{ADDRESSES_MAX, Target};
 
@@ -53,6 +57,7 @@ mod namerd;
 mod names;
 mod peer;
 mod rewrite;
+mod slots;
 mod srv;
 mod targets;
 mod watches;
@@ -88,6 +93,7 @@ pub struct Resolver {
     /// Whoever binds for a router, by the prefix of their questions.
     remotes: Vec<(Path, Arc<NamerdSource>)>,
     watches: Watches,
+    registries: Registries,
     wakes: mpsc::Receiver<Weak<Cluster>>,
     stats: Arc<ResolverStats>,
     started: Instant,
@@ -125,6 +131,7 @@ impl Resolver {
             asked: HashMap::new(),
             remotes: Vec::new(),
             watches: Watches::new(),
+            registries: Registries::default(),
             wakes,
             stats: Arc::default(),
             started: Instant::now(),
@@ -146,7 +153,11 @@ impl Resolver {
         for written in namers {
             let kept = old.iter().position(|namer| namer.written.as_ref() == Some(written));
             let configured = kept.map(|index| old.swap_remove(index));
-            self.namers.push(configured.unwrap_or_else(|| self.open(written)));
+            let configured = match configured {
+                Some(kept) => kept,
+                None => self.open(written),
+            };
+            self.namers.push(configured);
         }
         for configured in &mut self.namers {
             configured.namer.refresh();
@@ -219,13 +230,16 @@ impl Resolver {
         &self.stats
     }
 
-    fn open(&self, written: &model::Namer) -> Configured {
+    fn open(&mut self, written: &model::Namer) -> Configured {
         let asked = |source: Arc<dyn Source>| {
             let labels = written.kind.asked_labels().unwrap_or_default();
             Box::new(AskedNamer::new(written.prefix.clone(), labels, source)) as Box<dyn Namer>
         };
         let namer = match &written.kind {
-            model::NamerKind::Consul(settings) => asked(Arc::new(ConsulSource::new((**settings).clone(), self.dns))),
+            model::NamerKind::Consul(settings) => {
+                let slots = self.registries.at(&settings.agent, CONSUL_HELD_MAX);
+                asked(Arc::new(ConsulSource::new((**settings).clone(), self.dns, slots)))
+            }
             model::NamerKind::DnsSrv(settings) => asked(Arc::new(SrvSource::new(settings.clone(), self.dns))),
             model::NamerKind::Fs { root_dir } => {
                 Box::new(FsNamer::new(written.prefix.clone(), root_dir.clone(), Arc::clone(&self.stats)))

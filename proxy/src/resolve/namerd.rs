@@ -10,7 +10,7 @@
 //!
 //! No bound id begins with `@`, so neither a dtab nor a request can spell one of these. A stream is opened anew every
 //! minute, so that a connection that died unnoticed costs no more than that; what was last said stays meanwhile, and as
-//! long as namerd is away.
+//! long as namerd is away. What namerd does not know keeps no stream open (`slots.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dns::DnsConfig;
 use super::peer::{Peer, Stream, backoff, encoded};
+use super::slots::{AGAIN, Slots, Standing, TURN_LIMIT};
 use super::watches::{Source, Teller, Watching};
 use answers::Documents;
 
@@ -33,6 +34,7 @@ mod answers;
 pub(super) struct NamerdSource {
     settings: Namerd,
     dns: DnsConfig,
+    slots: Arc<Slots>,
 }
 
 /// How names are asked of one namerd, for workers.
@@ -97,8 +99,8 @@ pub(crate) fn is_remote(id: &Path) -> bool {
 }
 
 impl NamerdSource {
-    pub(super) fn new(settings: Namerd, dns: DnsConfig) -> Self {
-        Self { settings, dns }
+    pub(super) fn new(settings: Namerd, dns: DnsConfig, slots: Arc<Slots>) -> Self {
+        Self { settings, dns, slots }
     }
 
     pub(super) fn settings(&self) -> &Namerd {
@@ -108,15 +110,13 @@ impl NamerdSource {
     /// `question` is what stands behind the namespace.
     async fn run(self: Arc<Self>, question: Path, mut teller: Teller) {
         let Some((target, binds)) = self.target(&question) else { return std::future::pending().await };
-        let mut failures = 0;
+        let (mut standing, mut failures) = (Standing::new(&self.slots), 0);
         loop {
-            let begun = Instant::now();
-            let mut peer = Peer::new(self.settings.at.clone(), self.dns);
-            let end = begun + STREAM + STREAM.mul_f64(fastrand::f64() / 4.0);
-            match self.follow(&mut peer, &target, binds, end, &mut teller).await {
-                Ok(()) => {
+            match self.follow(&target, binds, &mut standing, &mut teller).await {
+                Ok(begun) => {
                     failures = 0;
-                    sleep(GAP.saturating_sub(begun.elapsed())).await;
+                    let least = if standing.is_held() { GAP } else { AGAIN };
+                    sleep(least.saturating_sub(begun.elapsed())).await;
                 }
                 Err(Broken { why, answered }) => {
                     failures = if answered { 0 } else { failures };
@@ -128,16 +128,19 @@ impl NamerdSource {
         }
     }
 
-    /// Reads one stream until it is time for the next.
+    /// Reads one stream until it is time for the next, or until it has said that there is no such name. Gives when it
+    /// began.
     async fn follow(
         &self,
-        peer: &mut Peer,
         target: &str,
         binds: bool,
-        end: Instant,
+        standing: &mut Standing,
         teller: &mut Teller,
-    ) -> Result<(), Broken> {
-        let mut answered = false;
+    ) -> Result<Instant, Broken> {
+        let mut turn = standing.turn().await;
+        let (begun, mut answered) = (Instant::now(), false);
+        let mut end = begun + STREAM + STREAM.mul_f64(fastrand::f64() / 4.0);
+        let mut peer = Peer::new(self.settings.at.clone(), self.dns);
         let opened = peer.open(target, &HeaderMap::new(), HEAD_LIMIT).await;
         let mut stream = opened.map_err(|error| Broken { why: error.to_string(), answered })?;
         if stream.status != StatusCode::OK {
@@ -145,9 +148,14 @@ impl NamerdSource {
         }
         let mut documents = Documents::default();
         loop {
-            let Ok(read) = timeout_at(end, stream.chunk()).await else { return Ok(()) };
+            let limit = if turn.is_some() { begun + TURN_LIMIT } else { end };
+            let read = match timeout_at(limit, stream.chunk()).await {
+                Ok(read) => read,
+                Err(_) if turn.is_none() => return Ok(begun),
+                Err(_) => return Err(Broken { why: format!("no answer within {} s", TURN_LIMIT.as_secs()), answered }),
+            };
             match read.map_err(|why| Broken { why, answered })? {
-                None if answered => return Ok(()),
+                None if answered => return Ok(begun),
                 None => return Err(Broken { why: "it ended without a word".to_owned(), answered }),
                 Some(chunk) => documents.take(&chunk).map_err(|why| Broken { why, answered })?,
             }
@@ -158,7 +166,16 @@ impl NamerdSource {
                     Some(None) => {} // it does not know yet either
                     Some(Some(news)) => {
                         answered = true;
+                        let is_there = news.is_there();
+                        standing.heard(is_there, Instant::now());
                         teller.tell(news, 0).await;
+                        turn = None;
+                        if !standing.is_held() {
+                            return Ok(begun);
+                        }
+                        if !is_there {
+                            end = standing.gone_at().unwrap_or(end).min(end);
+                        }
                     }
                 }
             }
@@ -204,6 +221,8 @@ async fn refusal(stream: &mut Stream) -> String {
     format!("it answers {status}: {}", text.trim().replace(|c: char| c.is_control(), " "))
 }
 
+/// Streams that stay open at one namerd: a name in use has two, one for its tree and one for its addresses.
+pub const HELD_MAX: usize = 448;
 /// Questions for a namerd begin with it, and no bound id does.
 const MARK: &str = "@";
 /// What is asked about ids that the operator of the namerd wrote, and about those that a request may have made.
@@ -230,7 +249,7 @@ mod tests {
         let at = HostPort { host: Host::Name("namerd.test".to_owned()), port: 4180 };
         let retry = (Duration::from_secs(5), Duration::from_secs(600));
         let settings = Namerd { at, namespace: "web/1".to_owned(), retry };
-        (Remote::new(&settings), NamerdSource::new(settings, DnsConfig::default()))
+        (Remote::new(&settings), NamerdSource::new(settings, DnsConfig::default(), Slots::new(1)))
     }
 
     #[track_caller]

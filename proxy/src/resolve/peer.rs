@@ -86,6 +86,11 @@ impl Peer {
         Self { place: Arc::new(Place { at, dns }), connection: None }
     }
 
+    /// Gives up the connection that was kept.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
     /// Asks and reads the whole answer, within `limit` and `body_max` octets.
     pub(super) async fn get(
         &mut self,

@@ -136,6 +136,14 @@ impl Teller {
 }
 
 impl News {
+    /// Is there such a name: addresses, or a tree that leads to some.
+    pub(super) fn is_there(&self) -> bool {
+        match (&self.tree, &self.content) {
+            (Some(tree), _) => tree.leaves().into_iter().any(|leaf| matches!(leaf, RemoteLeaf::Name { .. })),
+            (None, content) => matches!(content, Content::Targets(_)),
+        }
+    }
+
     /// There is no such name.
     pub(super) fn absent(why: Arc<str>) -> Self {
         Self { content: Content::Absent(why), authority: None, tree: None }

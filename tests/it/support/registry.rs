@@ -27,6 +27,7 @@ struct Life {
 struct Open {
     stopped: AtomicBool,
     count: AtomicUsize,
+    most: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -46,6 +47,11 @@ impl Registry {
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
         self.life.lock().unwrap().as_ref().map_or(0, |life| life.open.count.load(Ordering::Acquire))
+    }
+
+    /// The most that were open at once.
+    pub(crate) fn most(&self) -> usize {
+        self.life.lock().unwrap().as_ref().map_or(0, |life| life.open.most.load(Ordering::Acquire))
     }
 
     /// Dies: nobody listens, and every connection is closed.
@@ -75,7 +81,8 @@ impl Registry {
                 }
                 shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
                 let (shared, script) = (Arc::clone(&shared), Arc::clone(&script));
-                shared.count.fetch_add(1, Ordering::AcqRel);
+                let before = shared.count.fetch_add(1, Ordering::AcqRel);
+                shared.most.fetch_max(before + 1, Ordering::AcqRel);
                 std::thread::spawn(move || {
                     let mut wire = Wire::new(stream);
                     let _ = wire.stream.set_read_timeout(None);
