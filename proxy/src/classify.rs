@@ -7,7 +7,8 @@
 //! | the downstream went away, or broke its own message, before the upstream was done | Ignored |
 //! | all else, 4xx included: the upstream did its work | Success |
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serin_config::model::{Classifier, GrpcRetryable, Retryable};
 use serin_metrics::Class;
 
@@ -17,6 +18,16 @@ use crate::grpc;
 pub const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
 /// `true`: the request surely was not processed.
 pub const RETRYABLE: HeaderName = HeaderName::from_static("l5d-retryable");
+/// A Finagle server, which a Linkerd 1 is, refuses a request that it has not touched.
+const NACK: HeaderName = HeaderName::from_static("finagle-http-nack");
+
+/// Does an answer say of itself that its request was not touched: `l5d-retryable: true`, or what Finagle sends again, a
+/// 503 with `finagle-http-nack` or `Retry-After: 0`.
+pub fn says_unsent(status: StatusCode, headers: &HeaderMap) -> bool {
+    let says = |name, word: &str| headers.get(name).is_some_and(|value| value == word);
+    let nack = || headers.contains_key(NACK) || says(RETRY_AFTER, "0");
+    status.is_server_error() && (says(RETRYABLE, "true") || (status == StatusCode::SERVICE_UNAVAILABLE && nack()))
+}
 
 /// The value of [`SUCCESS_CLASS`].
 pub const fn success_class(class: Class) -> HeaderValue {

@@ -185,9 +185,9 @@ impl fmt::Debug for Cluster {
 /// What the namer of a name said last, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Unix time of the last good answer, ms; 0: none yet.
+    /// Unix time of the last answer, ms; 0: none yet.
     pub answered_at_ms: u64,
-    /// Why the tries since then failed.
+    /// Why the tries since then failed, or what the answer said of this name.
     pub error: Option<Arc<str>>,
     /// Failed tries since then.
     pub failures: u32,
@@ -446,9 +446,10 @@ impl EndpointTable {
         }
     }
 
-    /// Forgets a name that was asked for, unless somebody has taken it into use meanwhile.
-    pub(crate) fn forget_asked(&self, id: &Path) {
-        self.asked.remove_unused(id);
+    /// Forgets names that were asked for and that nobody uses. Says whether there are others.
+    pub(crate) fn forget_asked(&self) -> bool {
+        self.asked.retain_used(Cluster::is_asleep);
+        self.asked.len() > 0
     }
 
     /// Tells the resolver of a name that it does not look after.

@@ -386,3 +386,38 @@ fn more_services_than_an_agent_takes_connections_are_served_and_followed() {
     }
     consul.check_no_faults();
 }
+
+#[track_caller]
+fn check_refusal(status: u16, text: &str) {
+    let (consul, a) = (Consul::start(), Upstream::named("a"));
+    consul.set("web", &[Instance::at(&a.endpoint())]);
+    consul.mood(Mood::StatusOf("odd".to_owned(), status, text.to_owned()));
+    let serin = setup(&consul, "").start();
+    assert_eq!(place(&serin, "web"), "a");
+    let response = serin.get("odd", "/");
+    let said = response.field("l5d-err").unwrap_or_default().replace('+', " ");
+    assert!(response.status == 404 && said.contains(text), "{}: {said}", response.status);
+    let checks = serin.admin("/readyz?verbose").text();
+    assert!(checks.contains("[+] namer io.l5d.consul: answers for the"), "{checks}");
+    assert!(!serin.log().contains("a namer does not answer"), "{}", serin.log());
+    consul.server.stop();
+    eventually("the outage is told", || serin.log().contains("a namer does not answer"));
+    consul.server.again();
+    eventually("and its end", || serin.log().contains("the namer answers again"));
+}
+
+#[test]
+fn what_consul_refuses_for_one_name_is_no_outage_and_hides_none() {
+    check_refusal(404, "no such thing");
+    check_refusal(500, "No path to datacenter");
+}
+
+#[test]
+fn names_of_dots_are_not_asked_for() {
+    let consul = Consul::start();
+    let serin = setup(&consul, "").start();
+    for name in [".", ".."] {
+        assert_eq!(serin.get(name, "/").status, 404, "{name}");
+    }
+    assert_eq!(consul.asked(), Vec::<String>::new());
+}

@@ -229,3 +229,16 @@ fn names_that_strangers_make_up_hold_no_stream_of_a_namerd() {
     assert!(!serin.admin("/metrics").text().contains("stranger"));
     namerd.check_no_faults();
 }
+
+#[test]
+fn what_namerd_says_instead_of_a_tree_is_told_to_who_asks_and_is_no_outage() {
+    let namerd = Namerd::start();
+    namerd.mood(Mood::Says("Unknown namer: foo for path: /$/foo\n".to_owned()));
+    let serin = setup(&namerd).start();
+    let response = serin.get("web", "/");
+    let said = response.field("l5d-err").unwrap_or_default().replace('+', " ");
+    assert!(response.status == 502 && said.contains("Unknown namer%3A foo"), "{}: {said}", response.status);
+    assert!(!serin.log().contains("a namer does not answer"), "{}", serin.log());
+    namerd.mood(Mood::Status(500));
+    eventually("the outage is told", || serin.log().contains("a namer does not answer"));
+}

@@ -118,8 +118,17 @@ fn retries_wait_as_long_as_they_are_told() {
 
 #[test]
 fn an_origin_that_says_so_is_asked_again_whatever_the_method() {
-    for (said, count) in [("true", 2), ("false", 1)] {
-        let origin = flaky(1, move |_| reply(503, &[&format!("l5d-retryable: {said}")], "busy"));
+    for (status, said, count) in [
+        (503, "l5d-retryable: true", 2),
+        (503, "l5d-retryable: false", 1),
+        (500, "l5d-retryable: true", 2),
+        (503, "finagle-http-nack: true", 2),
+        (503, "Retry-After: 0", 2),
+        (503, "Retry-After: 1", 1),
+        (500, "finagle-http-nack: true", 1),
+        (500, "Retry-After: 0", 1),
+    ] {
+        let origin = flaky(1, move |_| reply(status, &[said], "busy"));
         let serin = Setup::web(&origin.endpoint()).start();
         send(&serin, "POST", &[], "hello");
         assert_eq!(origin.count(), count, "{said}");

@@ -65,11 +65,13 @@ impl Evicting {
         removed
     }
 
-    /// Takes a name out that nobody uses.
-    pub(super) fn remove_unused(&self, id: &Path) {
-        if self.clusters.remove_if(id, |_, cluster| Arc::strong_count(cluster) == 1).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Takes out what nobody uses, of what `idle` says.
+    pub(super) fn retain_used(&self, idle: impl Fn(&Cluster) -> bool) {
+        self.clusters.retain(|_, cluster| {
+            let gone = Arc::strong_count(cluster) == 1 && idle(cluster);
+            self.count.fetch_sub(usize::from(gone), Ordering::Relaxed);
+            !gone
+        });
     }
 
     /// Takes one of the `max` places, where needed from the name bound longest ago that nobody uses.

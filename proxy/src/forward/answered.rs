@@ -82,8 +82,7 @@ fn classifier<'s>(call: &Call<'_>, service: &'s LocalService) -> Option<&'s Clas
 
 /// A failure that says that the request was not processed.
 fn is_unsent(response: &Response<Body>) -> bool {
-    response.status().is_server_error()
-        && response.headers().get(classify::RETRYABLE).is_some_and(|value| value == "true")
+    classify::says_unsent(response.status(), response.headers())
 }
 
 /// Looks at an answer for which [`is_weighed`] holds.

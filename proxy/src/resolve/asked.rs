@@ -97,12 +97,13 @@ impl Resolver {
         }
         for (id, cluster) in self.watches.look() {
             untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), false));
-            untrack(&mut self.tracked, &mut self.hosts, &(id.clone(), true));
+            untrack(&mut self.tracked, &mut self.hosts, &(id, true));
             if let Some(cluster) = cluster {
                 cluster.publish(Addresses::Pending);
             }
-            self.table.forget_asked(&id);
         }
+        // one that somebody looks at right now is forgotten the next time
+        self.watches.look_on(self.table.forget_asked());
         for cluster in self.watches.broken() {
             self.watch(&cluster);
         }

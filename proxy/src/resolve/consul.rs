@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::dns::DnsConfig;
 use super::names::Content;
-use super::peer::{Peer, PeerError, backoff, encoded};
+use super::peer::{Peer, PeerError, backoff, encoded, is_refusal};
 use super::slots::{AGAIN, Slots, Standing, TURN_LIMIT};
 use super::watches::{News, Source, Teller, Watching};
 pub use answers::INSTANCES_MAX;
@@ -51,10 +51,22 @@ enum AskError {
     Peer(#[from] PeerError),
     #[error("Consul answers {status}: {text}")]
     Status { status: StatusCode, text: String },
+    #[error("Consul answers {status} for its own settings: {text}")]
+    Agent { status: StatusCode, text: String },
     #[error("Consul answers without X-Consul-Index")]
     NoIndex,
     #[error("Consul answers what is none of its catalog: {0}")]
     Unreadable(String),
+}
+
+impl AskError {
+    /// Is it about the name that was asked for, and not about the agent.
+    fn is_of_the_name(&self) -> bool {
+        match self {
+            Self::Status { status, text } => is_refusal(*status) || text.contains(NO_DATACENTER),
+            Self::Peer(_) | Self::Agent { .. } | Self::NoIndex | Self::Unreadable(_) => false,
+        }
+    }
 }
 
 impl ConsulSource {
@@ -101,6 +113,11 @@ impl ConsulSource {
                     };
                     sleep(least.saturating_sub(begun.elapsed())).await;
                 }
+                Err(error) if error.is_of_the_name() => {
+                    (index, failures) = (0, 0);
+                    teller.refuse(error.to_string().into()).await;
+                    sleep(AGAIN).await;
+                }
                 Err(error) => {
                     index = 0;
                     teller.fail(error.to_string().into()).await;
@@ -123,7 +140,7 @@ impl ConsulSource {
         let limit = if index == 0 { TURN_LIMIT } else { WAIT + WAIT / 16 + GRACE };
         let reply = peer.get(&target, &self.headers, limit, BODY_OCTETS_MAX).await?;
         if reply.status != StatusCode::OK {
-            return Err(refused(reply.status, &reply.body));
+            return Err(AskError::Status { status: reply.status, text: shown(&reply.body) });
         }
         let answered = reply.headers.get(INDEX).and_then(|value| value.to_str().ok()?.parse().ok());
         let answered = answered.ok_or(AskError::NoIndex)?;
@@ -141,7 +158,7 @@ impl ConsulSource {
             let reply = peer.get("/v1/agent/self", &self.headers, TURN_LIMIT, BODY_OCTETS_MAX).await?;
             match reply.status {
                 StatusCode::OK => Agent::read(&reply.body).map_err(AskError::Unreadable),
-                status => Err(refused(status, &reply.body)),
+                status => Err(AskError::Agent { status, text: shown(&reply.body) }),
             }
         });
         let agent = agent.await?;
@@ -207,9 +224,9 @@ impl Asked {
     }
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> AskError {
+fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_OCTETS_MAX)]);
-    AskError::Status { status, text: text.trim().replace(|c: char| c.is_control(), " ") }
+    text.trim().replace(|c: char| c.is_control(), " ")
 }
 
 /// The index of the next question: one that fell, or is 0, says that the past is no guide.
@@ -220,6 +237,8 @@ fn next_index(asked: u64, answered: u64) -> u64 {
 /// Services whose questions stay open at one agent. With those in turn less than the 200 connections that an agent takes
 /// of one client (`limits.http_max_conns_per_client`).
 pub const HELD_MAX: usize = 128;
+/// What an agent says, with 500, of a name whose datacenter does not exist.
+const NO_DATACENTER: &str = "No path to datacenter";
 /// The datacenter of the agent.
 const LOCAL: &str = ".local";
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");

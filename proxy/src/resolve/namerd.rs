@@ -21,7 +21,7 @@ use serin_config::model::{Host, HostPort, Namerd};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dns::DnsConfig;
-use super::peer::{Peer, Stream, backoff, encoded};
+use super::peer::{Peer, Stream, backoff, encoded, is_refusal};
 use super::slots::{AGAIN, Slots, Standing, TURN_LIMIT};
 use super::watches::{Source, Teller, Watching};
 use answers::Documents;
@@ -118,9 +118,13 @@ impl NamerdSource {
                     let least = if standing.is_held() { GAP } else { AGAIN };
                     sleep(least.saturating_sub(begun.elapsed())).await;
                 }
-                Err(Broken { why, answered }) => {
+                Err(Broken { why, answered, of_the_name }) => {
                     failures = if answered { 0 } else { failures };
-                    teller.fail(format!("namerd: {why}").into()).await;
+                    let why = format!("namerd: {why}").into();
+                    match of_the_name {
+                        true => teller.refuse(why).await,
+                        false => teller.fail(why).await,
+                    }
                     sleep(backoff(failures, self.settings.retry, fastrand::u64(..))).await;
                     failures += 1;
                 }
@@ -142,9 +146,10 @@ impl NamerdSource {
         let mut end = begun + STREAM + STREAM.mul_f64(fastrand::f64() / 4.0);
         let mut peer = Peer::new(self.settings.at.clone(), self.dns);
         let opened = peer.open(target, &HeaderMap::new(), HEAD_LIMIT).await;
-        let mut stream = opened.map_err(|error| Broken { why: error.to_string(), answered })?;
+        let mut stream = opened.map_err(|error| Broken::outage(error.to_string(), answered))?;
         if stream.status != StatusCode::OK {
-            return Err(Broken { why: refusal(&mut stream).await, answered });
+            let of_the_name = is_refusal(stream.status);
+            return Err(Broken { why: refusal(&mut stream).await, answered, of_the_name });
         }
         let mut documents = Documents::default();
         loop {
@@ -152,16 +157,25 @@ impl NamerdSource {
             let read = match timeout_at(limit, stream.chunk()).await {
                 Ok(read) => read,
                 Err(_) if turn.is_none() => return Ok(begun),
-                Err(_) => return Err(Broken { why: format!("no answer within {} s", TURN_LIMIT.as_secs()), answered }),
+                Err(_) => {
+                    return Err(Broken::outage(format!("no answer within {} s", TURN_LIMIT.as_secs()), answered));
+                }
             };
-            match read.map_err(|why| Broken { why, answered })? {
-                None if answered => return Ok(begun),
-                None => return Err(Broken { why: "it ended without a word".to_owned(), answered }),
-                Some(chunk) => documents.take(&chunk).map_err(|why| Broken { why, answered })?,
+            match read.map_err(|why| Broken::outage(why, answered))? {
+                None => match documents.last_word() {
+                    Some(why) => return Err(Broken { why, answered, of_the_name: true }),
+                    None if answered => return Ok(begun),
+                    None => return Err(Broken::outage("it ended without a word".to_owned(), answered)),
+                },
+                Some(chunk) => documents.take(&chunk).map_err(|why| Broken::outage(why, answered))?,
             }
             loop {
                 let news = if binds { documents.next_tree() } else { documents.next_addr() };
-                match news.map_err(|why| Broken { why, answered })? {
+                let news = news.map_err(|why| match documents.last_word() {
+                    Some(why) => Broken { why, answered, of_the_name: true },
+                    None => Broken::outage(why, answered),
+                });
+                match news? {
                     None => break,
                     Some(None) => {} // it does not know yet either
                     Some(Some(news)) => {
@@ -209,6 +223,14 @@ impl Source for NamerdSource {
 struct Broken {
     why: String,
     answered: bool,
+    /// It said so of this name; otherwise namerd does not answer.
+    of_the_name: bool,
+}
+
+impl Broken {
+    fn outage(why: String, answered: bool) -> Self {
+        Self { why, answered, of_the_name: false }
+    }
 }
 
 async fn refusal(stream: &mut Stream) -> String {

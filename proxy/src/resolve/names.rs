@@ -166,7 +166,12 @@ impl Namer for AskedNamer {
 
 impl NameSet for Shape {
     fn lookup(&self, rest: &Path) -> Answer {
-        if rest.len() < self.0 { Answer::Neg } else { Answer::Bound { id_len: self.0 } }
+        // in a URL these are other places, and no name of DNS: nobody is asked
+        let is_dots = |label: &[u8]| matches!(label, b"." | b"..");
+        if rest.len() < self.0 || rest.labels().take(self.0).any(is_dots) {
+            return Answer::Neg;
+        }
+        Answer::Bound { id_len: self.0 }
     }
 }
 

@@ -282,6 +282,11 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Is it an answer about what was asked for. One about who asks (401, 403, 429) concerns every name, as no answer does.
+pub(super) fn is_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 300..500) && !matches!(status.as_u16(), 401 | 403 | 429)
+}
+
 /// A value in a query or a segment of a path: RFC 3986's unreserved characters stand for themselves.
 pub(super) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -96,9 +96,7 @@ impl Teller {
     /// A good answer: equal ones are told once. `version` is what the namer calls this state.
     pub(super) async fn tell(&mut self, news: News, version: u64) {
         let told = Told { answered_at_ms: clock::unix_ms(), error: None, failures: 0, version };
-        if std::mem::take(&mut self.failing) && self.outage.leave() {
-            tracing::info!(namer = %self.outage.namer.skip(1), "the namer answers again");
-        }
+        self.answers();
         let Some(id) = self.note(told) else { return };
         if self.last.as_ref() == Some(&news) {
             return;
@@ -106,6 +104,29 @@ impl Teller {
         self.last = Some(news.clone());
         // the receiver goes only with the resolver, and this task with it
         let _gone = self.news.send((id, self.number, news)).await;
+    }
+
+    /// The namer has said why it has nothing for this name. It answers, so this is no outage: any client can ask for what
+    /// a namer refuses. The last good answer stays; a name that never had one is absent, for this reason.
+    pub(super) async fn refuse(&mut self, why: Arc<str>) {
+        self.answers();
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let before = cluster.told().unwrap_or_default();
+        drop(cluster);
+        tracing::debug!(error = %why, "a namer has nothing for a name; its last good state stays, if it had any");
+        let told =
+            Told { error: Some(Arc::clone(&why)), answered_at_ms: clock::unix_ms(), failures: 0, ..(*before).clone() };
+        let Some(id) = self.note(told) else { return };
+        self.last.take_if(|news| !news.is_there());
+        if self.last.is_none() {
+            let _gone = self.news.send((id, self.number, News::absent(why))).await;
+        }
+    }
+
+    fn answers(&mut self) {
+        if std::mem::take(&mut self.failing) && self.outage.leave() {
+            tracing::info!(namer = %self.outage.namer.skip(1), "the namer answers again");
+        }
     }
 
     /// No answer. The last good one stays; a name that never had one is absent until then, so that nobody waits for a
@@ -159,6 +180,8 @@ pub(super) struct Watches {
     news: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     started: u64,
     look_at: Instant,
+    /// There is something to look for, besides what is watched.
+    looks_on: bool,
 }
 
 struct Watch {
@@ -176,6 +199,7 @@ impl Watches {
             news: mpsc::channel(NEWS_MAX),
             started: 0,
             look_at: Instant::now() + LOOK,
+            looks_on: false,
         }
     }
 
@@ -237,7 +261,12 @@ impl Watches {
 
     /// When to look for names that nobody uses.
     pub(super) fn look_at(&self) -> Option<Instant> {
-        (!self.by_id.is_empty()).then_some(self.look_at)
+        (self.looks_on || !self.by_id.is_empty()).then_some(self.look_at)
+    }
+
+    /// Whether to look again although nothing is watched.
+    pub(super) fn look_on(&mut self, looks_on: bool) {
+        self.looks_on = looks_on;
     }
 
     /// Ends the watches of names that nobody uses; gives their ids, and their clusters where those still exist. A watch

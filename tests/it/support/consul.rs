@@ -41,6 +41,8 @@ pub(crate) enum Mood {
     Hang,
     /// This status.
     Status(u16),
+    /// This status and text for one service, and well for all others.
+    StatusOf(String, u16, String),
     /// 200 with this body.
     Body(String),
     /// 200 with a body of so many octets.
@@ -162,8 +164,10 @@ impl State {
                 }
             }
         }
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         match data.mood.clone() {
-            Mood::Well => {}
+            Mood::StatusOf(service, status, text) if service == name => return send(wire, status, None, &text),
+            Mood::Well | Mood::StatusOf(..) => {}
             Mood::Hang => {
                 while data.mood == Mood::Hang && !is_gone(wire) {
                     (data, _) = self.changed.wait_timeout(data, LOOK).unwrap();
@@ -176,7 +180,6 @@ impl State {
             Mood::NoIndex => return send(wire, 200, None, "[]"),
         }
         let datacenter = of("dc").unwrap_or_else(|| "dc1".to_owned());
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let all = data.services.get(&(datacenter, name)).cloned().unwrap_or_default();
         let tag = of("tag");
         let wanted = all.iter().filter(|one| tag.as_ref().is_none_or(|tag| one.tags.contains(tag)));

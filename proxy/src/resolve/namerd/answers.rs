@@ -15,6 +15,8 @@ use crate::resolve::watches::News;
 
 /// Octets of one document.
 pub const DOCUMENT_OCTETS_MAX: usize = 4 * 1024 * 1024;
+/// Octets of namerd's last word that are shown.
+const WORD_OCTETS_MAX: usize = 200;
 /// Nodes of one tree.
 pub const TREE_NODES_MAX: usize = 10_000;
 
@@ -61,6 +63,15 @@ impl Documents {
             self.whole = before + end + 1;
         }
         Ok(())
+    }
+
+    /// What stands at the end that is no document: namerd's reason why there will be none. It is a line; more is not shown.
+    pub(super) fn last_word(&self) -> Option<String> {
+        let text = self.octets.trim_ascii();
+        let line = text.split(|octet| matches!(octet, b'\n' | b'\r')).next().unwrap_or_default();
+        let text = String::from_utf8_lossy(&line[..line.len().min(WORD_OCTETS_MAX)]);
+        let says = !text.is_empty() && !text.starts_with('{');
+        says.then(|| text.trim().replace(|c: char| c.is_control(), " "))
     }
 
     /// `None`: no further document is whole. `Some(None)`: one that says nothing yet.
@@ -251,6 +262,25 @@ mod tests {
         assert_eq!((shown, news.authority), (vec![(80, 1.0), (81, 2.5)], Some(HeaderValue::from_static("web.test"))));
         assert!(matches!(documents.next_addr(), Ok(Some(Some(News { content: Content::Absent(_), .. })))));
         assert_eq!(documents.next_addr(), Ok(None));
+    }
+
+    #[track_caller]
+    fn check_last_word(stream: &str, expected: Option<&str>) {
+        let mut documents = Documents::default();
+        documents.take(stream.as_bytes()).unwrap();
+        while let Ok(Some(_)) = documents.next_tree() {}
+        assert_eq!(documents.last_word().as_deref(), expected, "{stream}");
+    }
+
+    #[test]
+    fn the_last_line_is_a_reason_unless_it_is_a_document() {
+        check_last_word("Unknown namer: foo\n", Some("Unknown namer: foo"));
+        check_last_word("no name {x} here\n", Some("no name {x} here"));
+        check_last_word("{\"type\":\"neg\"}\nthe dtab is gone\nand more", Some("the dtab is gone"));
+        check_last_word(&"x".repeat(WORD_OCTETS_MAX + 1), Some(&"x".repeat(WORD_OCTETS_MAX)));
+        for none in ["", "\n", "{\"type\":\"neg\"}\n", "{\"type\":", "{\"type\":\"what\"}x"] {
+            check_last_word(none, if none.ends_with('x') { Some("x") } else { None });
+        }
     }
 
     #[test]
