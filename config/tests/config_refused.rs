@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // tests stop at the first surprise
 
 use serin_config::limits::*;
+use serin_config::model::Namerd;
 use serin_config::{Config, Diagnostic, Severity, Source};
 
 fn check(text: &str, expected: &[(&str, &str)], severity: Severity) {
@@ -341,6 +342,20 @@ fn one_mistake_is_said_once() {
     check_refused("admin: {port: x}\nrouters: [{servers: [{port: 9990}]}]\n", &[("config/wrong-value", "1:15")]);
     let text = "routers:\n- servers: [{port: 1}]\n  dtab: /a = /b\n  splits: [{path: /a}]\n";
     check_refused(text, &[("dtab/syntax", "3:13")]);
+}
+
+#[test]
+fn a_dtab_that_goes_to_a_namerd_ends_where_a_question_does() {
+    let text = |last: usize| {
+        // beside its n a dentry has 19 octets as it is sent, and `;` is 3
+        let dentry = |n: usize| format!("/svc/{}=>/b", "n".repeat(n));
+        let rest = Namerd::DTAB_OCTETS_MAX - 4 * 19 - 3 * 3 - 3 * 12_000;
+        let dtab = [12_000, 12_000, 12_000, rest + last].map(dentry).join(";");
+        let interpreter = "interpreter: {kind: io.l5d.namerd.http, dst: /$/inet/127.0.0.1/4180}";
+        format!("routers:\n- servers: [{{port: 4140}}]\n  {interpreter}\n  dtab: {dtab}\n")
+    };
+    check_refused(&text(0), &[]);
+    check_refused(&text(1), &[("config/too-long", "4:9")]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::Diagnostic;
 use crate::dtab::{Dtab, Path};
-use crate::model::{Failover, OnUnhealthy, Protocol, Router};
+use crate::model::{Failover, Namerd, OnUnhealthy, Protocol, Router};
 use crate::raw::{Cx, Fields, not_built};
 use crate::source::Span;
 use crate::units::{self, Wrong};
@@ -91,7 +91,7 @@ fn router(
     let is_elsewhere = interpreter.namerd().is_some() || cx.errors() > errors_before;
     let elsewhere = is_elsewhere.then(|| known.elsewhere());
     let known = elsewhere.as_ref().unwrap_or(known);
-    let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label));
+    let base = base_dtab(cx, &mut fields, known, teams.dtabs(&label), interpreter.namerd().is_some());
     if base.is_none() {
         routers.unread.insert(label.clone());
     }
@@ -144,7 +144,13 @@ fn router(
 }
 
 /// The dtab of the main file, and behind it those of the teams, which are all more specific.
-fn base_dtab(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>, added: &[Node<'_>]) -> Option<Dtab> {
+fn base_dtab(
+    cx: &Cx<'_>,
+    fields: &mut Fields<'_, '_>,
+    known: &Known<'_>,
+    added: &[Node<'_>],
+    travels: bool,
+) -> Option<Dtab> {
     let mut base = match fields.take(cx, "dtab") {
         Some(entry) => dtabs::dtab(cx, &entry.value, known, None)?,
         None => Dtab(Vec::new()),
@@ -156,7 +162,23 @@ fn base_dtab(cx: &Cx<'_>, fields: &mut Fields<'_, '_>, known: &Known<'_>, added:
             None => whole = false,
         }
     }
+    if travels {
+        fits_a_question(cx, fields, &base);
+    }
     whole.then_some(base)
+}
+
+/// A namerd is sent the router's dtab with each name.
+fn fits_a_question(cx: &Cx<'_>, fields: &Fields<'_, '_>, base: &Dtab) {
+    let (octets, max) = (Namerd::octets(&base.to_string()), Namerd::DTAB_OCTETS_MAX);
+    if octets <= max {
+        return;
+    }
+    let span = fields.get("dtab").map_or(fields.span, |entry| entry.value.span);
+    let message =
+        format!("a dtab that goes to a namerd with each name may have {max} octets as it is sent, this has {octets}");
+    let help = "store it in the namerd's namespace, and write here only what this router adds";
+    cx.push(Diagnostic::error("config/too-long", span, message).help(help));
 }
 
 /// The protocol's name (the default label), what upstreams speak by default, and the default port: both of Linkerd.

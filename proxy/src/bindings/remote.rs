@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use serin_config::dtab::{Dtab, NameTree, Path};
-use serin_config::model::Router;
+use serin_config::model::{Namerd, Router};
 
 use super::{Binding, Caller, LocalService, Target, named};
 use crate::clock;
@@ -37,8 +37,12 @@ pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, Prox
     let Asking { remote, table, model, path, by_file, written, sent, peer } = asking;
     let added = written.iter().chain(*sent).fold(Dtab::default(), |all, one| all.concat(one));
     let whole = table.table.dtab().concat(&added);
-    let too_long =
-        || ProxyError::BindingFailed(format!("{path} and the dtab with it are longer than a question may be"));
+    let too_long = || {
+        ProxyError::BindingFailed(format!(
+            "{path} and the dtab with it are longer than the {} octets of a question to a namerd",
+            Namerd::QUESTION_OCTETS_MAX
+        ))
+    };
     let question = remote.bind(path, &whole.to_string()).ok_or_else(too_long)?;
     let found = worker.endpoints.get(&question, true, Some(peer.ip()), clock::now_ms());
     let question = found.map_err(|_| ProxyError::TooManyNames)?;

@@ -3,7 +3,7 @@
 //! A question is a name of its own kind, kept and watched like the names of namers that are asked for:
 //!
 //! ```text
-//! /@/<namerd>/<namespace>/bind/<name>[/<dtab>]   what the name is bound to: a tree
+//! /@/<namerd>/<namespace>/bind/<pieces>/<name>…[/<dtab>…]   what the name is bound to: a tree
 //! /@/<namerd>/<namespace>/addr/<bound id …>      where a bound id is served
 //! /@/<namerd>/<namespace>/made/<bound id …>      the same, of one that a request may have made
 //! ```
@@ -56,13 +56,19 @@ impl Remote {
         Self { prefix: Path::from_labels(labels).unwrap_or_default() }
     }
 
-    /// The question what a name is bound to under this dtab. `None`: it is longer than a path may be.
+    /// The question what a name is bound to under this dtab. `None`: it is longer than [`Namerd::QUESTION_OCTETS_MAX`].
     pub fn bind(&self, name: &Path, dtab: &str) -> Option<Path> {
         let name = name.to_string();
-        let labels = ["bind", name.as_str(), dtab];
-        let labels = if dtab.is_empty() { &labels[..2] } else { &labels };
-        let id = self.prefix.join(&Path::from_labels(labels)?);
-        (id.bytes() <= Path::BYTES_MAX).then_some(id)
+        if Namerd::octets(&name) + Namerd::octets(dtab) > Namerd::QUESTION_OCTETS_MAX {
+            return None;
+        }
+        // one label would be too long for some
+        let pieces = [name.as_bytes(), dtab.as_bytes()].map(|text| text.chunks(PIECE_OCTETS));
+        let [name, dtab] =
+            pieces.map(|pieces| pieces.map(|piece| Path::from_labels([piece])).collect::<Option<Vec<_>>>());
+        let (name, dtab) = (name?, dtab?);
+        let count = Path::from_labels(["bind", &name.len().to_string()])?;
+        Some(name.iter().chain(&dtab).fold(self.prefix.join(&count), |id, piece| id.join(piece)))
     }
 
     /// The question where a bound id is served. `made`: a request may have made the id. Both have addresses of their
@@ -199,10 +205,13 @@ impl NamerdSource {
     /// The target of a question, and whether it is one for a tree.
     fn target(&self, question: &Path) -> Option<(String, bool)> {
         let namespace = encoded(&self.settings.namespace);
-        let text = |nth| std::str::from_utf8(question.label(nth)?).ok();
         match question.label(0)? {
             b"bind" => {
-                let (path, dtab) = (encoded(text(1)?), encoded(text(2).unwrap_or_default()));
+                let count: usize = std::str::from_utf8(question.label(1)?).ok()?.parse().ok()?;
+                let pieces: Vec<&[u8]> = question.labels().skip(2).collect();
+                let (name, dtab) = pieces.split_at_checked(count)?;
+                let text = |pieces: &[&[u8]]| Some(encoded(&String::from_utf8(pieces.concat()).ok()?));
+                let (path, dtab) = (text(name)?, text(dtab)?);
                 Some((format!("/api/1/bind/{namespace}?path={path}&watch=1&dtab={dtab}"), true))
             }
             _ => {
@@ -247,6 +256,8 @@ async fn refusal(stream: &mut Stream) -> String {
 pub const HELD_MAX: usize = 448;
 /// Questions for a namerd begin with it, and no bound id does.
 const MARK: &str = "@";
+/// Octets of a name or dtab in one label of a question.
+const PIECE_OCTETS: usize = 4_096;
 /// What is asked about ids that the operator of the namerd wrote, and about those that a request may have made.
 const ADDR: &str = "addr";
 const MADE: &str = "made";
@@ -318,9 +329,23 @@ mod tests {
     }
 
     #[test]
-    fn a_question_ends_at_the_length_of_a_path() {
-        let (remote, _) = remote();
+    fn a_question_is_as_long_as_the_head_of_a_request_allows_and_no_longer() {
+        let (remote, source) = remote();
         let name: Path = "/svc/web".parse().unwrap();
-        assert!(remote.bind(&name, &"d".repeat(Path::BYTES_MAX)).is_none());
+        let room = Namerd::QUESTION_OCTETS_MAX - Namerd::octets("/svc/web");
+        let dtab = format!("{}ä", "d".repeat(room - 6));
+        let question = remote.bind(&name, &dtab).unwrap();
+        let target = source.target(&question.skip(remote.prefix().len())).unwrap().0;
+        assert!(target.ends_with("dd%C3%A4") && target.len() < 64 * 1024 - 2048, "{}", target.len());
+        assert!(remote.bind(&name, &format!("d{dtab}")).is_none());
+    }
+
+    #[test]
+    fn a_name_in_pieces_and_its_dtab_are_told_apart() {
+        let (remote, source) = remote();
+        let long: Path = format!("/svc/{}", "n".repeat(2 * PIECE_OCTETS)).parse().unwrap();
+        let target = |dtab| source.target(&remote.bind(&long, dtab).unwrap().skip(remote.prefix().len())).unwrap().0;
+        assert!(target("").ends_with("nnn&watch=1&dtab="));
+        assert!(target("/a=>/b").ends_with("nnn&watch=1&dtab=%2Fa%3D%3E%2Fb"));
     }
 }
