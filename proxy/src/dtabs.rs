@@ -101,6 +101,14 @@ impl Dtabs {
         self.news.subscribe()
     }
 
+    /// Would a restart find them. Looks at the disk, without waiting for it.
+    ///
+    /// # Errors
+    /// Their folder is gone, or is another one.
+    pub fn check(&self) -> io::Result<()> {
+        self.files.as_ref().map_or(Ok(()), DtabFiles::check)
+    }
+
     /// Changes one namespace and gives its new version; `None` if it is gone. Waits for the disk, and a moment for the
     /// change to reach routing: who is answered sees it in the next request.
     ///
@@ -143,6 +151,9 @@ impl Dtabs {
         let mut view = View::clone(&self.view.load());
         let effect = view.namespaces.plan(name, change)?;
         if let Some(files) = &self.files {
+            if files.recover(&view.namespaces).map_err(not_written)? {
+                tracing::warn!("the folder of the stored dtabs was gone: it is made, and all of them are written anew");
+            }
             let before = view.namespaces.get(name);
             match &effect {
                 Effect::Write(stored) => files.write(name, stored, before),

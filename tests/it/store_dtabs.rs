@@ -228,14 +228,45 @@ fn a_folder_that_cannot_be_written_changes_nothing() {
     keeper.put("web", "/svc/web => /srv/v1");
     let (folder, aside) = (keeper.dir().path().join("state/dtabs"), keeper.dir().path().join("aside"));
     std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, "in its place").unwrap();
     let answer = keeper.ask("PUT", "/api/1/dtabs/web", &["Content-Type: application/dtab"], "/svc/web => /srv/v2");
     assert_eq!((answer.status, answer.text().contains("cannot be written")), (500, true), "{}", answer.text());
     assert_eq!(keeper.ask("DELETE", "/api/1/dtabs/web", &[], "").status, 500);
     assert_eq!(keeper.who(), "v1");
     assert_eq!(keeper.ask("HEAD", "/api/1/dtabs/web", &[], "").field("etag").as_deref(), Some("AAAAAAAAAAE="));
+    std::fs::remove_file(&folder).unwrap();
     std::fs::rename(&aside, &folder).unwrap();
     keeper.put("web", "/svc/web => /srv/v2");
     assert_eq!(keeper.who(), "v2");
+}
+
+/// Somebody removes a folder while Serin runs, and makes another in its place or none.
+#[track_caller]
+fn check_lost_folder(lost: &str, made: &[&str]) {
+    let keeper = Keeper::start();
+    keeper.put("web", "/svc/web => /srv/v1");
+    keeper.put("other", "/svc/x => /srv/v2");
+    let at = |name: &str| keeper.dir().path().join(name);
+    std::fs::remove_dir_all(at(lost)).unwrap();
+    made.iter().for_each(|name| std::fs::create_dir(at(name)).unwrap());
+    let checks = keeper.serin.admin("/readyz?verbose");
+    assert_eq!(checks.status, 200, "what is known serves");
+    assert!(checks.text().contains("[-] stored dtabs: a restart would lose them"), "{}", checks.text());
+    assert_eq!(keeper.who(), "v1");
+    keeper.put("third", "/a => /b");
+    assert!(!keeper.serin.admin("/readyz?verbose").text().contains("[-]"));
+    keeper.serin.signal("KILL");
+    let keeper = keeper.again();
+    assert_eq!(keeper.ask("GET", "/api/1/dtabs", &[], "").text(), "[\"other\",\"third\",\"web\"]\n");
+    assert_eq!(keeper.who(), "v1");
+}
+
+#[test]
+fn dtabs_outlive_the_loss_of_their_folder() {
+    check_lost_folder("state/dtabs", &[]);
+    check_lost_folder("state", &[]);
+    check_lost_folder("state", &["state"]);
+    check_lost_folder("state", &["state", "state/dtabs"]);
 }
 
 #[test]

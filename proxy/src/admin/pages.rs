@@ -123,7 +123,12 @@ fn ready_text(sources: &Sources, verbose: bool) -> (StatusCode, String) {
     namers::ready_lines(&mut text, &sources.endpoints);
     let views = sources.desk.as_ref().map(|desk| desk.views()).unwrap_or_default();
     views.iter().for_each(|view| rollouts::ready_lines(&mut text, view));
-    let stored = sources.dtabs.load_full().map(|dtabs| dtabs.view()).unwrap_or_default();
+    let dtabs = sources.dtabs.load_full();
+    if let Some(Err(error)) = dtabs.as_ref().map(|dtabs| dtabs.check()) {
+        let _ =
+            writeln!(text, "[-] stored dtabs: a restart would lose them, the next change writes them anew: {error}");
+    }
+    let stored = dtabs.map(|dtabs| dtabs.view()).unwrap_or_default();
     for (namespace, why) in stored.namespaces.unreadable() {
         let _ = writeln!(text, "[-] the stored dtab {namespace} cannot be read and counts as empty: {why}");
     }

@@ -160,6 +160,11 @@ impl Namespaces {
         Self { contents, retired, bytes }
     }
 
+    /// Versions up to here are used up by namespaces that are gone.
+    pub fn retired(&self) -> u64 {
+        self.retired
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.contents.len()

@@ -3,8 +3,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A disk. Every call waits for the disk; what a call has done when it fails is open.
 pub(crate) trait Disk: Send + Sync {
@@ -22,9 +23,14 @@ pub(crate) trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a file away. That there is none is no error.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Which folder it is that has this name now; `None`: there is none.
+    fn identity(&self, folder: &Path) -> io::Result<Option<Identity>>;
     /// Waits until the names in a folder outlive a loss of power.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
+
+/// Tells a folder from one that was made in its place: file system, number, and when it was made, since numbers come again.
+pub(crate) type Identity = (u64, u64, Option<SystemTime>);
 
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +91,15 @@ impl Disk for RealDisk {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    fn identity(&self, folder: &Path) -> io::Result<Option<Identity>> {
+        match fs::metadata(folder) {
+            Ok(found) if found.is_dir() => Ok(Some((found.dev(), found.ino(), found.created().ok()))),
+            Ok(found) => Err(io::Error::other(format!("{} is {}, not a folder", folder.display(), kind(&found)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

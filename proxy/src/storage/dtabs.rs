@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serin_config::model::is_namespace;
 
-use super::disk::{Disk, RealDisk, make_folder, replace};
+use super::disk::{Disk, Identity, RealDisk, make_folder, replace};
 use crate::dtabs::{Content, DTAB_BYTES_MAX, Namespaces, Stored, Version, text};
 use crate::sticky;
 
@@ -22,6 +22,8 @@ pub const DTAB_FILES_MAX: usize = 4_096;
 pub(crate) struct DtabFiles {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
+    /// The folder that has what was written. The lock is held for moments.
+    known: Mutex<Option<Identity>>,
 }
 
 impl DtabFiles {
@@ -32,17 +34,17 @@ impl DtabFiles {
             return Err(io::Error::other("it is not a folder"));
         }
         RealDisk.sync_folder(dir)?;
-        Ok(Self { folder, disk: Arc::new(RealDisk) })
+        Ok(Self { known: Mutex::new(RealDisk.identity(&folder)?), folder, disk: Arc::new(RealDisk) })
     }
 
     /// Those of a storage folder that may be in use: only to be read.
     pub(super) fn of_folder(dir: &Path) -> Self {
-        Self { folder: dir.join(FOLDER), disk: Arc::new(RealDisk) }
+        Self { folder: dir.join(FOLDER), disk: Arc::new(RealDisk), known: Mutex::default() }
     }
 
     #[cfg(test)]
     pub(crate) fn of_disk(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self { folder, disk }
+        Self { known: Mutex::new(disk.identity(&folder).unwrap()), folder, disk }
     }
 
     /// Everything that is there. What cannot be read is named, and takes nothing else with it.
@@ -58,6 +60,52 @@ impl DtabFiles {
             return Err(io::Error::other(format!("it has more than {DTAB_FILES_MAX} dtabs")));
         }
         Ok(Namespaces::new(contents, retired))
+    }
+
+    /// Is what was written still there.
+    ///
+    /// # Errors
+    /// The folder is gone, or is another one.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let why = match self.disk.identity(&self.folder)? {
+            None => "is gone",
+            now if now != self.known() => "is another one than before",
+            Some(_) => return Ok(()),
+        };
+        Err(io::Error::other(format!("{} {why}", self.folder.display())))
+    }
+
+    /// Where the folder is gone, or is another one, it is made, and all dtabs are written into it. Says whether it was so.
+    ///
+    /// # Errors
+    /// It cannot be made or written; the next call tries again.
+    pub(crate) fn recover(&self, all: &Namespaces) -> io::Result<bool> {
+        let found = self.disk.identity(&self.folder)?;
+        if found.is_some() && found == self.known() {
+            return Ok(false);
+        }
+        if found.is_none() {
+            if let Some(above) = self.folder.parent() {
+                make_folder(above)?;
+            }
+            make_folder(&self.folder)?;
+        }
+        if all.retired() > 0 {
+            replace(self.disk.as_ref(), &self.folder.join(RETIRED), format!("{}\n", all.retired()).as_bytes())?;
+        }
+        for name in all.names() {
+            if let Some(Content::Readable(stored)) = all.get(name) {
+                replace(self.disk.as_ref(), &self.path(name), file_of(stored).as_bytes())?;
+            }
+        }
+        self.disk.sync_folder(&self.folder)?;
+        let made = self.disk.identity(&self.folder)?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(true)
+    }
+
+    fn known(&self) -> Option<Identity> {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes one namespace. After `Ok` it outlives a loss of power; after an error what was there before is put back,

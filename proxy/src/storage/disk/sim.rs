@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::Disk;
+use super::{Disk, Identity};
 
 /// The disk.
 #[derive(Default)]
@@ -180,6 +180,10 @@ impl Disk for SimDisk {
         let Some(&file) = state.names.get(path) else { return Ok(None) };
         let bytes = &state.files[file].now;
         Ok(Some((bytes.len() as u64, bytes[bytes.len().saturating_sub(max)..].to_vec())))
+    }
+
+    fn identity(&self, _folder: &Path) -> io::Result<Option<Identity>> {
+        Ok(Some((0, 0, None)))
     }
 
     fn list(&self, folder: &Path, max: usize) -> io::Result<Vec<String>> {
