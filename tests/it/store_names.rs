@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::support::consul::{Consul, Instance};
 use super::support::stored::Keeper;
+use super::support::{Setup, eventually};
 
 const JSON: &str = "Content-Type: application/json";
 
@@ -139,4 +140,36 @@ fn a_service_of_consul_is_there_as_long_as_consul_says_so() {
     consul.set("web", &[]);
     assert_eq!(parsed(bind.next()), other);
     consul.check_no_faults();
+}
+
+/// A Serin behind the API draws as the one does that reads the file itself.
+#[test]
+fn endpoints_keep_their_weights_and_unions_without_shares_are_nothing() {
+    let keeper = Keeper::start_with("{kind: file, dir: state}", "namers: [{kind: io.l5d.fs, rootDir: disco}]\n");
+    let disco = keeper.dir().path().join("disco");
+    std::fs::create_dir_all(&disco).unwrap();
+    let (v1, v2) = (keeper.v1.endpoint().replace(':', " "), keeper.v2.endpoint().replace(':', " "));
+    std::fs::write(disco.join("web"), format!("{v1} * 0\n{v2}\n")).unwrap();
+    keeper.put(
+        "web",
+        "/fs => /#/io.l5d.fs ; /svc/web => /fs/web ; /svc/zero => 0 * /fs/web & 0 * /fs/web ; \
+         /svc/alt => (0 * /fs/web & 0 * /fs/web) | /#/clusters/v1",
+    );
+    let weight = || asked(&keeper, "/api/1/addr/web?path=/%23/io.l5d.fs/web")["addrs"][0]["meta"].clone();
+    eventually("the file is read", || weight() == json!({"endpoint_addr_weight": 0.0}));
+    assert_eq!(asked(&keeper, "/api/1/bind/web?path=/svc/zero"), json!({"type": "neg"}));
+    assert_eq!(asked(&keeper, "/api/1/bind/web?path=/svc/alt")["bound"]["id"], "/#/clusters/v1");
+    let at = format!("/$/inet/127.0.0.1/{}", keeper.namerd().port());
+    let interpreter = format!("interpreter: {{kind: io.l5d.namerd.http, dst: {at}, namespace: web}}");
+    let serin = Setup::new().dtab("").router(&interpreter).start();
+    for (host, origin) in [("web", "v2"), ("alt", "v1")] {
+        for served in [&keeper.serin, &serin] {
+            let answer = served.get(host, "/");
+            assert_eq!((answer.status, answer.field("x-origin").as_deref()), (200, Some(origin)), "{host}");
+        }
+    }
+    assert_eq!((serin.get("zero", "/").status, keeper.serin.get("zero", "/").status), (404, 404));
+    for _ in 0..40 {
+        assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("v2"));
+    }
 }

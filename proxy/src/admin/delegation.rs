@@ -1,9 +1,10 @@
 //! Trees of names in the JSON that Linkerd's playground and namerd's clients read: of explanations, and of bound names.
 
+use http::HeaderValue;
 use serde::Serialize;
 use serin_config::dtab::{self, BindError, Bound, Delegation, Explained, Layers, Limits, NameTree, Names, Path, Table};
 
-use crate::endpoints::{Addresses, Cluster, Place};
+use crate::endpoints::{Address, Addresses, Cluster, Place};
 
 /// One node.
 #[derive(Debug, Serialize)]
@@ -94,31 +95,50 @@ pub(crate) struct Socket {
     meta: Meta,
 }
 
-/// Always `{}` for now: no namer here knows more.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Meta {}
-
-impl Addr {
-    pub(crate) fn of(cluster: &Cluster) -> Self {
-        Self::from(&cluster.addresses().load().addresses)
-    }
+/// What is known beside where it is, under the keys that Finagle gives it; what goes without saying is left out.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Meta {
+    /// The `Host` that requests are to carry: of all addresses together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<String>,
+    /// The share of one address; without it, 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_addr_weight: Option<f64>,
 }
 
-impl From<&Addresses> for Addr {
-    fn from(addresses: &Addresses) -> Self {
+impl Addr {
+    /// Of a cluster, for those who look at this process: with its Unix sockets.
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let authority = cluster.authority();
+        Self::new(&cluster.addresses().load().addresses, authority.as_ref(), true)
+    }
+
+    /// For peers, who are to connect there themselves: a Unix socket is this host's, and left out.
+    pub(crate) fn for_peers(addresses: &Addresses, authority: Option<&HeaderValue>) -> Self {
+        Self::new(addresses, authority, false)
+    }
+
+    fn new(addresses: &Addresses, authority: Option<&HeaderValue>, unix: bool) -> Self {
         match addresses {
             Addresses::Bound(addresses) => {
-                let socket = |place: &Place| match place {
-                    Place::Inet(socket) => Socket { ip: socket.ip().to_string(), port: socket.port(), meta: Meta {} },
-                    Place::Unix(_) => Socket { ip: place.to_string(), port: 0, meta: Meta {} },
-                };
-                let addrs = addresses.iter().map(|address| socket(&address.socket));
-                Self::Bound { addrs: addrs.collect(), meta: Meta {} }
+                let addrs = addresses.iter().filter_map(|address| socket(address, unix)).collect();
+                let authority = authority.and_then(|host| host.to_str().ok()).map(str::to_owned);
+                Self::Bound { addrs, meta: Meta { authority, endpoint_addr_weight: None } }
             }
             Addresses::Failed(cause) => Self::Failed { cause: cause.to_string() },
             Addresses::Absent(_) | Addresses::Neg => Self::Neg,
             Addresses::Pending => Self::Pending,
         }
+    }
+}
+
+fn socket(address: &Address, unix: bool) -> Option<Socket> {
+    let weight = Some(address.weight).filter(|weight| *weight != 1.0);
+    let meta = Meta { authority: None, endpoint_addr_weight: weight };
+    match &address.socket {
+        Place::Inet(socket) => Some(Socket { ip: socket.ip().to_string(), port: socket.port(), meta }),
+        Place::Unix(_) if unix => Some(Socket { ip: address.socket.to_string(), port: 0, meta }),
+        Place::Unix(_) => None,
     }
 }
 
@@ -198,6 +218,27 @@ mod tests {
         let tree = tree(&table, &NameTable::default(), &Path::parse(path).unwrap(), &|_| Addr::Neg).unwrap();
         let expected: serde_json::Value = serde_json::from_str(expected).unwrap();
         assert_eq!(serde_json::to_value(tree).unwrap(), expected);
+    }
+
+    #[test]
+    fn addresses_say_their_weight_and_their_host() {
+        let address = |socket, weight| Address { socket, weight };
+        let unix = Place::Unix(Arc::from(std::path::Path::new("/run/a")));
+        let addresses = Addresses::Bound(Arc::new([
+            address(Place::Inet("127.0.0.1:80".parse().unwrap()), 0.0),
+            address(Place::Inet("[::1]:81".parse().unwrap()), 1.0),
+            address(unix, 2.5),
+        ]));
+        let host = HeaderValue::from_static("web.test");
+        let said = |unix| serde_json::to_value(Addr::new(&addresses, Some(&host), unix)).unwrap();
+        let inet = [
+            serde_json::json!({"ip": "127.0.0.1", "port": 80, "meta": {"endpoint_addr_weight": 0.0}}),
+            serde_json::json!({"ip": "::1", "port": 81, "meta": {}}),
+        ];
+        let meta = serde_json::json!({"authority": "web.test"});
+        assert_eq!(said(false), serde_json::json!({"type": "bound", "addrs": inet, "meta": meta}));
+        let local = serde_json::json!({"ip": "unix:/run/a", "port": 0, "meta": {"endpoint_addr_weight": 2.5}});
+        assert_eq!(said(true)["addrs"][2], local);
     }
 
     #[test]

@@ -20,7 +20,6 @@ use super::book::{AddrWatch, BindWatch, Binding, Book, Look, News, Place, Questi
 use super::form::Form;
 use super::stream::{Watched, Watches};
 use super::{BODY_BYTES_MAX, NamerdSeed};
-use crate::admin::delegation::Addr;
 use crate::dtabs::text::BadDtab;
 use crate::dtabs::{Change, Content, Version};
 use crate::endpoints::Addresses;
@@ -322,7 +321,7 @@ async fn once(watch: &mut impl Watched) -> Response<Body> {
 async fn addresses(place: &Place) -> Response<Body> {
     // not known in time is an answer too
     let _known = timeout(PENDING_WAIT, place.ready()).await;
-    content(JSON, line(&Addr::from(&place.now().0)))
+    content(JSON, line(&place.told()))
 }
 
 fn pending() -> Response<Body> {

@@ -124,7 +124,7 @@ impl Book {
     }
 
     fn known(&self, id: &Path, peer: IpAddr) -> Addr {
-        Addr::from(&self.place(id, peer).now().0)
+        self.place(id, peer).told()
     }
 
     /// Where a concrete name is served. Names that only a request could have made count as such: so many of them, from so
@@ -207,6 +207,15 @@ impl Place {
                 (set.addresses.clone(), set.version)
             }
         }
+    }
+
+    /// What peers are told of it.
+    pub(super) fn told(&self) -> Addr {
+        let authority = match self {
+            Self::Fixed(_) => None,
+            Self::Moving(cluster) => cluster.authority(),
+        };
+        Addr::for_peers(&self.now().0, authority.as_ref())
     }
 
     /// Completes once something is known.
@@ -376,9 +385,11 @@ impl Watched for AddrWatch {
             Ok(None) => Place::Fixed(Addresses::Neg),
             Ok(Some(id)) => self.look.book.place(&id, self.look.question.peer),
         };
+        // the version before what is told: what comes in between is told again
         let (addresses, version) = place.now();
+        let line = (addresses != Addresses::Pending).then(|| answer::line(&place.told()));
         self.place = (place, version);
-        Ok((addresses != Addresses::Pending).then(|| answer::line(&Addr::from(&addresses))))
+        Ok(line)
     }
 
     async fn changed(&mut self) {

@@ -42,10 +42,19 @@ fn settled_union(union: &Union<Bound>) -> Settled<'_> {
             Settled::Tree(tree) => ready.push(Branch { weight: branch.weight, index: branch.index, tree }),
         }
     }
-    match (ready.is_empty(), error, pending) {
+    // what nobody can draw decides no more than what is not there
+    match (is_without_share(&ready), error, pending) {
         (true, Some(error), _) => Settled::Error(error),
         (true, None, true) => Settled::Pending,
+        (true, None, false) => Settled::Tree(NameTree::Neg),
         // Without its id, so that a union of one becomes that one.
         _ => Settled::Tree(NameTree::Union(Union { split: None, branches: ready }).simplified()),
     }
+}
+
+/// Is there nothing that could be drawn: no branch at all, or names whose weights are all 0. Linkerd 1 draws those evenly, so
+/// it must not see them either.
+fn is_without_share(ready: &[Branch<Bound>]) -> bool {
+    let mut something = ready.iter().filter(|branch| !matches!(branch.tree, NameTree::Neg | NameTree::Fail)).peekable();
+    ready.is_empty() || (something.peek().is_some() && something.all(|branch| branch.weight.is_zero()))
 }

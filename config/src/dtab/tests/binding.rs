@@ -84,6 +84,25 @@ fn errors_of_some_branches_do_not_hide_that_others_were_ready() {
 }
 
 #[test]
+fn a_union_that_nobody_can_draw_is_nothing() {
+    let settles = |dtab: &str| match settled(&bound(dtab, "", "", "/s")) {
+        Settled::Error(error) => error.to_string(),
+        Settled::Pending => "pending".to_owned(),
+        Settled::Tree(tree) => tree
+            .map(&mut |name| match name {
+                Bound::Name { id, .. } => id.to_string(),
+                other => format!("{other:?}"),
+            })
+            .to_string(),
+    };
+    assert_eq!(settles("/s => 0*/#/a/1 & 0*/#/a/2"), "~");
+    assert_eq!(settles("/s => (0*/#/a/1 & 0*/#/a/2) | /#/a/3"), "/#/a/3");
+    assert_eq!(settles("/s => 0*/#/a/1 & 1*/#/none"), "~");
+    assert_eq!(settles("/s => 0*/#/a/1 & 1*/#/c"), "pending");
+    assert_eq!(settles("/s => 0*/#/a/1 & 1*/#/a/2"), "0.00*/#/a/1 & /#/a/2", "0 % beside 100 % stays");
+}
+
+#[test]
 fn names_from_the_configuration_count_as_written() {
     check_written("/svc => /$/inet/127.0.0.1/80", "", "", "/svc/web", &[("/$/inet/127.0.0.1/80", true)]);
     check_written("/svc/x => /y", "/y => /#/a/1", "", "/svc/x", &[("/#/a/1", true)]);
