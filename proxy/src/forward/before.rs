@@ -63,6 +63,7 @@ impl<'a> Before<'a> {
             // one that nobody expects says nothing
             self.release();
         } else if self.passes_on() {
+            hygiene::strip_proxy_credentials(&mut headers);
             if !self.worker.in_flight.is_trusted(self.call.handle) {
                 hygiene::strip_response_context(&mut headers);
             }

@@ -26,7 +26,9 @@ mod fields;
 #[cfg(test)]
 mod laws;
 
-pub use fields::{clean_trailers, has_malformed, is_context, strip_hop_by_hop, strip_response_context};
+pub use fields::{
+    clean_trailers, has_malformed, is_context, strip_hop_by_hop, strip_proxy_credentials, strip_response_context,
+};
 use fields::{has_token, is_forwarding, is_old_hop_by_hop, remove_matching};
 
 /// Beside its name and its value a field has a colon, a blank and the end of its line.

@@ -36,6 +36,21 @@ fn nominated_fields_go_but_not_those_we_rely_on() {
 }
 
 #[test]
+fn what_is_between_a_client_and_its_proxy_ends_here() {
+    let lines =
+        [("proxy-authorization", "Basic x"), ("proxy-authenticate", "Basic"), ("proxy-authentication-info", "a=b")];
+    for line in lines {
+        assert!(look(&headers(&[line]), 0, &Limits::edge()).unwrap().hop, "{line:?}");
+        let mut map = headers(&[line, ("trailer", "x-sum"), ("authorization", "c")]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("trailer", "x-sum"), ("authorization", "c")]));
+        let mut fields = headers(&[line, ("x-sum", "1")]);
+        clean_trailers(&mut fields);
+        assert_eq!(fields, headers(&[("x-sum", "1")]));
+    }
+}
+
+#[test]
 fn stripping_twice_changes_nothing_more() {
     let mut once = headers(&[("connection", "a"), ("a", "1"), ("b", "2"), ("te", "trailers")]);
     strip_hop_by_hop(&mut once);

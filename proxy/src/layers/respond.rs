@@ -101,6 +101,7 @@ impl Reader {
     }
 
     fn pass(&self, response: &mut Response<Body>, worker: &Worker) {
+        hygiene::strip_proxy_credentials(response.headers_mut());
         if self.may_see(worker) {
             self.classify(response, worker);
             return;

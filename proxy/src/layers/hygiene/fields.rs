@@ -1,6 +1,9 @@
 //! PURE: what a field is for, and which ones end here. By name, whatever they say.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderValue};
 
 use crate::h1::{begins, may_be_trailer, reads_as};
@@ -42,10 +45,23 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+    strip_proxy_credentials(headers);
     if te {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
+
+/// Takes out what client and proxy tell each other about who the client is (RFC 9110 section 11.7): it is for this hop, in
+/// either direction, and an origin has no use for a password of ours. `Trailer` is not of the kind: it announces fields that
+/// we pass on (RFC 9110 section 6.6.2), and hyper sends none without it.
+pub fn strip_proxy_credentials(headers: &mut HeaderMap) {
+    for name in [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    headers.remove(PROXY_AUTHENTICATION_INFO);
+}
+
+const PROXY_AUTHENTICATION_INFO: &str = "proxy-authentication-info";
 
 pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
@@ -65,7 +81,8 @@ fn is_protected(name: &HeaderName) -> bool {
 }
 
 pub(super) fn is_old_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | PROXY_AUTHENTICATION_INFO)
 }
 
 /// Context fields, by prefix and not by list, in every spelling that some frameworks read as the same name.
