@@ -296,7 +296,7 @@ pub fn bind(
     let name = Logical { path: &path, written: identify::is_written(key) };
     let tree = dtab::bind(&layers, &*structure.names, name, &Limits::default());
     let service: Arc<str> = if matches!(tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
-    let travels = written.iter().copied().chain(sent).fold(Dtab::default(), |all, one| all.concat(one));
+    let travels = dtab::travelling(&written, &sent);
     let mut refused = false;
     let tree = tree.map(&mut |bound| {
         let caller = Caller { label: &table.label, router: model, peer, overridden: !travels.is_empty() };
@@ -308,7 +308,7 @@ pub fn bind(
         // not kept: the same name may be welcome a moment later
         return Err(ProxyError::TooManyNames);
     }
-    let context = (!travels.is_empty()).then(|| HeaderValue::try_from(travels.to_string()).ok()).flatten();
+    let context = (!travels.is_empty()).then(|| HeaderValue::try_from(dtab::context_text(&travels)).ok()).flatten();
     let service = LocalService::new(model.service_of(&path), worker.workers);
     Ok(Binding { path, tree, context, service, remote: None })
 }

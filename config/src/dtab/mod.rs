@@ -107,7 +107,7 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-pub use context::{HEADER_BYTES_MAX, HEADER_DENTRIES_MAX, HeaderDtabError, override_dtab};
+pub use context::{HEADER_BYTES_MAX, HEADER_DENTRIES_MAX, HeaderDtabError, context_text, override_dtab, travelling};
 pub use delegate::{Answer, BindError, Bound, Chain, Limits, Logical, Names, Settled, bind, bind_traced, settled};
 pub use error::{Expected, Found, SyntaxError, SyntaxErrors};
 pub use explain::{Delegation, Explained, explain};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use serin_config::dtab::{Dtab, NameTree, Path};
+use serin_config::dtab::{self, Dtab, NameTree, Path};
 use serin_config::model::{Namerd, Router};
 
 use super::{Binding, Caller, LocalService, Target, named};
@@ -35,7 +35,7 @@ pub(super) struct Asking<'a> {
 /// The question is longer than one may be, or there are too many.
 pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, ProxyError> {
     let Asking { remote, table, model, path, by_file, written, sent, peer } = asking;
-    let added = written.iter().chain(*sent).fold(Dtab::default(), |all, one| all.concat(one));
+    let added = dtab::travelling(written, sent);
     let whole = table.table.dtab().concat(&added);
     let too_long = || {
         ProxyError::BindingFailed(format!(
@@ -63,7 +63,7 @@ pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, Prox
             NameTree::Leaf(Target::Asked(Arc::clone(&question)))
         }
     };
-    let context = (!added.is_empty()).then(|| HeaderValue::try_from(added.to_string()).ok()).flatten();
+    let context = (!added.is_empty()).then(|| HeaderValue::try_from(dtab::context_text(&added)).ok()).flatten();
     let service = LocalService::new(model.service_of(path), worker.workers);
     Ok(Binding { path: path.clone(), tree, context, service, remote: Some((question, set.version)) })
 }
