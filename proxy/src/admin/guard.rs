@@ -8,6 +8,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 
 use super::problem;
+use crate::context::base64;
 
 /// Pages that answer anybody: what load balancers, orchestrators and scrapers need.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -198,6 +199,23 @@ pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 const BEARER: &[u8] = b"Bearer ";
+
+/// The password of `Authorization: Basic` (RFC 7617): what stands behind the first colon. `None`: it is something else, or
+/// longer than any token is.
+pub(crate) fn basic_password(value: &[u8]) -> Option<Vec<u8>> {
+    const BASIC: &[u8] = b"Basic ";
+    let (scheme, text) = value.split_at_checked(BASIC.len())?;
+    let text = text.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(BASIC) || text.len() > BASIC_TEXT_MAX {
+        return None;
+    }
+    let mut octets = base64::decode_any(text)?;
+    let colon = octets.iter().position(|octet| *octet == b':')?;
+    Some(octets.split_off(colon + 1))
+}
+
+/// Characters of user and password in Base64.
+const BASIC_TEXT_MAX: usize = 1024;
 
 /// Takes the same time wherever two secrets of one length differ.
 fn same(a: &[u8], b: &[u8]) -> bool {

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderValue, Request, StatusCode};
 
 use crate::admin::Tokens;
-use crate::admin::guard::{bearer, is_ours};
+use crate::admin::guard::{basic_password, bearer, is_ours};
 
 /// Where a request comes from, and by which address.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +33,10 @@ pub(super) fn check<B>(request: &Request<B>, visit: &Visit, tokens: &Tokens) -> 
         return refuse(StatusCode::BAD_REQUEST, "a request needs exactly one Host");
     }
     let near = visit.peer.to_canonical().is_loopback() && visit.local.to_canonical().is_loopback();
-    let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
-    if let Some(sent) = sent
+    let written = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    // `namerctl` can send a user and a password, out of its base URL, and nothing else
+    let password = written.and_then(basic_password);
+    if let Some(sent) = written.and_then(bearer).or(password.as_deref())
         && tokens.exist()
     {
         let why = || format!("this is not the token; {}", tokens.whereabouts(near));
@@ -102,6 +104,15 @@ mod tests {
                 check_visit(method, from, &[("host", "namerd.internal:4180")], 401);
                 check_visit(method, from, &[("host", "x"), ("authorization", "Bearer wrong")], 401);
                 check_visit(method, from, &[("host", "x"), ("authorization", "Bearer secret")], 200);
+                for (basic, status) in [
+                    ("Basic eDpzZWNyZXQ=", 200),
+                    ("basic  OnNlY3JldA==", 200),
+                    ("Basic eDp3cm9uZw==", 401),
+                    ("Basic c2VjcmV0", 401),
+                    ("Basic eDpzZWNyZXQ=?", 401),
+                ] {
+                    check_visit(method, from, &[("host", "x"), ("authorization", basic)], status);
+                }
             }
         }
     }
