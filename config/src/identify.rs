@@ -111,7 +111,7 @@ fn token(header: &Field, host: HostRule, request: &impl Request, out: &mut Vec<u
     };
     let Some(value) = value.filter(|value| (1..=TOKEN_BYTES_MAX).contains(&value.len())) else { return Step::Next };
     match (header, host) {
-        (Field::Host, HostRule::Normalized) => push_host(without_port(value), out),
+        (Field::Host, HostRule::Normalized) => push_host(plain(value), out),
         _ => {
             key::push(out, value);
             NAMED
@@ -132,7 +132,7 @@ fn method_and_host(path: bool, host: HostRule, request: &impl Request, out: &mut
     key::push(out, request.method());
     if !request.is_http10() {
         let host = request.host().map(|value| match host {
-            HostRule::Normalized => without_port(value),
+            HostRule::Normalized => plain(value),
             HostRule::Verbatim => value,
         });
         match host.map(|host| push_host(host, out)) {
@@ -201,6 +201,12 @@ fn push_path(text: &[u8], labels_max: usize, out: &mut Vec<u8>) -> Option<usize>
         }
     }
     Some(count)
+}
+
+/// Without port and without the final dot of a name that is spelled out to the root: rules read it so too.
+fn plain(host: &[u8]) -> &[u8] {
+    let host = without_port(host);
+    host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// `example.com:80` and `[::1]:80` lose their port.

@@ -12,17 +12,30 @@ const PROPAGATORS: [&str; 2] = ["io.l5d.default", "io.l5d.zipkin"];
 const LABELERS: [&str; 6] = ["requestRandom", "connectionRandom", "ip", "ip:port", "router", "static"];
 
 /// Fields that say where a message ends or who gets it.
-const NOT_FOR_STAMPS: [&str; 9] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
+const NOT_FOR_STAMPS: [&str; 19] = [
+    "authorization",
     "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "dtab-local",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "set-cookie",
     "te",
     "trailer",
+    "transfer-encoding",
     "upgrade",
-    "keep-alive",
-    "proxy-connection",
+    "via",
+    "x-real-ip",
 ];
+
+/// Beginnings of such names; with `-` or `_`, since many applications read both as one.
+const NOT_FOR_STAMPS_PREFIXES: [&str; 6] = ["grpc-", "l5d-", "proxy-", "x-b3-", "x-dtab-", "x-forwarded-"];
 
 pub(super) fn propagator(cx: &Cx<'_>, router: &mut Fields<'_, '_>) -> Propagator {
     let Some(mut fields) = router.map(cx, "tracePropagator", "{kind: io.l5d.default}") else {
@@ -75,7 +88,9 @@ fn node(text: &str) -> Result<String, Wrong> {
 pub(super) fn timestamp(cx: &Cx<'_>, server: &mut Fields<'_, '_>) -> Option<String> {
     let span = server.get("timestampHeader")?.value.span;
     let name = server.scalar(cx, "timestampHeader", units::header_name)?;
-    if NOT_FOR_STAMPS.contains(&name.as_str()) || name.starts_with("l5d-") || name.starts_with("x-b3-") {
+    let plain = name.replace('_', "-");
+    let taken = NOT_FOR_STAMPS_PREFIXES.iter().any(|prefix| plain.starts_with(prefix));
+    if taken || NOT_FOR_STAMPS.contains(&plain.as_str()) {
         let message = format!("`timestampHeader` is `{name}`, which says something else");
         let wrong = Diagnostic::error("config/wrong-value", span, message);
         cx.push(wrong.help("choose a name of your own, for example `x-request-start`"));

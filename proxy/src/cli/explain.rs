@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serin_config::Config;
 use serin_config::diagnostic::render;
-use serin_config::dtab::LeafState;
+use serin_config::dtab::{LeafState, Path};
 
 use super::run::{configuration, warn_of_teams};
 use super::{ExplainArgs, Output, failed, print, state, usage};
@@ -44,10 +44,10 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let stored = match args.state.as_deref().map(state::dtabs).transpose() {
-        Ok(stored) => stored.unwrap_or_default(),
+        Ok(stored) => stored,
         Err(error) => return failed(&error),
     };
-    match answer(&loaded, &ask, &routings, &stored) {
+    match answer(&loaded, &ask, &routings, stored.as_ref()) {
         Ok(explanation) => print(&match args.output {
             Output::Text => story(&explanation),
             // plain data: it always has a JSON form
@@ -67,12 +67,12 @@ fn ask(args: &ExplainArgs) -> Result<Ask, AskError> {
     Ok(ask)
 }
 
-/// Addresses are not looked at: every bound name counts as able to serve.
+/// Addresses are not looked at: every bound name counts as able to serve, but clusters that the file gives none.
 fn answer(
     loaded: &control::Loaded,
     ask: &Ask,
     routings: &Routings,
-    stored: &Namespaces,
+    stored: Option<&Namespaces>,
 ) -> Result<Explanation, String> {
     Offline::new(&loaded.config, routings, stored).answer(ask)
 }
@@ -81,13 +81,19 @@ fn answer(
 pub(super) struct Offline {
     config: Arc<Config>,
     snapshot: Arc<Snapshot>,
+    endpoints: Arc<EndpointTable>,
+    /// Was a folder looked at that may hold dtabs.
+    with_state: bool,
 }
 
 impl Offline {
-    pub(super) fn new(config: &Arc<Config>, routings: &Routings, stored: &Namespaces) -> Offline {
-        let mut resolver = Resolver::new(Arc::new(EndpointTable::default()), DnsConfig::default());
+    /// Without `stored`, no folder of state was looked at.
+    pub(super) fn new(config: &Arc<Config>, routings: &Routings, stored: Option<&Namespaces>) -> Offline {
+        let endpoints = Arc::new(EndpointTable::default());
+        let mut resolver = Resolver::new(Arc::clone(&endpoints), DnsConfig::default());
         let names = resolver.configure(&config.clusters, &config.namers, &config.egress);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let nothing = Namespaces::default();
         let parts = Parts {
             config,
             listeners: &[],
@@ -96,13 +102,14 @@ impl Offline {
             workers: 1,
             previous: None,
             routings,
-            stored,
+            stored: stored.unwrap_or(&nothing),
             interfaces: &[],
         };
         let (structure, weights) = assemble::assemble(&parts);
         // puts the shares of the rollouts in their places
         let world = snapshot::World::new(Snapshot { version: 1, structure, weights }, routings.clone());
-        Offline { config: Arc::clone(config), snapshot: Arc::clone(&world.load()) }
+        let with_state = stored.is_some();
+        Offline { config: Arc::clone(config), snapshot: Arc::clone(&world.load()), endpoints, with_state }
     }
 
     /// Where a request would go.
@@ -118,8 +125,21 @@ impl Offline {
             None => Err(format!("which router? --router takes one of {known}")),
         }?;
         let Snapshot { structure, weights, .. } = &*self.snapshot;
-        let world = World { structure, weights, router, state: &|_| LeafState::Usable };
-        explanation::explain(&world, ask).map_err(|error| error.to_string())
+        let state = |id: &Path| match self.endpoints.find(id).map(|cluster| explanation::state_of(&cluster, false)) {
+            Some(LeafState::Unusable) if id.label(1) == Some(b"clusters") => LeafState::Unusable,
+            // files and DNS may say something else elsewhere
+            _ => LeafState::Usable,
+        };
+        let world = World { structure, weights, router, state: &state };
+        let mut found = explanation::explain(&world, ask).map_err(|error| error.to_string())?;
+        found.notes.extend(self.unseen(router));
+        Ok(found)
+    }
+
+    /// A stored dtab decides too, and is nowhere in the file.
+    fn unseen(&self, router: usize) -> Option<String> {
+        let namespace = self.config.routers.get(router)?.interpreter.namespace().filter(|_| !self.with_state)?;
+        Some(format!("the stored dtab `{namespace}` is not seen here: --state FOLDER, or the admin server, knows it"))
     }
 }
 

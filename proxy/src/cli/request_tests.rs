@@ -9,7 +9,6 @@ use serin_config::source::Span;
 use super::explain::Offline;
 use crate::admin::explanation::{Ask, AskError, Explanation};
 use crate::control::Loaded;
-use crate::dtabs::Namespaces;
 use crate::snapshot::Routings;
 
 /// A share is written with four decimals of a percent: half of the last one is no difference.
@@ -20,7 +19,7 @@ pub(super) fn failures(loaded: &Loaded) -> Vec<Diagnostic> {
     if loaded.config.tests.is_empty() {
         return Vec::new();
     }
-    let offline = Offline::new(&loaded.config, &Routings::default(), &Namespaces::default());
+    let offline = Offline::new(&loaded.config, &Routings::default(), None);
     loaded.config.tests.iter().flat_map(|test| check(&offline, test)).collect()
 }
 

@@ -75,8 +75,14 @@ impl Action {
     }
 
     /// Where the client is sent instead, and with which status.
-    pub fn redirect(&self, parts: &Parts<'_>, prefix: usize) -> Option<(StatusCode, String)> {
-        let redirect = self.redirect.as_ref()?;
+    ///
+    /// # Errors
+    /// The place is on the host that was asked, and none was: HTTP/1.0 may leave it out.
+    pub fn redirect(&self, parts: &Parts<'_>, prefix: usize) -> Result<Option<(StatusCode, String)>, ProxyError> {
+        let Some(redirect) = &self.redirect else { return Ok(None) };
+        if redirect.host.is_none() && parts.host.unwrap_or_default().is_empty() {
+            return Err(ProxyError::BadRequest("no Host to stay on with a redirect"));
+        }
         let asked = String::from_utf8_lossy(parts.host.unwrap_or_default());
         let scheme = redirect.scheme.unwrap_or("http");
         let mut location = format!("{scheme}://");
@@ -99,7 +105,7 @@ impl Action {
             None => location.push('/'),
         }
         push_query(&mut location, parts.query);
-        Some((StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND), location))
+        Ok(Some((StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND), location)))
     }
 
     /// Changes the headers of a request.
@@ -224,7 +230,7 @@ mod tests {
     #[track_caller]
     fn check_redirect(keys: &str, host: &str, target: &str, place: &str) {
         let action = action(&format!("{{match: {{path: {{prefix: /a}}}}, redirect: {{{keys}}}}}"));
-        let found = with_parts(host, target, |parts| action.redirect(parts, 2)).unwrap();
+        let found = with_parts(host, target, |parts| action.redirect(parts, 2)).unwrap().unwrap();
         assert_eq!(format!("{} {}", found.0.as_u16(), found.1), place, "{keys}");
     }
 
@@ -238,6 +244,7 @@ mod tests {
         check_redirect("path: /new", "h:8080", "/a/b?q", "302 http://h:8080/new?q");
         check_redirect("path: {prefix: /n}", "[::1]:8080", "/a/b", "302 http://[::1]:8080/n/b");
         check_redirect("scheme: https", "[::1]", "/a", "302 https://[::1]/a");
+        check_redirect("path: {prefix: /}", "h", "/a//evil.test/x", "302 http://h//evil.test/x");
     }
 
     #[test]

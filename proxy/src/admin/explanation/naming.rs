@@ -30,7 +30,8 @@ pub(super) fn named(model: &Router, router: &RouterStructure, ask: &Ask) -> Resu
     let action = found.and_then(|found| Some((router.rules.action(found.rule)?, found.prefix)));
     let mut by = NamedBy { rule: found.map(|found| found.rule + 1), ..NamedBy::default() };
     if let Some((action, prefix)) = action {
-        if let Some((status, place)) = action.redirect(&parts, prefix) {
+        let redirect = action.redirect(&parts, prefix).map_err(|error| AskError::new(error.to_string()))?;
+        if let Some((status, place)) = redirect {
             by.redirects = Some(format!("{} to {place}", status.as_u16()));
             return Ok(Naming::Redirect(by));
         }

@@ -27,7 +27,7 @@ pub(super) fn meet(exchange: &Exchange) -> Result<Met, ProxyError> {
     let parts = super::parts(exchange);
     let Some(found) = table.find(&parts) else { return Ok(Met::Nothing) };
     let Some(action) = table.action(found.rule) else { return Ok(Met::Nothing) };
-    let Some((status, place)) = action.redirect(&parts, found.prefix) else { return Ok(Met::Rule(found)) };
+    let Some((status, place)) = action.redirect(&parts, found.prefix)? else { return Ok(Met::Rule(found)) };
     let (name, value) = router::location(&place).ok_or(ProxyError::BadRequest("the target is malformed"))?;
     let mut response = Response::new(Body::default());
     *response.status_mut() = status;
