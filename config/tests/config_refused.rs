@@ -246,7 +246,25 @@ fn headers_that_are_written_are_checked() {
     check_server(&long, "config/wrong-value", 49);
     check_server("timestampHeader: X-Start", "", 0);
     check_server("timestampHeader: 'a b'", "config/wrong-value", 18);
-    for name in ["Host", "content-length", "l5d-at", "X-B3-At"] {
+    let taken = [
+        "Host",
+        "content-length",
+        "l5d-at",
+        "l5d_at",
+        "X-B3-At",
+        "via",
+        "Authorization",
+        "cookie",
+        "X-Forwarded-For",
+        "x_forwarded_proto",
+        "forwarded",
+        "expect",
+        "max-forwards",
+        "proxy-authorization",
+        "grpc-timeout",
+        "content-type",
+    ];
+    for name in taken {
         check_server(&format!("timestampHeader: {name}"), "config/wrong-value", 18);
     }
 }

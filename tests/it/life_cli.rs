@@ -167,6 +167,20 @@ fn explain_tells_shares_and_obeys_overrides() {
     check_traffic(&[&tester[..], &["192.0.2.1"]].concat(), &ONLY_1);
 }
 
+/// The file alone says that nobody can get there.
+#[test]
+fn a_cluster_without_endpoints_gives_way_as_it_does_in_reality() {
+    let text = "clusters: {e: {endpoints: []}, b: {endpoints: ['127.0.0.1:1']}}\nrouters:\n- protocol: http\n  \
+                servers: [{port: 0}]\n  dtab: /svc/f => /#/clusters/e | /#/clusters/b\n";
+    let (_dir, file) = file_of(text);
+    check_traffic(&[file.to_str().unwrap(), "-H", "Host: f"], &[("/#/clusters/b", 1.0)]);
+    for (cluster, code) in [("b", 0), ("e", 1)] {
+        let test = format!("tests: [{{request: {{host: f}}, expect: {{to: /#/clusters/{cluster}}}}}]\n");
+        let (_dir, file) = file_of(&format!("{text}{test}"));
+        check_code(&run(&["validate", file.to_str().unwrap()]), code);
+    }
+}
+
 /// The proxy strips the header before it routes, so the request does not go there.
 #[test]
 fn explain_ignores_a_dtab_of_an_untrusted_source() {

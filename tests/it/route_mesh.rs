@@ -146,3 +146,31 @@ fn the_class_of_an_answer_reaches_a_proxy_that_is_trusted() {
         assert_eq!(said(&answer.trailers.unwrap(), "l5d-success-class"), expected, "{inner}");
     }
 }
+
+/// Each hop has the same rule, and each hop's `l5d-ctx-dtab` is what the next one hears.
+#[test]
+fn a_rule_of_every_hop_travels_once() {
+    let origin = Upstream::named("b");
+    let rule = "overrides:\n- when: {cookie: {dog: 1}}\n  dtab: /svc/web => /#/clusters/b";
+    let mut next = origin.endpoint();
+    let mut hops = Vec::new();
+    for _ in 0..3 {
+        let setup = Setup::new().cluster("b", &[&next]).dtab("/svc/web => !");
+        let hop = setup.server("exposure: mesh, trustedSources: [127.0.0.0/8]").router(rule).start();
+        next = hop.address().to_string();
+        hops.push(hop);
+    }
+    let lines = ["Cookie: dog=1", "l5d-dtab: /x => /y"];
+    assert_eq!(hops.last().unwrap().get_with("web", "/", &lines).status, 200);
+    let seen = origin.only().fields.get("l5d-ctx-dtab");
+    assert_eq!(seen.as_deref(), Some("/svc/web=>/#/clusters/b;/x=>/y"));
+}
+
+/// Every octet of an odd label used to be escaped, so what one hop took the next one refused.
+#[test]
+fn an_override_that_one_hop_takes_the_next_one_takes() {
+    let world = World::new("exposure: mesh, trustedSources: [127.0.0.0/8]");
+    let long = format!("/svc/x => /y/{}\\x2f ; /svc/web => /#/clusters/b", "a".repeat(4000));
+    assert_eq!(world.send(Protocol::Http1, "web", &[("l5d-dtab", &long)]).0, 200);
+    assert!(world.b.only().fields.get("l5d-ctx-dtab").unwrap().len() <= 8 * 1024);
+}

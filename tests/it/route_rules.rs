@@ -231,6 +231,21 @@ fn an_absolute_target_is_redirected_by_its_own_host() {
 }
 
 #[test]
+fn a_redirect_that_stays_on_the_host_needs_one() {
+    let rules = "- {match: {path: {prefix: /s}}, redirect: {scheme: https}}\n- {match: {path: {prefix: /h}}, redirect: {host: n.test}}";
+    let stand = stand(rules);
+    let old = |target: &str, lines: &str| {
+        let mut client = Client::connect(stand.serin.address());
+        client.send(format!("GET {target} HTTP/1.0\r\n{lines}\r\n"));
+        let answer = client.read("GET");
+        (answer.status, answer.field("location"))
+    };
+    assert_eq!(old("/s//evil.test/x", ""), (400, None));
+    assert_eq!(old("/s//evil.test/x", "Host: o.test\r\n"), (302, Some("https://o.test/s//evil.test/x".into())));
+    assert_eq!(old("/h", ""), (302, Some("http://n.test/h".into())));
+}
+
+#[test]
 fn rules_change_while_requests_run() {
     let stand = stand("- {match: {host: x.test}, name: /svc/a}");
     check(&stand, "GET", "x.test", "/", &[], "a /");

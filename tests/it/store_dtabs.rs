@@ -293,6 +293,8 @@ fn explain_shows_the_stored_dtab_live_and_from_its_folder() {
     assert!(out(&with).contains("/#/clusters/v1"));
     let without = run(&["explain", file, "--path", "/svc/web"]);
     assert!(out(&without).contains("no route"), "{}", out(&without));
+    assert!(out(&without).contains("the stored dtab `web` is not seen here"), "{}", out(&without));
+    assert!(!out(&with).contains("is not seen here"), "{}", out(&with));
 }
 
 #[test]

@@ -145,9 +145,10 @@ fn a_service_of_consul_is_there_as_long_as_consul_says_so() {
 /// A Serin behind the API draws as the one does that reads the file itself.
 #[test]
 fn endpoints_keep_their_weights_and_unions_without_shares_are_nothing() {
-    let keeper = Keeper::start_with("{kind: file, dir: state}", "namers: [{kind: io.l5d.fs, rootDir: disco}]\n");
-    let disco = keeper.dir().path().join("disco");
-    std::fs::create_dir_all(&disco).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let disco = folder.path();
+    let namers = format!("namers: [{{kind: io.l5d.fs, rootDir: {}}}]\n", disco.display());
+    let keeper = Keeper::start_with("{kind: file, dir: state}", &namers);
     let (v1, v2) = (keeper.v1.endpoint().replace(':', " "), keeper.v2.endpoint().replace(':', " "));
     std::fs::write(disco.join("web"), format!("{v1} * 0\n{v2}\n")).unwrap();
     keeper.put(

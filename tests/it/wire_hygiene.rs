@@ -38,6 +38,7 @@ fn hop_by_hop_fields_of_a_request_end_here() {
         "TE: trailers, deflate;q=0.5",
         "Upgrade: h2c, websocket",
         "HTTP2-Settings: AAMAAABkAAQAAP__",
+        "Proxy-Authorization: Basic c2VjcmV0",
         "X-One: 1",
         "x-two: 2",
         "X-TWO: 22",
@@ -45,7 +46,8 @@ fn hop_by_hop_fields_of_a_request_end_here() {
     ];
     assert_eq!(client.get("web", "/", &lines).status, 200);
     let seen = origin.only().fields;
-    for name in ["keep-alive", "proxy-connection", "upgrade", "http2-settings", "x-one", "x-two"] {
+    for name in ["keep-alive", "proxy-authorization", "proxy-connection", "upgrade", "http2-settings", "x-one", "x-two"]
+    {
         assert!(!seen.has(name), "{name} ends here: {:?}", seen.all(name));
     }
     assert!(seen.get("te").is_none_or(|te| te == "trailers"), "of TE only trailers is sent again");
@@ -95,6 +97,8 @@ fn hop_by_hop_fields_of_a_response_end_here() {
         "Connection: keep-alive, X-One",
         "Keep-Alive: timeout=5",
         "Proxy-Connection: keep-alive",
+        "Proxy-Authenticate: Basic realm=a",
+        "Proxy-Authentication-Info: a=b",
         "Upgrade: h2c",
         "X-One: 1",
         "X-Two: 2",
@@ -102,7 +106,7 @@ fn hop_by_hop_fields_of_a_response_end_here() {
         "TE: trailers",
     ]);
     assert_eq!((answer.status, answer.text().as_str()), (200, "body"));
-    for name in ["keep-alive", "proxy-connection", "upgrade", "x-one", "te"] {
+    for name in ["keep-alive", "proxy-authenticate", "proxy-authentication-info", "upgrade", "x-one", "te"] {
         assert!(!answer.fields.has(name), "{name} ends here");
     }
     assert!(answer.fields.all("connection").iter().all(|value| value == "keep-alive" || value == "close"));

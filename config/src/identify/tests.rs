@@ -262,3 +262,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_final_dot_is_part_of_no_normalized_host() {
+    for (host, normalized, verbatim) in
+        [("Web.", "/svc/web", "/svc/Web."), ("web.test.:80", "/svc/web.test", "/svc/web.test.:80")]
+    {
+        let asked = Asked { host: Some(host), ..PLAIN };
+        check(token(Field::Host, HostRule::Normalized), asked, Some(normalized));
+        if !host.contains(':') {
+            check(token(Field::Host, HostRule::Verbatim), asked, Some(verbatim));
+        }
+    }
+    check(token(Field::Host, HostRule::Normalized), Asked { host: Some("."), ..PLAIN }, None);
+}

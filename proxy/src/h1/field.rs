@@ -99,6 +99,7 @@ const NOT_IN_TRAILERS: &[&[u8]] = &[
     b"max-forwards",
     b"pragma",
     b"proxy-authenticate",
+    b"proxy-authentication-info",
     b"proxy-authorization",
     b"range",
     b"retry-after",
