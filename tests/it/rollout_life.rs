@@ -1,10 +1,11 @@
 //! The life of a rollout from outside: real requests, a real file, the admin server's word for where it stands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use super::support::h2peer::{self, H2Upstream};
 use super::support::http1::{Client, request};
 use super::support::rollouts::{Users, act, failing, hanging, rollout, steps, until, until_phase, view, with_storage};
 use super::support::upstream::reply;
@@ -301,4 +302,39 @@ fn a_canary_that_hangs_is_out_although_the_primary_has_little_history() {
     }
     drop((v2, open));
     check_all_from(&serin, "v1");
+}
+
+/// Calls of one user, each with a deadline, until told to stop.
+fn call_on(address: std::net::SocketAddr, calls: &AtomicUsize, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        h2peer::block_on(async {
+            let mut send = h2peer::connect(address).await;
+            for _ in 0..10 {
+                let call = h2peer::grpc("world", "/a/b").header("grpc-timeout", "250m").body(()).unwrap();
+                let _ = h2peer::call(&mut send, call, Some(h2peer::message("hello"))).await;
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_canary_that_hangs_is_out_although_all_its_callers_have_short_deadlines() {
+    let v1 = H2Upstream::start(|mut exchange| async move { exchange.grpc(&["done"], 0) });
+    let v2 = H2Upstream::start(|_hung| async move { std::future::pending::<()>().await });
+    let keys = format!("suspend: true\n{}", steps("10, 50"));
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &keys).start();
+    let (address, calls, stop) = (serin.address(), AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| call_on(address, &calls, &stop));
+        }
+        // until the primary's p99 is known there is nothing to be slower than
+        eventually("the primary has a history", || calls.load(Ordering::Relaxed) > 2_000);
+        serin.rewrite(&std::fs::read_to_string(serin.file()).unwrap().replace("suspend: true", "suspend: false"));
+        let rolled_back = std::panic::catch_unwind(|| until_phase(&serin, "rolled-back"));
+        stop.store(true, Ordering::Relaxed);
+        assert!(rolled_back.is_ok(), "it is not found");
+    });
+    assert!(!serin.log().contains("Ejected"), "no deadline was long enough to say something of an endpoint");
 }

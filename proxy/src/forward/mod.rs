@@ -238,7 +238,6 @@ pub fn forward(
                     }
                 }
                 Err(fault) => {
-                    worker.in_flight.set_waits(handle, false, clock::now_us());
                     let failed = Failed { fault: &fault, endpoint: &endpoint, reused };
                     let Some(pause) = going.after(&worker, &call, service, &cluster, &mut source, &failed) else {
                         copy_held(&worker, &mut exchange, &binding, &source);
@@ -385,6 +384,7 @@ fn fail_attempt(worker: &Worker, handle: Handle) {
 }
 
 fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
+    worker.in_flight.set_waits(handle, false, clock::now_us());
     let class = match fault.origin {
         Origin::Upstream if !worker.in_flight.excuse_too_short(handle) => Class::Failure,
         Origin::Downstream | Origin::Proxy | Origin::Upstream => Class::Ignored,
