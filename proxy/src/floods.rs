@@ -118,6 +118,7 @@ pub struct Floods {
     /// Octets of answers that have not been written.
     owed: u64,
     resets: Resets,
+    carried: bool,
     flood: Option<Flood>,
 }
 
@@ -141,6 +142,7 @@ impl Floods {
             empty: 0,
             owed: 0,
             resets: Resets::default(),
+            carried: false,
             flood: None,
         }
     }
@@ -200,6 +202,11 @@ impl Floods {
         self.flood
     }
 
+    /// Has HEADERS or DATA come since this was last asked.
+    pub fn take_carried(&mut self) -> bool {
+        std::mem::take(&mut self.carried)
+    }
+
     /// Has a header block or a frame begun that is not complete.
     pub fn is_within(&self) -> bool {
         self.is_within_block() || self.skip > 0 || self.have > 0
@@ -214,6 +221,7 @@ impl Floods {
         const END_HEADERS: u8 = 0x4;
         const END_STREAM: u8 = 0x1;
         const ACK: u8 = 0x1;
+        self.carried |= matches!(kind, kind::DATA | kind::HEADERS);
         match kind {
             kind::DATA if length > 0 || flags & END_STREAM != 0 => Ok(()),
             kind::HEADERS | kind::PUSH_PROMISE => {

@@ -33,12 +33,14 @@ mod conn;
 mod h2conn;
 mod lease;
 mod pace;
+mod pulse;
 
 pub use conn::Conn;
 use h2conn::H2;
 pub use h2conn::{H2Lease, H2Place};
 pub use lease::Lease;
 pub use pace::Pace;
+pub use pulse::Pulses;
 
 /// A bound name as this worker sees it: its endpoints with their connections.
 #[derive(Debug)]
@@ -429,7 +431,8 @@ impl Endpoint {
         let old = idle.iter().take_while(|idle| now_us.saturating_sub(idle.since_us) > idle_us_max).count();
         idle.drain(..old);
         // without a handle to it the connection says GOAWAY and ends
-        self.h2.borrow_mut().retain(|h2| !self.is_old(h2.born_us(), now_us) && !h2.is_stale(now_us, idle_us_max));
+        let is_done = |h2: &H2| h2.is_over() || self.is_old(h2.born_us(), now_us) || h2.is_stale(now_us, idle_us_max);
+        self.h2.borrow_mut().retain(|h2| !is_done(h2));
     }
 
     fn close(&self) {

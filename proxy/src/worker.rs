@@ -30,7 +30,7 @@ use crate::inflight::InFlight;
 use crate::ledger::Teller;
 use crate::local::Local;
 use crate::mirror::Mirrors;
-use crate::pool::{Endpoint, LocalCluster};
+use crate::pool::{Endpoint, LocalCluster, Pulses};
 use crate::snapshot::{Phase, Snapshot, World};
 use crate::stall::Stalls;
 use crate::{accept, own_address};
@@ -101,6 +101,8 @@ pub struct Worker {
     pub exhausted_us: Cell<Option<u64>>,
     /// Directions of exchanges that are blocked.
     pub stalls: Stalls,
+    /// HTTP/2 connections to upstreams.
+    pub pulses: Pulses,
     /// Requests that wait for a name.
     pub waiters: Waiters,
     /// What is held of requests for retries.
@@ -151,6 +153,7 @@ async fn sweep(worker: Rc<Worker>) {
         let now_us = clock::now_us();
         worker.links.sweep(now_us);
         worker.stalls.sweep(now_us);
+        worker.pulses.sweep(now_us);
         // names that no binding of this worker holds any more give up their connections
         worker.clusters.borrow_mut().retain(|_, cluster| {
             cluster.sweep(now_us);
@@ -194,6 +197,7 @@ impl Worker {
             handover: seed.handover,
             exhausted_us: Cell::new(None),
             stalls: Stalls::default(),
+            pulses: Pulses::default(),
             waiters: Waiters::default(),
             retry_room,
             mirrors: Mirrors::default(),

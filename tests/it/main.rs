@@ -55,4 +55,5 @@ mod wire_floods;
 mod wire_framing;
 mod wire_http2;
 mod wire_hygiene;
+mod wire_silence;
 mod wire_workers;

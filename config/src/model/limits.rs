@@ -73,6 +73,8 @@ pub struct ClientLimits {
     pub h2_connections_max: u32,
     /// Without progress, while the upstream takes nothing of an upload. Then 504, or the upload ends.
     pub stall_timeout: Duration,
+    /// Without an octet on an HTTP/2 connection with open streams. Then a PING; and as long after it, the connection is lost.
+    pub ping_after: Duration,
     /// Without an octet of a response that has begun. Then it is cut. `None`: an upstream may be silent for ever.
     pub silence_timeout: Option<Duration>,
     /// HTTP/2 beyond that.
@@ -185,6 +187,7 @@ impl ClientLimits {
             idle_connections_max: 1024,
             h2_connections_max: 8,
             stall_timeout: Duration::from_secs(30),
+            ping_after: Duration::from_secs(10),
             silence_timeout: None,
             h2: H2Limits::new(1 << 20, HEAD_BYTES),
         }
@@ -305,6 +308,7 @@ pub const CLIENT_KEYS: &[LimitKey<ClientLimits>] = &[
     number!("idleConnections", Count, (0, 100_000), idle_connections_max),
     number!("h2Connections", Count, (1, 1000), h2_connections_max),
     time!("stallTimeoutMs", stall_timeout),
+    time!("pingAfterMs", ping_after),
     key(
         "silenceTimeoutMs",
         Unit::Ms,

@@ -50,6 +50,7 @@ pub(crate) async fn exchange(
     // not before: it is large, and would have to be kept over the wait
     let request = head(worker, call, place.names_fields())?;
     call.start_attempt(worker);
+    let heard = place.heard();
     let end = source.is_end();
     let (mut answer, stream) = send.send_request(request, end).map_err(|_| refused(endpoint))?;
     let mut pump = (!end).then(|| Pump::new(stream));
@@ -72,6 +73,10 @@ pub(crate) async fn exchange(
         let waits_for = pump.as_ref().map(|pump| pump.blocked().0);
         turn.look(worker, call, waits_for, moved.is_some() && moved != pump.as_ref().map(Pump::moved));
         if worker.in_flight.poll_deadline(call.handle, cx) == Some(Deadline::Attempt) {
+            // while the caller is awaited the origin owes nothing
+            if waits_for != Some(Side::Source) {
+                place.doubt(heard);
+            }
             return Poll::Ready(Err(Fault::upstream(Replay::Never, ProxyError::AttemptTimeout)));
         }
         std::pin::Pin::new(&mut answer).poll(cx).map_err(|error| fault(endpoint, &place, &error))

@@ -2,12 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use serin_metrics::Shard;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::pulse::Pulse;
 use crate::clock;
 use crate::floods::{Budgets, Floods};
 use crate::stream::Stream;
@@ -20,29 +22,36 @@ pub struct Conn {
     /// When it was made, in microseconds of the clock.
     pub(super) born_us: u64,
     idle: bool,
-    /// What its HTTP/2 frames cost; nothing is there for HTTP/1.1.
-    floods: Option<Box<Floods>>,
+    /// Nothing is there for HTTP/1.1.
+    frames: Option<Box<Frames>>,
     shard: Arc<Shard>,
+}
+
+/// What is noted of HTTP/2.
+#[derive(Debug)]
+struct Frames {
+    floods: Floods,
+    pulse: Rc<Pulse>,
 }
 
 impl Conn {
     pub(super) fn new(io: Stream, shard: &Arc<Shard>) -> Self {
         shard.worker().upstream_connections_active.inc();
-        Self { io, born_us: clock::now_us(), idle: false, floods: None, shard: Arc::clone(shard) }
+        Self { io, born_us: clock::now_us(), idle: false, frames: None, shard: Arc::clone(shard) }
     }
 
     pub(super) fn shard(&self) -> &Arc<Shard> {
         &self.shard
     }
 
-    /// It speaks HTTP/2: from here its frames are counted.
-    pub(super) fn count_frames(&mut self, budgets: Budgets) {
-        self.floods = Some(Box::new(Floods::of_origin(budgets, clock::now_us())));
+    /// It speaks HTTP/2: from here its frames are counted, and `pulse` is told what comes.
+    pub(super) fn count_frames(&mut self, budgets: Budgets, pulse: Rc<Pulse>) {
+        self.frames = Some(Box::new(Frames { floods: Floods::of_origin(budgets, clock::now_us()), pulse }));
     }
 
     fn note_written(&mut self, count: usize) {
-        if let Some(floods) = &mut self.floods {
-            floods.wrote(count);
+        if let Some(frames) = &mut self.frames {
+            frames.floods.wrote(count);
         }
     }
 
@@ -73,9 +82,10 @@ impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if let Some(floods) = &mut self.floods
-            && let Err(flood) = floods.read(&buf.filled()[before..], clock::now_us())
-        {
+        let Some(frames) = &mut self.frames else { return Poll::Ready(Ok(())) };
+        let counted = frames.floods.read(&buf.filled()[before..], clock::now_us());
+        frames.pulse.hear(frames.floods.take_carried());
+        if let Err(flood) = counted {
             self.shard.worker().floods_upstream[flood.index()].inc();
             let what = "the origin sends too much that serves nothing";
             tracing::warn!(reason = flood.as_str(), endpoint = ?self.io.peer(), "{what}: its connection is closed");

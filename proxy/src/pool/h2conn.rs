@@ -1,17 +1,19 @@
 //! An HTTP/2 connection and the streams that are open on it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::{PingPong, SendStream};
 use http::Request;
 use serin_metrics::Shard;
+use tokio::task::AbortHandle;
 
+use super::pulse::{Look, Pulse};
 use super::{Conn, Endpoint};
 use crate::clock;
 use crate::error::{Fault, ProxyError};
@@ -82,7 +84,17 @@ pub(super) struct Streams {
     /// When a sweep first saw it idle, in microseconds; 0: it is not.
     idle_since_us: Cell<u64>,
     shard: Arc<Shard>,
+    endpoint: Weak<Endpoint>,
+    pulse: Rc<Pulse>,
+    /// After so much silence it is asked whether it is still there, and after as much again it is closed.
+    ping_after_us: u64,
+    /// `None`: a PING is on its way.
+    ping: RefCell<Option<PingPong>>,
+    driver: RefCell<Option<AbortHandle>>,
 }
+
+/// Drives a connection for as long as this is held.
+struct Driven(Rc<Streams>);
 
 /// One stream on an HTTP/2 connection: the right to open it, and then its place in the count.
 #[derive(Debug)]
@@ -99,7 +111,13 @@ pub struct H2Place(Rc<Streams>);
 
 impl H2 {
     /// A connection without a stream. Its socket has been counted as active until now.
-    pub(super) fn new(send: SendRequest<Bytes>, shard: Arc<Shard>, born_us: u64) -> Self {
+    fn new(
+        send: SendRequest<Bytes>,
+        endpoint: &Rc<Endpoint>,
+        shard: Arc<Shard>,
+        born_us: u64,
+        pulse: Rc<Pulse>,
+    ) -> Self {
         let streams = Rc::new(Streams {
             id: lost_id(),
             born_us,
@@ -109,6 +127,11 @@ impl H2 {
             other: Cell::new(false),
             idle_since_us: Cell::new(0),
             shard,
+            endpoint: Rc::downgrade(endpoint),
+            pulse,
+            ping_after_us: u64::try_from(endpoint.limits.ping_after.as_micros()).unwrap_or(u64::MAX),
+            ping: RefCell::default(),
+            driver: RefCell::default(),
         });
         streams.set_idle(true);
         Self { send: Opener(Rc::new(RefCell::new(send))), streams }
@@ -117,10 +140,6 @@ impl H2 {
     /// When it was made, in microseconds of the clock.
     pub(super) fn born_us(&self) -> u64 {
         self.streams.born_us
-    }
-
-    pub(super) fn streams(&self) -> Rc<Streams> {
-        Rc::clone(&self.streams)
     }
 
     pub(super) fn open(&self) -> usize {
@@ -139,7 +158,17 @@ impl H2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.open() < self.send.0.borrow().current_max_send_streams()
+        !self.is_doubted() && self.open() < self.send.0.borrow().current_max_send_streams()
+    }
+
+    /// An attempt got no answer, and nothing has been heard since it began.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.streams.pulse.is_doubted()
+    }
+
+    /// Nothing that it could say is waited for, and no stream will be opened.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_doubted() && self.open() == 0 && !self.streams.pulse.is_asked()
     }
 
     /// Does it take no more streams at all.
@@ -154,11 +183,42 @@ impl H2 {
             self.streams.set_idle(false);
         }
         self.streams.open.set(open + 1);
+        self.streams.pulse.expect();
         H2Lease { send: self.send.clone(), place: H2Place(Rc::clone(&self.streams)) }
     }
 }
 
 impl Streams {
+    /// Is it still to be looked at. Asks an origin that has been silent for too long, gives up one that does not answer.
+    pub(super) fn look(self: &Rc<Self>, now_us: u64) -> bool {
+        match self.pulse.look(now_us, self.open.get() > 0, self.ping_after_us) {
+            Look::Wait => {}
+            Look::Ask => self.ask(now_us),
+            Look::Lost => {
+                if let Some(endpoint) = self.endpoint.upgrade() {
+                    tracing::warn!(endpoint = %endpoint.address, "the origin is silent: its connection is closed");
+                }
+                // its streams see a connection that broke
+                self.driver.borrow().iter().for_each(AbortHandle::abort);
+                return false;
+            }
+        }
+        !self.closed.get()
+    }
+
+    fn ask(self: &Rc<Self>, now_us: u64) {
+        self.pulse.asked(now_us);
+        let Some(mut ping) = self.ping.borrow_mut().take() else { return };
+        let streams = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            if ping.ping(h2::Ping::opaque()).await.is_ok()
+                && let Some(streams) = streams.upgrade()
+            {
+                streams.ping.replace(Some(ping));
+            }
+        });
+    }
+
     /// The socket is gone and has left the count of active ones.
     pub(super) fn close(&self) {
         if self.open.get() == 0 {
@@ -182,7 +242,32 @@ impl Streams {
     }
 }
 
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.close();
+        if let Some(endpoint) = self.0.endpoint.upgrade() {
+            endpoint.drop_dead_h2();
+        }
+    }
+}
+
 impl H2Place {
+    /// Changes whenever something comes on the connection.
+    pub fn heard(&self) -> u64 {
+        self.0.pulse.heard()
+    }
+
+    /// The origin owed this stream an answer and did not give it in time. If it has said nothing else since
+    /// [`H2Place::heard`] was `heard`, the connection takes no more streams until it does, and a PING asks at once.
+    pub fn doubt(&self, heard: u64) {
+        if self.0.pulse.doubt(heard) {
+            let now_us = clock::now_us();
+            if self.0.pulse.may_ask(now_us) {
+                self.0.ask(now_us);
+            }
+        }
+    }
+
     /// Is this the request that puts the names of its fields into the connection's compression table: the first one, and no
     /// other, because h2 compares a value with all that the table has under its name.
     pub fn names_fields(&self) -> bool {
@@ -228,7 +313,7 @@ impl Endpoint {
             }
             let conn = self.dial(worker, timeout).await?;
             connected.set(true);
-            let made = handshake(Rc::clone(self), conn).await.map_err(|broken| self.no_h2(broken, closed()))?;
+            let made = handshake(self, worker, conn).await.map_err(|broken| self.no_h2(broken, closed()))?;
             self.spoken.note_http2();
             Ok(made.lease())
         };
@@ -263,7 +348,7 @@ impl Endpoint {
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {
         let connections = self.h2.borrow();
-        let least = connections.iter().min_by_key(|h2| h2.open());
+        let least = connections.iter().min_by_key(|h2| (h2.is_doubted(), h2.open()));
         least.map(H2::lease).ok_or_else(closed)
     }
 }
@@ -274,9 +359,10 @@ fn closed() -> Fault {
 
 /// Opens HTTP/2 and waits until the origin's SETTINGS are known (a PING comes back after them), so that no more streams
 /// are opened than it allows.
-async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, Broken> {
+async fn handshake(endpoint: &Rc<Endpoint>, worker: &Worker, mut conn: Conn) -> Result<H2, Broken> {
     let limits = &endpoint.limits;
-    conn.count_frames(Budgets::from(&limits.h2));
+    let pulse = Rc::<Pulse>::default();
+    conn.count_frames(Budgets::from(&limits.h2), Rc::clone(&pulse));
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(limits.h2.stream_window_bytes)
@@ -289,26 +375,24 @@ async fn handshake(endpoint: Rc<Endpoint>, mut conn: Conn) -> Result<H2, Broken>
         .enable_push(false);
     let (shard, born_us) = (Arc::clone(conn.shard()), conn.born_us);
     let (send, mut connection) = builder.handshake::<_, Bytes>(conn).await.map_err(|_| Broken::Lost)?;
-    let made = H2::new(send, shard, born_us);
+    let made = H2::new(send, endpoint, shard, born_us, pulse);
     let ping = connection.ping_pong();
-    let task = {
-        let (endpoint, streams) = (Rc::downgrade(&endpoint), made.streams());
-        async move {
-            // why it ended is seen by its streams
-            if connection.await.is_err_and(|error| error.is_go_away() && error.is_library()) {
-                streams.other.set(true);
-            }
-            streams.close();
-            if let Some(endpoint) = endpoint.upgrade() {
-                endpoint.drop_dead_h2();
-            }
+    let driven = Driven(Rc::clone(&made.streams));
+    let driver = tokio::task::spawn_local(async move {
+        // dropped behind the connection: its handles know then that it is gone
+        let driven = driven;
+        // why it ended is seen by its streams
+        if connection.await.is_err_and(|error| error.is_go_away() && error.is_library()) {
+            driven.0.other.set(true);
         }
-    };
-    tokio::task::spawn_local(task);
+    });
+    made.streams.driver.replace(Some(driver.abort_handle()));
     if let Some(mut ping) = ping {
         let broken = |_| if made.streams.other.get() { Broken::Other } else { Broken::Lost };
         ping.ping(h2::Ping::opaque()).await.map_err(broken)?;
+        made.streams.ping.replace(Some(ping));
     }
+    worker.pulses.add(&made.streams);
     if !endpoint.retired.get() {
         endpoint.h2.borrow_mut().push(made.clone());
     }

@@ -40,7 +40,18 @@ impl Frames {
 
     /// Without preface: not an octet is sent.
     pub(crate) fn bare(address: SocketAddr) -> Frames {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+        Frames::on(TcpStream::connect_timeout(&address, DEADLINE).unwrap())
+    }
+
+    /// Of an origin, past the preface of who came; `None`: that was none.
+    pub(crate) fn accept(stream: TcpStream) -> Option<Frames> {
+        let mut frames = Frames::on(stream);
+        let mut preface = [0; PREFACE.len()];
+        frames.stream.read_exact(&mut preface).ok()?;
+        (preface == PREFACE && frames.send(SETTINGS, 0, 0, &[])).then_some(frames)
+    }
+
+    fn on(stream: TcpStream) -> Frames {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
