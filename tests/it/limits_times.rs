@@ -274,3 +274,33 @@ fn a_silent_origin_of_http_2_is_reset_if_the_file_says_so() {
     assert_eq!((answer.body.as_slice(), answer.reset), (b"first".as_slice(), Some(h2::Reason::INTERNAL_ERROR)));
     eventually("the origin's stream is reset", || !origin.resets().is_empty());
 }
+
+#[test]
+fn a_tunnel_whose_origin_takes_nothing_is_ended_and_a_quiet_one_is_not() {
+    let origin = Upstream::raw(|wire, seen, index| {
+        let asked = next_head(wire, seen, index);
+        let _ = wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+        if asked.is_some_and(|request| request.target == "/quiet") {
+            let _ = wire.fill();
+            let _ = wire.send("heard");
+        }
+        eventually("the test is over", || seen.flag.load(Ordering::Acquire));
+    });
+    let serin = Setup::web(&origin.endpoint()).router("client: {limits: {stallTimeoutMs: 1000}}").start();
+    let switched = |target: &str| {
+        let mut client = Client::connect(serin.address());
+        let lines = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: web\r\n{lines}\r\n\r\n"));
+        assert!(client.read_head().unwrap().first.starts_with("HTTP/1.1 101"));
+        client
+    };
+    let (mut quiet, full) = (switched("/quiet"), switched("/full"));
+    let mut up = full.wire.stream.try_clone().unwrap();
+    up.set_write_timeout(None).unwrap();
+    let writer = std::thread::spawn(move || while std::io::Write::write_all(&mut up, &[b'u'; 65_536]).is_ok() {});
+    eventually("the tunnel is ended", || writer.is_finished());
+    quiet.send("speak");
+    let heard = quiet.wire.read_length("heard".len()).unwrap();
+    assert_eq!(heard.data, b"heard");
+    origin.seen.flag.store(true, Ordering::Release);
+}

@@ -6,13 +6,16 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::BodyError;
 use crate::pool::Conn;
+use crate::stall::{Patience, Side};
 use crate::worker::Worker;
 
 /// An upstream connection that has switched protocols.
@@ -21,26 +24,33 @@ pub struct Tunnel {
     conn: Conn,
     /// What came behind the head of the answer.
     first: Bytes,
+    stall: Duration,
 }
 
 impl Tunnel {
-    /// Of a connection on which `first` was read behind the head.
-    pub fn new(conn: Conn, first: Bytes) -> Self {
-        Self { conn, first }
+    /// Of a connection on which `first` was read behind the head. An origin that takes nothing of what there is for longer
+    /// than `stall` loses it; that of the caller is looked after by its connection.
+    pub fn new(conn: Conn, first: Bytes, stall: Duration) -> Self {
+        Self { conn, first, stall }
     }
 
     /// Moves octets until the end of both directions. `first` was read from the caller already.
     ///
     /// # Errors
-    /// A side broke.
-    pub async fn run<C>(self, mut caller: C, first: Bytes, worker: &Worker) -> Result<(), BodyError>
+    /// A side broke, or the origin takes nothing.
+    pub async fn run<C>(self, mut caller: C, first: Bytes, worker: &Rc<Worker>) -> Result<(), BodyError>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut origin = self.conn;
+        let (mut origin, stall, mut patience) = (self.conn, Some(self.stall), Patience::default());
         let (mut up, mut down) = (Way::new(first), Way::new(self.first));
         poll_fn(|cx| {
             let sent = up.poll(&mut caller, &mut origin, worker, cx).map_err(Broken::upwards)?;
+            if up.pending.is_empty() {
+                patience.moved();
+            } else if patience.is_over(worker, (Side::Sink, up.moved), stall, cx) {
+                return Poll::Ready(Err(BodyError::Upstream(None)));
+            }
             let received = down.poll(&mut origin, &mut caller, worker, cx).map_err(Broken::downwards)?;
             if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
@@ -75,6 +85,8 @@ impl Broken {
 #[derive(Debug)]
 struct Way {
     pending: Bytes,
+    /// Octets that were taken.
+    moved: u64,
     state: State,
 }
 
@@ -88,7 +100,7 @@ enum State {
 
 impl Way {
     fn new(pending: Bytes) -> Self {
-        Self { pending, state: State::Open }
+        Self { pending, moved: 0, state: State::Open }
     }
 
     /// Moves what can be moved. Ready when the end has been passed on.
@@ -110,6 +122,7 @@ impl Way {
                     return Poll::Ready(Err(Broken::Writer));
                 }
                 self.pending.advance(count);
+                self.moved += count as u64;
                 continue;
             }
             match self.state {
