@@ -194,7 +194,8 @@ fn response(
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return response.map(|()| Body::new(Kind::Tunnel(Box::new(Tunnel::new(conn, rest, endpoint.limits.stall_timeout)))));
+        return response
+            .map(|()| Body::new(Kind::Tunnel(Box::new(Tunnel::new(conn, rest, endpoint.limits.stall_timeout)))));
     }
     let whole = match head.body {
         BodyLength::None => Some(0),
