@@ -166,6 +166,8 @@ impl Body {
     /// The next piece. After `None`, an error or trailers there is nothing more.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         if let Some(error) = self.cut {
+            // it may have come before there was anybody to tell
+            self.fail(error);
             return Poll::Ready(Some(Err(error)));
         }
         let Poll::Ready(mut piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };

@@ -66,7 +66,7 @@ pub(super) async fn busy<S: Stack>(socket: Socket, link: &Rc<Link>, worker: &Rc<
             let begun = link.served() > served;
             match link.poll_ask(cx) {
                 Ask::Abort => return Poll::Ready(Ok(())),
-                Ask::Timeout if link.is_idle() => return Poll::Ready(Ok(())),
+                Ask::Timeout if link.is_idle() && !link.is_blocked() => return Poll::Ready(Ok(())),
                 Ask::Timeout | Ask::Close if begun && !ending => {
                     ending = true;
                     Pin::new(&mut connection).graceful_shutdown();

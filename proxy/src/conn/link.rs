@@ -52,6 +52,8 @@ pub struct Link {
     head_since_us: Cell<u64>,
     /// Since when its socket takes nothing; 0: no sweep has seen it yet.
     blocked_since_us: Cell<Option<u64>>,
+    /// An answer has begun, and hyper may hold octets of it.
+    unflushed: Cell<bool>,
     /// Octets written, and how many had been when the newest request began.
     written: Cell<u64>,
     written_before: Cell<u64>,
@@ -127,6 +129,7 @@ impl Link {
             octets_used: Cell::new(0),
             head_since_us: Cell::new(0),
             blocked_since_us: Cell::new(None),
+            unflushed: Cell::new(false),
             written: Cell::new(0),
             written_before: Cell::new(0),
             line: RefCell::default(),
@@ -175,6 +178,7 @@ impl Link {
     /// A request begins.
     pub fn begin(self: &Rc<Self>, worker: &Rc<Worker>) -> Active {
         self.active.set(self.active.get() + 1);
+        self.unflushed.set(true);
         self.served.set(self.served.get().saturating_add(1));
         self.octets_used.set(self.octets.get());
         self.written_before.set(self.written.get());
@@ -195,9 +199,8 @@ impl Link {
         self.request.set(RequestState { uploading: false, ..self.request.get() });
     }
 
-    /// Is the answer to an HTTP/1 request still due, at least in part.
+    /// Is the answer to an HTTP/1 request still due, at least in part: hyper may hold the last of one whose body has ended.
     pub fn owes_answer(&self) -> bool {
-        // hyper may hold the last of an answer whose body has ended
         (!self.is_idle() || self.is_blocked()) && !self.http2.get() && !self.tunnelled.get()
     }
 
@@ -219,6 +222,16 @@ impl Link {
     /// Did the last request come over HTTP/1.0.
     pub fn is_http_1_0(&self) -> bool {
         self.request.get().http_1_0
+    }
+
+    /// No octet of an answer is on its way.
+    pub fn note_flushed(&self) {
+        self.unflushed.set(false);
+    }
+
+    /// Is all that was answered written.
+    pub fn is_flushed(&self) -> bool {
+        !self.unflushed.get()
     }
 
     /// So many octets that came behind a request belong to the next one: a head that has begun.
@@ -402,7 +415,7 @@ impl Link {
         if self.http2.get() && self.is_head_late(now_us, micros(head_us)) {
             return self.ask(Ask::Timeout);
         }
-        if !self.is_idle() || self.ask.get() == Ask::Timeout {
+        if !self.is_idle() || self.is_blocked() || self.ask.get() == Ask::Timeout {
             self.closing_sweeps.set(0);
             return;
         }

@@ -89,9 +89,10 @@ impl Socket {
         told
     }
 
-    /// Where an answer of hyper's own begins in what it writes, and what is said in its place.
-    fn unreadable(&self, octets: &[u8]) -> Option<(usize, &'static [u8])> {
-        let own = self.link.is_idle() && !self.link.is_http2();
+    /// What is said in place of an answer of hyper's own. While octets of another answer may be on their way nothing is:
+    /// a body can look like one.
+    fn unreadable(&self, octets: &[u8]) -> Option<&'static [u8]> {
+        let own = self.link.is_idle() && self.link.is_flushed() && !self.link.is_http2();
         if own { unreadable::named(octets, self.link.is_line_open()) } else { None }
     }
 
@@ -172,8 +173,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self.unreadable(buf) {
-            Some((0, named)) => self.poll_named(cx, buf.len(), named),
-            Some((at, _)) => Pin::new(self.io()?).poll_write(cx, &buf[..at]),
+            Some(named) => self.poll_named(cx, buf.len(), named),
             None => Pin::new(self.io()?).poll_write(cx, buf),
         };
         self.link.note_written(&written);
@@ -198,6 +198,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for it when it holds nothing more
+        if self.link.is_idle() {
+            self.link.note_flushed();
+        }
         Pin::new(self.io()?).poll_flush(cx)
     }
 

@@ -38,7 +38,7 @@ pub(crate) async fn exchange(
     call: &Call<'_>,
     source: &mut Source,
 ) -> Result<Response<Body>, Fault> {
-    let H2Lease { send, place } = match endpoint.free_h2() {
+    let H2Lease { mut send, place } = match endpoint.free_h2() {
         Some(free) => free,
         None => {
             worker.in_flight.dialling(call.handle);
@@ -47,6 +47,7 @@ pub(crate) async fn exchange(
             opened
         }
     };
+    poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
     // not before: it is large, and would have to be kept over the wait
     let request = head(worker, call, place.names_fields())?;
     call.start_attempt(worker);

@@ -7,9 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{PingPong, SendStream};
-use http::Request;
+use h2::PingPong;
+use h2::client::SendRequest;
 use serin_metrics::Shard;
 use tokio::task::AbortHandle;
 
@@ -39,34 +38,8 @@ enum Broken {
 /// A connection that takes streams.
 #[derive(Clone, Debug)]
 pub(super) struct H2 {
-    send: Opener,
+    pub(super) send: SendRequest<Bytes>,
     streams: Rc<Streams>,
-}
-
-/// Opens streams on a connection. One handle for all of them: to clone h2's own takes two locks, and to drop it two more.
-#[derive(Clone, Debug)]
-pub struct Opener(Rc<RefCell<SendRequest<Bytes>>>);
-
-impl Opener {
-    /// Opens a stream, even where the peer's limit keeps it waiting.
-    ///
-    /// # Errors
-    /// The connection takes none, or the head cannot be sent.
-    pub fn send_request(&self, head: Request<()>, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        let mut send = self.0.borrow_mut();
-        match send.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(ready) => ready?,
-            // another stream waits for its turn, and only h2's handle that opened it waits with it
-            Poll::Pending => *send = send.clone(),
-        }
-        send.send_request(head, end)
-    }
-
-    /// Does it take no more streams at all.
-    fn is_dead(&self) -> bool {
-        let ready = self.0.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
-        matches!(ready, Poll::Ready(Err(_)))
-    }
 }
 
 /// Streams open on a connection; with none it counts as idle.
@@ -100,7 +73,7 @@ struct Driven(Rc<Streams>);
 #[derive(Debug)]
 pub struct H2Lease {
     /// Opens it.
-    pub send: Opener,
+    pub send: SendRequest<Bytes>,
     /// Held as long as the stream may be open.
     pub place: H2Place,
 }
@@ -134,7 +107,7 @@ impl H2 {
             driver: RefCell::default(),
         });
         streams.set_idle(true);
-        Self { send: Opener(Rc::new(RefCell::new(send))), streams }
+        Self { send, streams }
     }
 
     /// When it was made, in microseconds of the clock.
@@ -158,7 +131,7 @@ impl H2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        !self.is_doubted() && self.open() < self.send.0.borrow().current_max_send_streams()
+        !self.is_doubted() && self.open() < self.send.current_max_send_streams()
     }
 
     /// An attempt got no answer, and nothing has been heard since it began.
@@ -172,8 +145,9 @@ impl H2 {
     }
 
     /// Does it take no more streams at all.
-    pub(super) fn is_dead(&self) -> bool {
-        self.send.is_dead()
+    pub(super) fn is_dead(&mut self) -> bool {
+        // this handle opens no streams itself: one that waited would lose its waker here
+        matches!(self.send.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
     pub(super) fn lease(&self) -> H2Lease {
@@ -343,7 +317,7 @@ impl Endpoint {
 
     /// Forgets HTTP/2 connections that take no more streams.
     pub fn drop_dead_h2(&self) {
-        self.h2.borrow_mut().retain(|h2| !h2.is_dead());
+        self.h2.borrow_mut().retain_mut(|h2| !h2.is_dead());
     }
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {

@@ -111,3 +111,29 @@ fn the_scheme_is_that_of_our_connection() {
     assert_eq!((answer.status, answer.end), (200, End::Clean));
     assert_eq!(seen(), "http");
 }
+
+#[test]
+fn calls_that_wait_for_a_stream_get_one() {
+    let origin = H2Upstream::start_with(
+        |settings| {
+            settings.max_concurrent_streams(1);
+        },
+        |mut exchange| async move {
+            let (body, _) = exchange.read().await.unwrap();
+            exchange.reply(Response::builder(), body.len().to_string());
+        },
+    );
+    let client = "client: {protocol: h2, limits: {h2Connections: 1}}";
+    let serin = Setup::web(&origin.endpoint()).router(client).start();
+    // larger than a window: each has to be woken while others wait
+    let upload = || {
+        let request = h2peer::get("web", "/").method(Method::POST).body(()).unwrap();
+        h2peer::exchange(serin.address(), request, Some(vec![0; 2 << 20].into())).unwrap().text()
+    };
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..6).map(|_| scope.spawn(upload)).collect();
+        for call in calls {
+            assert_eq!(call.join().unwrap(), (2 << 20).to_string());
+        }
+    });
+}

@@ -306,3 +306,24 @@ fn values_of_an_answer_over_http_2_have_no_blanks_around_them() {
         }
     }
 }
+
+#[test]
+fn a_body_that_looks_like_an_answer_of_our_own_stays_as_it_is() {
+    const BODY: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let origin = Upstream::raw(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            let front = if request.target == "/all" { "" } else { "see: " };
+            let length = front.len() + BODY.len();
+            let _ = wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{front}"));
+            // the end comes alone
+            std::thread::park_timeout(std::time::Duration::from_millis(100));
+            let _ = wire.send(BODY);
+        }
+    });
+    let serin = Setup::web(&origin.endpoint()).start();
+    let mut client = Client::connect(serin.address());
+    for (target, front) in [("/all", ""), ("/end", "see: "), ("/all", "")] {
+        client.send(request("GET", target, "web", &[], ""));
+        assert_eq!(client.read("GET").text(), format!("{front}{BODY}"), "{target}");
+    }
+}

@@ -48,10 +48,14 @@ impl Host {
 
     /// The same for a label that an identifier with `host: verbatim` made of it.
     fn covers_label(&self, label: &[u8]) -> bool {
-        let host = label.split(|byte| *byte == b':').next().unwrap_or_default();
-        let host = host.strip_suffix(b".").unwrap_or(host);
-        self.covers(&host.to_ascii_lowercase())
+        self.covers(&host_of(label))
     }
+}
+
+/// The host that a label is: in small letters, without port and final dot.
+pub(super) fn host_of(label: &[u8]) -> Vec<u8> {
+    let host = label.split(|byte| *byte == b':').next().unwrap_or_default();
+    host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase()
 }
 
 impl Part {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::dtab::{Elem, Prefix};
 
-use super::super::names::{Name, Part};
+use super::super::names::{Name, Part, host_of};
 
 /// A tree of labels.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Node {
     labels: HashMap<Box<[u8]>, usize>,
+    /// The same, as hosts: there may be many hosts to compare with, and they are made of their labels once.
+    hosts: Vec<(Box<[u8]>, usize)>,
     any: Option<usize>,
     here: Vec<usize>,
 }
@@ -44,7 +46,10 @@ impl Index {
                 Elem::Any => *node.any.get_or_insert(next),
                 Elem::Label(label) => match node.labels.get(label) {
                     Some(child) => *child,
-                    None => *node.labels.entry(label.into()).or_insert(next),
+                    None => {
+                        node.hosts.push((host_of(label).into(), next));
+                        *node.labels.entry(label.into()).or_insert(next)
+                    }
                 },
             };
             if at == next {
@@ -75,9 +80,9 @@ impl Index {
                     open.extend(any(false));
                     open.extend(node.labels.get(label).map(|child| (*child, used + 1, whole)));
                 }
-                Some(part @ Part::Host(_)) => {
+                Some(Part::Host(host)) => {
                     open.extend(any(false));
-                    let hosts = node.labels.iter().filter(|(label, _)| part.covers_label(label));
+                    let hosts = node.hosts.iter().filter(|(label, _)| host.covers(label));
                     open.extend(hosts.map(|(_, child)| (*child, used + 1, whole)));
                 }
                 Some(Part::Any | Part::Http) | None => {
