@@ -399,6 +399,8 @@ pub struct H2Body {
     ended: bool,
     /// It was cut because its connection was lost.
     lost: bool,
+    /// It had to be reset for what the peer did.
+    provoked: bool,
     trailer_fields_max: u32,
 }
 
@@ -407,11 +409,16 @@ pub fn is_lost(error: &h2::Error) -> bool {
     error.is_io() || (error.is_go_away() && error.reason() != Some(h2::Reason::NO_ERROR))
 }
 
+/// Had the stream to be reset for what the peer did.
+pub fn is_provoked(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_library()
+}
+
 impl H2Body {
     /// Reads this stream. More trailer fields than so many are an error.
     pub fn new(recv: RecvStream, trailer_fields_max: u32) -> Self {
         let ended = recv.is_end_stream();
-        Self { recv, unreleased: 0, data_done: false, ended, lost: false, trailer_fields_max }
+        Self { recv, unreleased: 0, data_done: false, ended, lost: false, provoked: false, trailer_fields_max }
     }
 
     /// Nothing more comes.
@@ -422,6 +429,11 @@ impl H2Body {
     /// Was it cut because its connection was lost.
     pub fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Had it to be reset for what the peer did; says so once.
+    pub fn take_provoked(&mut self) -> bool {
+        std::mem::take(&mut self.provoked)
     }
 
     /// The next piece; the error is the code of the reset, if it was one.
@@ -463,6 +475,7 @@ impl H2Body {
 
     fn cut(&mut self, error: &h2::Error) -> Option<u32> {
         self.lost = is_lost(error);
+        self.provoked = is_provoked(error);
         error.reason().map(u32::from)
     }
 }

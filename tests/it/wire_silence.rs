@@ -1,9 +1,11 @@
-//! HTTP/2 connections to an origin from which nothing comes any more: a machine that went, a firewall that forgot.
+//! HTTP/2 connections to origins that are better left: nothing comes any more, because a machine went or a firewall forgot,
+//! or what comes is malformed.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::support::frames::{DATA, END_STREAM, Frames, HEADERS, PING};
+use super::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, block, encode};
+use super::support::h2peer;
 use super::support::upstream::Seen;
 use super::support::wire::Wire;
 use super::support::{Client, Serin, Setup, Upstream, eventually, now};
@@ -117,6 +119,48 @@ fn an_origin_that_answers_pings_may_be_silent_and_is_asked_twice() {
     let mut client = Client::connect(serin.address());
     assert_eq!(client.get("web", "/", &[]).status, 200);
     assert_eq!((origin.seen.counter.load(Ordering::Acquire), origin.connections()), (2, 1));
+}
+
+/// The first request waits for the test; to all others the answer is malformed.
+fn answers_badly(wire: &mut Wire, seen: &Seen, index: usize) {
+    let Some(mut frames) = accept(wire) else { return };
+    let held = (index == 0).then(|| frames.until(|frame| frame.kind == HEADERS)).flatten();
+    std::thread::scope(|scope| {
+        if let Some(held) = held {
+            seen.add(1);
+            let mut stream = wire.stream.try_clone().unwrap();
+            scope.spawn(move || {
+                eventually("the test lets it go on", || seen.flag.load(Ordering::Acquire));
+                let head = encode(HEADERS, END_HEADERS | END_STREAM, held.stream, &block(&[(":status", "204")]));
+                let _ = std::io::Write::write_all(&mut stream, &head);
+            });
+        }
+        while let Some(asked) = frames.until(|frame| frame.kind == HEADERS) {
+            frames.headers(asked.stream, END_STREAM, &[(":status", "200"), ("content-length", "5")]);
+        }
+    });
+}
+
+#[test]
+fn malformed_answers_do_not_end_the_streams_beside_them() {
+    let origin = Upstream::raw(answers_badly);
+    let serin = front(&origin, "limits: {provokedResets: 6}");
+    let held = h2peer::block_on(async {
+        let get = || h2peer::get("web", "/").body(()).unwrap();
+        let mut send = h2peer::connect(serin.address()).await;
+        let (held, _) = send.send_request(get(), true).unwrap();
+        while origin.seen.counter.load(Ordering::Acquire) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for _ in 0..10 {
+            assert_eq!(h2peer::call(&mut send, get(), None).await.unwrap().status, 502);
+        }
+        origin.seen.flag.store(true, Ordering::Release);
+        held.await.expect("it is not cut").status()
+    });
+    assert_eq!(held, 204);
+    // three on each
+    assert_eq!(origin.connections(), 4);
 }
 
 fn seen_flag(origin: &Upstream) -> bool {

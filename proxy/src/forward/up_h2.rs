@@ -217,6 +217,9 @@ fn refused(endpoint: &Endpoint) -> Fault {
 
 /// What an error before the response head means (RFC 9113 sections 6.8, 7 and 8.7).
 fn fault(endpoint: &Endpoint, place: &H2Place, error: &h2::Error) -> Fault {
+    if body::is_provoked(error) {
+        place.provoked();
+    }
     if error.is_go_away() || error.is_io() {
         endpoint.drop_dead_h2();
     }
@@ -308,6 +311,9 @@ impl UpH2 {
             return if over { Poll::Ready(Some(Err(cut))) } else { Poll::Pending };
         };
         self.silence.moved();
+        if self.body.take_provoked() {
+            self.place.provoked();
+        }
         if self.status_due {
             match &piece {
                 Some(Ok(Piece::Trailers(fields))) if fields.contains_key(grpc::STATUS) => self.status_due = false,

@@ -64,6 +64,10 @@ pub(super) struct Streams {
     /// `None`: a PING is on its way.
     ping: RefCell<Option<PingPong>>,
     driver: RefCell<Option<AbortHandle>>,
+    /// Streams that had to be reset for what the origin did.
+    provoked: Cell<u32>,
+    /// So many of them, and no more are opened: h2 ends a connection with all its streams at twice as many, and never forgets.
+    provoked_max: u32,
 }
 
 /// Drives a connection for as long as this is held.
@@ -105,6 +109,8 @@ impl H2 {
             ping_after_us: u64::try_from(endpoint.limits.ping_after.as_micros()).unwrap_or(u64::MAX),
             ping: RefCell::default(),
             driver: RefCell::default(),
+            provoked: Cell::new(0),
+            provoked_max: endpoint.limits.h2.provoked_resets_max.div_ceil(2),
         });
         streams.set_idle(true);
         Self { send, streams }
@@ -131,7 +137,7 @@ impl H2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        !self.is_doubted() && self.open() < self.send.current_max_send_streams()
+        !self.is_doubted() && !self.is_spent() && self.open() < self.send.current_max_send_streams()
     }
 
     /// An attempt got no answer, and nothing has been heard since it began.
@@ -139,9 +145,14 @@ impl H2 {
         self.streams.pulse.is_doubted()
     }
 
-    /// Nothing that it could say is waited for, and no stream will be opened.
+    /// So many malformed answers came on it that those still to come might end it: what is open on it goes on, and it closes.
+    fn is_spent(&self) -> bool {
+        self.streams.provoked.get() >= self.streams.provoked_max
+    }
+
+    /// No stream will be opened on it any more.
     pub(super) fn is_over(&self) -> bool {
-        self.is_doubted() && self.open() == 0 && !self.streams.pulse.is_asked()
+        self.is_spent() || self.is_doubted() && self.open() == 0 && !self.streams.pulse.is_asked()
     }
 
     /// Does it take no more streams at all.
@@ -226,6 +237,11 @@ impl Drop for Driven {
 }
 
 impl H2Place {
+    /// It had to be reset for what the origin did.
+    pub fn provoked(&self) {
+        self.0.provoked.set(self.0.provoked.get().saturating_add(1));
+    }
+
     /// Changes whenever something comes on the connection.
     pub fn heard(&self) -> u64 {
         self.0.pulse.heard()
@@ -322,7 +338,7 @@ impl Endpoint {
 
     fn least_h2(&self) -> Result<H2Lease, Fault> {
         let connections = self.h2.borrow();
-        let least = connections.iter().min_by_key(|h2| (h2.is_doubted(), h2.open()));
+        let least = connections.iter().min_by_key(|h2| (h2.is_doubted() || h2.is_spent(), h2.open()));
         least.map(H2::lease).ok_or_else(closed)
     }
 }
