@@ -40,12 +40,7 @@ pub(crate) async fn exchange(
 ) -> Result<Response<Body>, Fault> {
     let H2Lease { mut send, place } = match endpoint.free_h2() {
         Some(free) => free,
-        None => {
-            worker.in_flight.dialling(call.handle);
-            let opened = Box::pin(endpoint.open_h2(worker, connect_timeout)).await?;
-            worker.in_flight.dialled(call.handle);
-            opened
-        }
+        None => Box::pin(dial(worker, endpoint, connect_timeout, call)).await?,
     };
     poll_fn(|cx| send.poll_ready(cx)).await.map_err(|_| refused(endpoint))?;
     // not before: it is large, and would have to be kept over the wait
@@ -97,13 +92,28 @@ pub(crate) async fn exchange(
     let stall = call.stall.answered(call.length);
     let upload =
         pump.zip(unsent).map(|(pump, source)| Box::new(Sending { pump, source, patience, stall, failed: None }));
-    let body = H2Body::new(body, endpoint.limits.trailer_fields_max);
-    let silence_max = endpoint.limits.silence_timeout;
-    let status_due = call.grpc && is_grpc(&parts.headers) && !parts.headers.contains_key(grpc::STATUS);
-    let silence = Patience::default();
-    let up = UpH2 { worker: Rc::clone(worker), body, upload, place, silence, silence_max, status_due };
-    let body = Body::new(Kind::UpH2(up));
-    Ok(Response::from_parts(parts, body))
+    let up = UpH2 {
+        worker: Rc::clone(worker),
+        body: H2Body::new(body, endpoint.limits.trailer_fields_max),
+        upload,
+        place,
+        silence: Patience::default(),
+        silence_max: endpoint.limits.silence_timeout,
+        status_due: call.grpc && is_status_due(&parts.headers),
+    };
+    Ok(Response::from_parts(parts, Body::new(Kind::UpH2(up))))
+}
+
+async fn dial(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<Endpoint>,
+    timeout: Duration,
+    call: &Call<'_>,
+) -> Result<H2Lease, Fault> {
+    worker.in_flight.dialling(call.handle);
+    let opened = endpoint.open_h2(worker, timeout).await?;
+    worker.in_flight.dialled(call.handle);
+    Ok(opened)
 }
 
 /// What nobody may be given, whatever h2 makes of it.
@@ -124,8 +134,10 @@ fn check_head(endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap) -> R
     Ok(())
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| grpc::is_grpc(value.as_bytes()))
+/// Is it the head of a gRPC answer that says in its trailers how it went.
+fn is_status_due(headers: &HeaderMap) -> bool {
+    let grpc = headers.get(http::header::CONTENT_TYPE).is_some_and(|value| grpc::is_grpc(value.as_bytes()));
+    grpc && !headers.contains_key(grpc::STATUS)
 }
 
 /// Goes on with the request before its answer has begun. Nothing is left of the pump when there is no more to do.
