@@ -61,9 +61,8 @@ pub(crate) async fn exchange(
             check_head(endpoint, parts.status, &parts.headers)?;
             before.hear(parts.status, parts.headers)?;
         }
-        let held = before.poll_held(cx);
         let moved = pump.as_ref().map(Pump::moved);
-        if !held {
+        if !before.poll_held(cx) {
             send_on(worker, call, &mut pump, source, &mut patience, cx)?;
         }
         let waits_for = pump.as_ref().map(|pump| pump.blocked().0);
@@ -90,12 +89,11 @@ pub(crate) async fn exchange(
         pump = None;
     }
     let stall = call.stall.answered(call.length);
-    let upload =
-        pump.zip(unsent).map(|(pump, source)| Box::new(Sending { pump, source, patience, stall, failed: None }));
+    let sending = |(pump, source)| Box::new(Sending { pump, source, patience, stall, failed: None });
     let up = UpH2 {
         worker: Rc::clone(worker),
         body: H2Body::new(body, endpoint.limits.trailer_fields_max),
-        upload,
+        upload: pump.zip(unsent).map(sending),
         place,
         silence: Patience::default(),
         silence_max: endpoint.limits.silence_timeout,
