@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::support::frames::{DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, SETTINGS};
-use super::support::http1::End;
+use super::support::http1::{End, request};
 use super::support::outside::both;
 use super::support::ports::free_port;
 use super::support::upstream::{Upstream, next_request, reply};
+use super::support::wire::Wire;
 use super::support::{Client, DEADLINE, Serin, Setup, eventually, now, standstill};
 
 /// An origin that answers when the test sets its flag.
@@ -192,6 +195,43 @@ fn the_deadline_cuts_what_still_runs_and_not_before() {
     if let Ok(answer) = client.try_read("GET") {
         assert!(answer.status >= 500, "never a good answer: {}", answer.status);
     }
+}
+
+/// A client whose kernel takes little while nobody reads.
+fn slow_client(address: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.connect_timeout(&address.into(), DEADLINE).unwrap();
+    Client { wire: Wire::new(socket.into()) }
+}
+
+#[test]
+fn a_drain_waits_for_readers_that_have_their_last_octets_to_come() {
+    let origin = Upstream::raw(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            let length = request.target[1..].parse().unwrap();
+            if wire.send(reply(200, &[], &"x".repeat(length))).is_err() {
+                return;
+            }
+        }
+    });
+    let mut serin = Setup::web(&origin.endpoint()).top("drain: {deadlineMs: 30000}").start();
+    // among these are some of which the kernel has not all, and hyper has the rest
+    let lengths: Vec<usize> = (200_000..1_000_000).step_by(16_000).collect();
+    let mut clients: Vec<_> = lengths.iter().map(|_| slow_client(serin.address())).collect();
+    for (client, length) in clients.iter_mut().zip(&lengths) {
+        client.send(request("GET", &format!("/{length}"), "web", &[], ""));
+    }
+    eventually("all are under way", || origin.count() == lengths.len());
+    serin.signal("TERM");
+    eventually("it drains", || serin.log().contains("drain"));
+    // some sweeps: connections that only wait are closed by then
+    std::thread::park_timeout(Duration::from_secs(4));
+    for (client, length) in clients.iter_mut().zip(&lengths) {
+        let answer = client.read("GET");
+        assert_eq!((answer.status, answer.body.len()), (200, *length));
+    }
+    check_exit_0(&mut serin);
 }
 
 #[test]
