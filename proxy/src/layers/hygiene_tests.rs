@@ -36,6 +36,16 @@ fn nominated_fields_go_but_not_those_we_rely_on() {
 }
 
 #[test]
+fn a_field_called_close_goes_with_the_option_that_names_it() {
+    let mut map = headers(&[("connection", "x-mine, Close"), ("x-mine", "1"), ("close", "1"), ("x-b", "2")]);
+    strip_hop_by_hop(&mut map);
+    assert_eq!(map, headers(&[("x-b", "2")]));
+    let mut map = headers(&[("connection", "x-mine"), ("close", "1")]);
+    strip_hop_by_hop(&mut map);
+    assert_eq!(map, headers(&[("close", "1")]));
+}
+
+#[test]
 fn what_is_between_a_client_and_its_proxy_ends_here() {
     let lines =
         [("proxy-authorization", "Basic x"), ("proxy-authenticate", "Basic"), ("proxy-authentication-info", "a=b")];

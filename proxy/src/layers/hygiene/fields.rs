@@ -28,9 +28,11 @@ fn is_padded(value: &HeaderValue) -> bool {
 /// it. A nomination of a field that we rely on is ignored.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut nominated: Vec<HeaderName> = Vec::new();
+    let mut closes = false;
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             if is_option(token) {
+                closes |= token.eq_ignore_ascii_case(CLOSE);
                 continue;
             }
             match HeaderName::from_bytes(token) {
@@ -44,6 +46,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove("keep-alive");
+    if closes {
+        headers.remove("close");
+    }
     headers.remove("proxy-connection");
     strip_proxy_credentials(headers);
     if te {
@@ -67,9 +72,12 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|&byte| byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// Says what becomes of the connection, and names no field: by far most of what is there.
+/// Never the name of a field that means anything (RFC 9112 section 9.6).
+const CLOSE: &[u8] = b"close";
+
+/// Says what becomes of the connection, and is no reason to make a name of it: by far most of what is there.
 fn is_option(token: &[u8]) -> bool {
-    token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
+    token.eq_ignore_ascii_case(CLOSE) || token.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// Never removed by a nomination: whoever could take these out could change who a request is from or where it ends.
