@@ -51,6 +51,8 @@ pub(crate) struct KindEvidence {
     starts: Vec<Start>,
     block: Block,
     stretch_at: TimestampMs,
+    /// How far the primary was over its budget when that was last known; beyond all numbers: it never was.
+    primary_over_newest: f64,
     /// Attribution terms by share: a rollout uses few shares at a time.
     terms: Vec<(Ppm, Attribution)>,
 }
@@ -109,7 +111,8 @@ pub(crate) struct Scores {
     pub(crate) canary_over: f64,
     /// The primary over budget in this block.
     pub(crate) primary_over: f64,
-    /// The primary over budget since the newest start, without its stake.
+    /// The primary over budget since the newest start that has enough requests of it to tell, without its stake. It stays
+    /// what it was while no start has, so that a new start or a new block is not taken for a recovery.
     pub(crate) primary_over_newest: f64,
 }
 
@@ -120,6 +123,7 @@ impl KindEvidence {
             starts: Vec::new(),
             block: Block::default(),
             stretch_at: TimestampMs(0),
+            primary_over_newest: f64::INFINITY,
             terms: Vec::new(),
         }
     }
@@ -130,10 +134,12 @@ impl KindEvidence {
         self.terms.clear();
     }
 
-    /// Ends the running block and begins one at `share`.
-    pub(crate) fn next_block(&mut self, now: TimestampMs, share: Ppm, routed: Routed) {
+    /// Ends the running block and begins one at `share`. What of the primary is overdue excuses the canary in the block
+    /// that ends, as it did until now: else a change of weight alone would be evidence.
+    pub(crate) fn next_block(&mut self, now: TimestampMs, share: Ppm, routed: Routed, overdue: &[(Ppm, u32)]) {
+        let extra = self.overdue_terms(overdue);
         for at in 0..self.starts.len() {
-            let ln_block = self.ln_block(&self.starts[at], routed, &[0.0; RATIOS_MAX]);
+            let ln_block = self.ln_block(&self.starts[at], routed, &extra);
             let start = &mut self.starts[at];
             start.ln_closed += ln_block;
             start.stretch = Stretch::default();
@@ -195,6 +201,8 @@ impl KindEvidence {
     pub(crate) fn scores(&mut self, routed: Routed, overdue: &[(Ppm, u32)]) -> Scores {
         let extra = self.overdue_terms(overdue);
         let mut scores = Scores::default();
+        let mut newest = self.primary_over_newest;
+        let hanging: u64 = overdue.iter().map(|(_, count)| u64::from(*count)).sum();
         for start in &self.starts {
             if self.most(start, routed, &extra) > LN_NEGLIGIBLE {
                 let ln_score = start.ln_closed + self.ln_block(start, routed, &extra);
@@ -207,10 +215,16 @@ impl KindEvidence {
             };
             let (sums, stake) = (&start.sums, start.ln_stake.exp());
             scores.canary_over += stake * over(sums.canary_events, routed.canary.saturating_sub(sums.canary_from));
-            let primary = over(sums.primary_events, routed.primary.saturating_sub(sums.primary_from));
+            let requests = routed.primary.saturating_sub(sums.primary_from);
+            let primary = over(sums.primary_events, requests);
             scores.primary_over += stake * primary;
-            scores.primary_over_newest = primary;
+            if requests >= absolute.requests_to_tell() {
+                newest = over(sums.primary_events + hanging, requests);
+            }
         }
+        self.primary_over_newest = newest;
+        // alone, the canary waits for nobody's recovery
+        scores.primary_over_newest = if self.block.paired { newest } else { 0.0 };
         scores
     }
 

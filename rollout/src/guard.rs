@@ -54,7 +54,7 @@ pub struct Standing {
     pub canary_over: f64,
     /// So is the primary.
     pub primary_over: f64,
-    /// The primary was over its budget in the last minute.
+    /// The primary was over its budget lately: since the newest start that has requests enough to tell.
     pub primary_over_newest: f64,
     /// The canary is within its limit, or fails less than twice as often as the primary: advances at 1/beta.
     pub shown: f64,
@@ -100,6 +100,8 @@ pub struct Guard {
     /// How many of the primary's requests were slow, as last told.
     slow: Option<SlowShares>,
     routed: Routed,
+    /// The primary's overdue requests at the last look.
+    overdue: Vec<(Ppm, u32)>,
     /// The primary's totals at the last look.
     traffic_seen: ArmTotals,
     from: Traffic,
@@ -131,6 +133,7 @@ impl Guard {
             share: Ppm::ZERO,
             slow: None,
             routed: Routed { canary: from.canary.routed, primary: from.primary.routed },
+            overdue: Vec::new(),
             traffic_seen: from.primary,
             from,
             carried: Capital::default(),
@@ -158,7 +161,7 @@ impl Guard {
     /// request reaches that hangs, not for the primary's p99.
     pub fn step(&mut self, share: Ppm, slow: Option<SlowShares>, now: TimestampMs) {
         for kind in Kind::ALL {
-            self.kinds[kind.index()].next_block(now, share, self.routed);
+            self.kinds[kind.index()].next_block(now, share, self.routed, &self.overdue);
         }
         let budget = self.budget_at(share);
         self.kinds[Kind::Failure.index()].set_rule(rule(&self.policy, Kind::Failure, Some(budget)));
@@ -199,6 +202,7 @@ impl Guard {
     pub fn look(&mut self, traffic: &Traffic, now: TimestampMs) -> Standing {
         self.routed = Routed { canary: traffic.canary.routed, primary: traffic.primary.routed };
         self.traffic_seen = traffic.primary;
+        self.overdue.clone_from(&traffic.primary_open.overdue);
         self.release(traffic);
         if self.starts == 0 {
             // No traffic goes to the canary yet: nothing to bet on.

@@ -68,6 +68,12 @@ impl Absolute {
         events as f64 <= self.budget * requests as f64
     }
 
+    /// So many requests without an event say that the budget is kept again: among as many of an arm that is over it by
+    /// far there are several. At most a thousand, however small the budget is.
+    pub(crate) fn requests_to_tell(&self) -> u64 {
+        ((1.0 / self.budget).ceil() as u64).min(REQUESTS_TO_TELL_MAX)
+    }
+
     /// The logarithm of the score after `events` in `requests`. More events than requests count as so many requests.
     pub(crate) fn ln_score(&self, events: u64, requests: u64) -> f64 {
         let (hits, misses) = (events as f64, requests.saturating_sub(events) as f64);
@@ -78,6 +84,8 @@ impl Absolute {
         ln_mean_exp(terms.as_slice())
     }
 }
+
+const REQUESTS_TO_TELL_MAX: u64 = 1_000;
 
 /// What one event of the accused arm, or of the other, adds to the logarithm of each alternative, for one share.
 #[derive(Clone, Copy, Debug, PartialEq)]

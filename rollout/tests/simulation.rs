@@ -82,6 +82,22 @@ fn simulate_an_outage_of_both_arms() {
     }
 }
 
+/// A release does not go on while everything fails: neither at the minute's new start nor at a new block.
+#[test]
+fn simulate_an_outage_of_both_arms_that_lasts() {
+    let ends = |rate, until_s| {
+        let outage = Some(Outage { from_s: 20.0, until_s, rate });
+        let scenario = Scenario { outage, horizon_s: 1_800.0, ..equal(100.0, 0.001) };
+        runs(&scenario, 8).into_iter().map(|(seed, outcome)| (outcome.end, seed)).collect::<Vec<_>>()
+    };
+    for rate in [0.05, 0.2, 1.0] {
+        let ended = ends(rate, 2_000.0).into_iter().filter(|(end, _)| *end != End::Undecided).collect::<Vec<_>>();
+        assert!(ended.is_empty(), "{rate} of all fails, and by seed: {ended:?}");
+    }
+    let ended = ends(0.2, 600.0);
+    assert!(ended.iter().all(|(end, _)| *end == End::Promoted), "the hold ends with the outage: {ended:?}");
+}
+
 #[test]
 fn simulate_failures_of_the_primary_that_are_told_late() {
     for late_ms in [1_000, 5_000] {

@@ -16,7 +16,7 @@ fn ten() -> Ppm {
 
 fn begun() -> KindEvidence {
     let mut evidence = KindEvidence::new(rule());
-    evidence.next_block(TimestampMs(0), ten(), Routed::default());
+    evidence.next_block(TimestampMs(0), ten(), Routed::default(), &[]);
     evidence.open_start(1, 1.0, 0.0, TimestampMs(0), Routed::default());
     evidence
 }
@@ -50,6 +50,38 @@ fn blame_needs_both_worse_than_the_primary_and_over_budget() {
 }
 
 #[test]
+fn the_end_of_a_block_is_no_evidence_against_the_canary() {
+    let mut evidence = begun();
+    evidence.count(failure(Arm::Canary, 1), 8);
+    let before = evidence.scores(routed(100), &[(ten(), 5)]).blamed;
+    evidence.next_block(TimestampMs(1_000), ten(), routed(100), &[(ten(), 5)]);
+    let after = evidence.scores(routed(100), &[]).blamed;
+    assert!((before - after).abs() < 1e-9, "{before} before the end, {after} after it");
+}
+
+/// A rate of 0.2 %: 500 requests tell.
+#[test]
+fn a_new_start_or_block_is_no_recovery_of_the_primary() {
+    let mut evidence = begun();
+    let newest = |evidence: &mut KindEvidence, primary, hanging: u32| {
+        let routed = Routed { canary: 0, primary };
+        evidence.scores(routed, &[(ten(), hanging)]).primary_over_newest
+    };
+    assert_eq!(newest(&mut evidence, 499, 0), f64::INFINITY, "nobody knows");
+    evidence.count(failure(Arm::Primary, 1), 50);
+    let failing = newest(&mut evidence, 500, 0);
+    assert!(failing > 100.0, "{failing}");
+    evidence.open_start(2, 0.5, 0.0, TimestampMs(1_000), Routed { canary: 0, primary: 500 });
+    assert_eq!(newest(&mut evidence, 500, 0), failing, "a start that has seen nothing");
+    evidence.next_block(TimestampMs(1_000), ten(), Routed { canary: 0, primary: 500 }, &[]);
+    assert_eq!(newest(&mut evidence, 999, 0), failing, "a block that has seen too little");
+    assert!(newest(&mut evidence, 1_000, 20) >= 2.0, "who hangs is not well");
+    assert!(newest(&mut evidence, 1_000, 0) < 2.0, "five hundred good ones are a recovery");
+    evidence.next_block(TimestampMs(2_000), Ppm::WHOLE, Routed { canary: 0, primary: 1_000 }, &[]);
+    assert!(newest(&mut evidence, 1_000, 0) < 2.0, "alone, the canary waits for nobody");
+}
+
+#[test]
 fn overdue_requests_of_the_primary_excuse_the_canary() {
     let mut evidence = begun();
     evidence.count(failure(Arm::Canary, 1), 8);
@@ -64,7 +96,7 @@ fn a_block_that_is_over_keeps_its_lesser_score() {
     let mut evidence = begun();
     evidence.count(failure(Arm::Canary, 1), 6);
     let before = evidence.scores(routed(100), &[]).blamed;
-    evidence.next_block(TimestampMs(1_000), ten(), routed(100));
+    evidence.next_block(TimestampMs(1_000), ten(), routed(100), &[]);
     let after = evidence.scores(routed(100), &[]).blamed;
     assert!((after / before - 1.0).abs() < 1e-9, "{before} {after}");
 }
@@ -72,7 +104,7 @@ fn a_block_that_is_over_keeps_its_lesser_score() {
 #[test]
 fn an_event_of_a_block_that_is_over_excuses_but_does_not_blame() {
     let mut evidence = begun();
-    evidence.next_block(TimestampMs(1_000), ten(), routed(100));
+    evidence.next_block(TimestampMs(1_000), ten(), routed(100), &[]);
     evidence.count(failure(Arm::Canary, 900), 50);
     assert!(evidence.scores(routed(100), &[]).blamed <= 1.0);
     evidence.count(failure(Arm::Canary, 1_100), 6);
@@ -106,7 +138,7 @@ fn the_best_starts_are_kept() {
 #[test]
 fn without_a_primary_the_budget_alone_decides() {
     let mut evidence = KindEvidence::new(rule());
-    evidence.next_block(TimestampMs(0), Ppm::WHOLE, Routed::default());
+    evidence.next_block(TimestampMs(0), Ppm::WHOLE, Routed::default(), &[]);
     evidence.open_start(1, 1.0, 0.0, TimestampMs(0), Routed::default());
     let whole = |at| Counted { record: EventRecord { share: Ppm::WHOLE, ..failure(Arm::Canary, at).record }, since: 0 };
     evidence.count(whole(1), 10);
