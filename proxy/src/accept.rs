@@ -17,7 +17,7 @@ use crate::admission::{Admission, Admitted, Most, Refused};
 use crate::clock;
 use crate::conn::{self, Link, Links, Stack};
 use crate::handover::{Arrival, Handed, Inbox};
-use crate::listener;
+use crate::listener::{self, closing::Queue};
 use crate::local::Local;
 use crate::snapshot::Phase;
 use crate::stack::request_stack;
@@ -26,6 +26,9 @@ use crate::worker::Worker;
 
 /// Between two looks at a listener that has as many connections as it may: other workers may have closed some.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A client may know of its connection a round trip before the kernel here has it in its queue: so long a listener that lets
+/// nobody else in waits for those.
+const HANDSHAKE: Duration = Duration::from_millis(100);
 /// Between two lines of the log about sockets that cannot be had.
 const WARN_US: u64 = 1_000_000;
 /// After an error of `accept` such as too many open files: long enough not to spin, short enough not to be felt.
@@ -40,7 +43,11 @@ pub async fn run(worker: Rc<Worker>, mut inbox: Inbox) {
         let (_, phase) = *changes.borrow_and_update();
         match phase {
             Phase::Running => reconcile(&worker, &stack, &mut loops),
-            Phase::Draining => break,
+            Phase::Draining => {
+                // who came before the end came to a listener, also to one that this worker has not seen yet
+                reconcile(&worker, &stack, &mut loops);
+                break;
+            }
             Phase::Cut => return,
         }
         loop {
@@ -61,10 +68,11 @@ pub async fn run(worker: Rc<Worker>, mut inbox: Inbox) {
     while let Some(handed) = inbox.recv().await {
         take_over(handed, &worker, &stack);
     }
-    while loops.values().any(|stop| !stop.is_dry()) {
-        tokio::task::yield_now().await;
-    }
+    // also asks those to close that come from here on
     worker.links.drain();
+    for stop in loops.values() {
+        stop.until_dry().await;
+    }
     while !worker.links.is_empty() || !worker.in_flight.is_empty() {
         tokio::select! {
             () = worker.links.changed() => {}
@@ -83,6 +91,7 @@ struct Stop {
     wanted: Cell<bool>,
     dry: Cell<bool>,
     told: Notify,
+    dried: Notify,
 }
 
 impl Stop {
@@ -95,11 +104,22 @@ impl Stop {
     fn is_dry(&self) -> bool {
         self.dry.get()
     }
+
+    fn set_dry(&self) {
+        self.dry.set(true);
+        self.dried.notify_one();
+    }
+
+    async fn until_dry(&self) {
+        if !self.is_dry() {
+            self.dried.notified().await;
+        }
+    }
 }
 
 fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u64, Rc<Stop>>) {
     let local = worker.current();
-    for server in &local.shape.structure.servers {
+    for (index, server) in local.shape.structure.servers.iter().enumerate() {
         let listener = &server.listener;
         if loops.contains_key(&listener.id) {
             continue;
@@ -109,7 +129,8 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u
             Ok(socket) => {
                 let stop = Rc::new(Stop::default());
                 loops.insert(listener.id, Rc::clone(&stop));
-                tokio::task::spawn_local(accept(socket, listener.id, Rc::clone(worker), Rc::clone(stack), stop));
+                let seen = (Rc::clone(&local), index);
+                tokio::task::spawn_local(accept(socket, seen, Rc::clone(worker), Rc::clone(stack), stop));
             }
             Err(error) => tracing::error!(address = listener.shown(), %error, "cannot use a listener"),
         }
@@ -120,8 +141,17 @@ fn reconcile<S: Stack>(worker: &Rc<Worker>, stack: &Rc<S>, loops: &mut HashMap<u
             stop.stop();
             worker.links.close_listener(*id);
         }
-        kept
+        // the end of the worker waits for the end of each
+        kept || !stop.is_dry()
     });
+    for (missed, socket) in worker.world.take_missed(worker.index) {
+        let local = worker.earlier(missed.snapshot);
+        let Some(server) = local.shape.server(missed.listener.id) else { continue };
+        let stop = Rc::new(Stop::default());
+        loops.insert(missed.listener.id, Rc::clone(&stop));
+        let queue = Queue::new(socket);
+        tokio::task::spawn_local(run_dry(queue, (local, server), Rc::clone(worker), Rc::clone(stack), stop));
+    }
 }
 
 /// Where one worker accepts.
@@ -148,14 +178,33 @@ impl Listening {
         }
     }
 
+    /// Does this error of `accept` say that it lets in nobody any more.
+    fn is_shut(&self, error: &io::Error) -> bool {
+        matches!(self, Self::Unix(_)) && error.kind() == io::ErrorKind::InvalidInput
+    }
+
+    /// Who waits for it, while nobody else comes in.
+    fn into_queue(self) -> io::Result<Queue> {
+        Ok(Queue::new(match self {
+            Self::Tcp(listener) => listener::Socket::Tcp(listener.into_std()?),
+            Self::Unix(listener) => listener::Socket::Unix(listener.into_std()?),
+        }))
+    }
+
     async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 }
 
-async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stack: Rc<S>, stop: Rc<Stop>) {
-    // what the listener was like when it was last there: who still waits in its queue came to that
-    let Some(mut seen) = place(&worker, id) else { return stop.dry.set(true) };
+/// `seen` is what the listener was like when it was last there: who still waits in its queue came to that.
+async fn accept<S: Stack>(
+    listener: Listening,
+    mut seen: (Rc<Local>, usize),
+    worker: Rc<Worker>,
+    stack: Rc<S>,
+    stop: Rc<Stop>,
+) {
+    let id = of(&seen).id;
     while !stop.wanted.get() {
         if admission(&seen).is_full(most(&seen)) {
             pause(&worker, &stop, PAUSE).await;
@@ -186,16 +235,49 @@ async fn accept<S: Stack>(listener: Listening, id: u64, worker: Rc<Worker>, stac
                 let _freed = make_room(&worker, &error);
                 pause(&worker, &stop, BACKOFF).await;
             }
+            // a Unix socket is one for all workers: another has seen earlier that it is to end
+            Err(error) if listener.is_shut(&error) => stop.told.notified().await,
             // of that one connection, which is gone
             Err(error) => tracing::debug!(%error, "cannot accept a connection"),
         }
     }
-    // closing the socket resets what waits in its queue: take it first
-    while let Poll::Ready(Ok((io, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        serve(Arrival { io, listener: id, peer }, seen.clone(), None, &worker, &stack).close();
+    match listener.into_queue() {
+        Ok(queue) => run_dry(queue, seen, worker, stack, stop).await,
+        Err(error) => {
+            tracing::error!(%error, "cannot take what waits at a listener that ends");
+            stop.set_dry();
+        }
     }
-    drop(listener);
-    stop.dry.set(true);
+}
+
+/// Serves who waits in the queue of a listener that ends, and closes it.
+async fn run_dry<S: Stack>(
+    mut queue: Queue,
+    seen: (Rc<Local>, usize),
+    worker: Rc<Worker>,
+    stack: Rc<S>,
+    stop: Rc<Stop>,
+) {
+    take_all(&mut queue, &seen, &worker, &stack);
+    if queue.has_begun() {
+        tokio::time::sleep(HANDSHAKE).await;
+        take_all(&mut queue, &seen, &worker, &stack);
+    }
+    drop(queue);
+    stop.set_dry();
+}
+
+fn take_all<S: Stack>(queue: &mut Queue, seen: &(Rc<Local>, usize), worker: &Rc<Worker>, stack: &Rc<S>) {
+    let id = of(seen).id;
+    for taken in queue {
+        match taken.and_then(|(io, peer)| Ok((io.attach()?, peer))) {
+            Ok((io, peer)) => {
+                serve(Arrival { io, listener: id, peer }, seen.clone(), None, worker, stack).close();
+            }
+            Err(error) if is_exhausted(&error) && make_room(worker, &error) == 0 => return,
+            Err(error) => tracing::debug!(%error, "cannot accept a connection"),
+        }
+    }
 }
 
 /// The listener in the snapshot in force, if it is still in it.
@@ -205,8 +287,12 @@ fn place(worker: &Worker, id: u64) -> Option<(Rc<Local>, usize)> {
     Some((local, server))
 }
 
-fn admission((local, server): &(Rc<Local>, usize)) -> &Arc<Admission> {
-    &local.shape.structure.servers[*server].listener.admission
+fn of((local, server): &(Rc<Local>, usize)) -> &listener::Listener {
+    &local.shape.structure.servers[*server].listener
+}
+
+fn admission(seen: &(Rc<Local>, usize)) -> &Arc<Admission> {
+    &of(seen).admission
 }
 
 fn most((local, server): &(Rc<Local>, usize)) -> Most {
@@ -294,4 +380,23 @@ fn serve<S: Stack>(
     let held = (admitted, Links::open(worker, &link));
     tokio::task::spawn_local(conn::serve(arrival.io, Rc::clone(&link), Rc::clone(worker), Rc::clone(stack), held));
     link
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::listener::Listener;
+
+    /// The runtime learns who came when it looks at its sockets; a worker that is busy, or kept off its core, does that late.
+    #[tokio::test]
+    async fn a_connection_that_the_runtime_has_not_seen_is_taken_out_of_the_queue() {
+        let bound = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let listening = Listening::new(bound.take(0).unwrap()).unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(listening.poll_accept(cx))).await.is_pending());
+        let _client = TcpStream::connect(bound.address).unwrap();
+        let taken: Vec<_> = listening.into_queue().unwrap().collect();
+        assert!(matches!(taken[..], [Ok(_)]), "{taken:?}");
+    }
 }

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, TcpKeepalive, Type};
 use crate::admission::Admission;
 use crate::memory;
 
+pub(crate) mod closing;
 pub(crate) mod unix;
 
 /// Connections that wait in the kernel for `accept`; the kernel caps it at `net.core.somaxconn`.
@@ -125,6 +126,11 @@ impl Listener {
     /// The socket of one worker; `None` once it has been taken.
     pub fn take(&self, worker: usize) -> Option<Socket> {
         self.sockets.get(worker)?.swap(None).and_then(Arc::into_inner)
+    }
+
+    /// Has every worker taken its own.
+    pub fn is_taken(&self) -> bool {
+        self.sockets.iter().all(|socket| socket.load().is_none())
     }
 }
 

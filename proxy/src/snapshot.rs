@@ -15,7 +15,7 @@ use serin_rollout::Ppm;
 use tokio::sync::watch;
 
 use crate::evidence::SplitEvidence;
-use crate::listener::Listener;
+use crate::listener::{Listener, Socket};
 use crate::resolve::{NameTable, Remote};
 use crate::router::RouteTable;
 
@@ -205,7 +205,17 @@ pub struct World {
     current: ArcSwap<Snapshot>,
     routings: ArcSwap<Routings>,
     version: AtomicU64,
+    missed: ArcSwap<Vec<Missed>>,
     signal: watch::Sender<(u64, Phase)>,
+}
+
+/// A listener that was removed before every worker had its socket.
+#[derive(Clone, Debug)]
+pub struct Missed {
+    /// The sockets that are left.
+    pub listener: Arc<Listener>,
+    /// The last one that has the listener.
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl World {
@@ -218,6 +228,7 @@ impl World {
             version: AtomicU64::new(first.version),
             current: ArcSwap::from_pointee(first),
             routings: ArcSwap::from_pointee(routings),
+            missed: ArcSwap::default(),
             signal,
         })
     }
@@ -253,6 +264,32 @@ impl World {
             let weights = SplitWeights { epoch: now.weights.epoch + 1, ..SplitWeights::clone(base) };
             Some((Arc::clone(structure), with_routings(structure, weights, &self.routings.load())))
         })
+    }
+
+    /// Says, before a structure is published without them, which listeners have sockets that no worker took: workers see
+    /// the newest structure only, and one that was busy may never see what came and went. Control thread only.
+    pub fn remove_all_but(&self, kept: &[Arc<Listener>]) {
+        let snapshot = self.load();
+        let servers = snapshot.structure.servers.iter().map(|server| &server.listener);
+        let gone = servers.filter(|listener| !kept.iter().any(|kept| kept.id == listener.id) && !listener.is_taken());
+        let gone = gone.map(|listener| Missed { listener: Arc::clone(listener), snapshot: Arc::clone(&snapshot) });
+        let gone: Vec<Missed> = gone.collect();
+        if !gone.is_empty() {
+            self.missed.rcu(|missed| [&missed[..], &gone[..]].concat());
+        }
+    }
+
+    /// Sockets of listeners that are gone, for this worker to serve who has connected to them. Each is given out once.
+    pub fn take_missed(&self, worker: usize) -> Vec<(Missed, Socket)> {
+        let missed = self.missed.load_full();
+        if missed.is_empty() {
+            return Vec::new();
+        }
+        let take = |missed: &Missed| Some((missed.clone(), missed.listener.take(worker)?));
+        let taken = missed.iter().filter_map(take).collect();
+        self.missed
+            .rcu(|missed| missed.iter().filter(|missed| !missed.listener.is_taken()).cloned().collect::<Vec<_>>());
+        taken
     }
 
     /// Publishes weights alone: the structure stays as it is. `change` sees the weights in force and may run again if

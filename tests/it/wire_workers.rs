@@ -1,8 +1,11 @@
 //! Connections over the workers: the kernel spreads them by a hash, and whoever has more hands over to whoever has fewer.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::support::frames::{END_STREAM, Frames, HEADERS};
 use super::support::http1::request;
@@ -155,6 +158,72 @@ fn a_listener_that_comes_and_goes_loses_no_connection() {
     }
     calling.into_iter().for_each(|caller| caller.join().unwrap());
     eventually("none is counted that is gone", || loads(&serin) == [0; 2]);
+}
+
+/// Opens connections as fast as it can until there are none to be had, and asks something on each: who got one gets an answer.
+fn check_calls_until_refused<C: io::Read + io::Write>(connect: impl Fn() -> io::Result<C>) -> usize {
+    let mut served = 0;
+    loop {
+        let start = now();
+        let Ok(mut client) = connect() else { return served };
+        let mut answer = [0; 12];
+        let asked = client.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n");
+        // a new connection of a listener that is gone is waited for, but not for ever
+        let in_time = now() - start < Duration::from_millis(500);
+        match asked.and_then(|()| client.read_exact(&mut answer)) {
+            Ok(()) => assert_eq!(&answer, b"HTTP/1.1 200"),
+            Err(error) if in_time => panic!("the connection was there, an answer was not: {error}"),
+            Err(_) => {}
+        }
+        served += 1;
+    }
+}
+
+/// Rounds in which callers open connections while the listener goes.
+fn check_goes_under_calls<C: io::Read + io::Write>(
+    (serin, setup): (&Serin, &Setup),
+    listener: impl Fn() -> (String, Box<dyn Fn() -> io::Result<C> + Send + Sync>),
+) {
+    for _ in 0..6 {
+        let (with, connect) = listener();
+        serin.rewrite(&with);
+        eventually("it is there", || connect().is_ok());
+        let (connect, served) = (Arc::new(connect), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| served.fetch_add(check_calls_until_refused(|| connect()), Ordering::Relaxed));
+            }
+            serin.rewrite(&setup.text());
+        });
+        assert!(served.into_inner() > 0, "somebody was served before it went");
+    }
+    eventually("none is counted that is gone", || loads(serin).iter().sum::<u64>() == 0);
+}
+
+#[test]
+fn whoever_could_connect_to_a_listener_that_goes_is_served() {
+    let origin = origin();
+    let setup = setup(&origin, 2);
+    let serin = setup.start();
+    check_goes_under_calls((&serin, &setup), || {
+        let port = free_port();
+        let connect = move || TcpStream::connect(("127.0.0.1", port));
+        (with_second(&setup, port), Box::new(connect))
+    });
+}
+
+#[test]
+fn whoever_could_connect_to_a_unix_socket_that_goes_is_served() {
+    let origin = origin();
+    let setup = setup(&origin, 2);
+    let serin = setup.start();
+    let folder = tempfile::tempdir().unwrap();
+    check_goes_under_calls((&serin, &setup), || {
+        let path = folder.path().join("second.sock");
+        let with = setup.text()
+            + &format!("- label: second\n  servers: [{{unix: {}}}]\n  dtab: /svc => /#/clusters\n", path.display());
+        (with, Box::new(move || UnixStream::connect(&path)))
+    });
 }
 
 /// A new connection with a request on the way.

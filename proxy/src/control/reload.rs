@@ -153,6 +153,7 @@ impl Engine {
         for (name, routing) in rollouts::routings(&config, &openings) {
             self.facts.world.publish_routing(&name, Some(&routing));
         }
+        self.facts.world.remove_all_but(&self.sockets.listeners);
         self.publish(&config, &names);
         if let Err(error) = self.journals.adopt(&self.facts.judge, &config, openings) {
             tracing::error!(%error, "the system has no thread for rollouts: they do not move");

@@ -41,11 +41,20 @@ fn config_of(primary: &str, canary: &str, strategy: Strategy) -> Arc<Config> {
 }
 
 fn snapshot(config: &Arc<Config>, previous: Option<&Snapshot>, routings: &Routings) -> Snapshot {
+    snapshot_with(config, &[], previous, routings)
+}
+
+fn snapshot_with(
+    config: &Arc<Config>,
+    listeners: &[Arc<Listener>],
+    previous: Option<&Snapshot>,
+    routings: &Routings,
+) -> Snapshot {
     let names = Arc::default();
     let admin = ([127, 0, 0, 1], 1).into();
     let parts = Parts {
         config,
-        listeners: &[],
+        listeners,
         admin,
         names: &names,
         workers: 1,
@@ -208,4 +217,28 @@ fn canaries_that_nobody_judges_get_nothing_and_what_is_proven_keeps_serving() {
         world.abandon_canaries();
         assert_eq!(world.routings()["x"].share, Ppm::from_percent(expected).unwrap());
     }
+}
+
+#[test]
+fn sockets_of_listeners_that_come_and_go_unseen_are_given_to_their_workers_once() {
+    let config = config("/#/clusters/v1", "/#/clusters/v2");
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+    let first = snapshot_with(&config, std::slice::from_ref(&listener), None, &Routings::new());
+    let world = World::new(first, Routings::new());
+    let listened = world.version();
+    let missed = |worker| {
+        let taken = world.take_missed(worker).into_iter();
+        taken.map(|(missed, _)| (missed.listener.id, missed.snapshot.version)).collect::<Vec<_>>()
+    };
+    world.remove_all_but(std::slice::from_ref(&listener));
+    assert_eq!((missed(0), missed(1)), (vec![], vec![]), "it stays");
+    drop(listener.take(2));
+    world.remove_all_but(&[]);
+    let gone = snapshot(&config, Some(&world.load()), &Routings::new());
+    world.publish(&gone.structure, &gone.weights);
+    assert_eq!(missed(2), [], "it has had its socket");
+    assert_eq!((missed(1), missed(1)), (vec![(listener.id, listened)], vec![]));
+    assert_eq!(world.missed.load().len(), 1, "one socket is left");
+    assert_eq!(missed(0), [(listener.id, listened)]);
+    assert!(world.missed.load().is_empty(), "nothing is kept of it");
 }
