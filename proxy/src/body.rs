@@ -302,8 +302,10 @@ impl Watch {
 
     fn finish(self, trailers: Option<u32>) {
         let class = self.class(trailers);
-        if class == Class::Failure && trailers.or(self.grpc_status) == Some(grpc::DEADLINE_EXCEEDED) {
-            self.ticket.said_late();
+        match trailers.or(self.grpc_status) {
+            Some(grpc::DEADLINE_EXCEEDED) if class == Class::Failure => self.ticket.said_late(),
+            Some(grpc::OK) if self.grpc => self.ticket.answered_call(),
+            _ => {}
         }
         self.ticket.finish(class);
     }

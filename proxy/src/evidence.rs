@@ -145,6 +145,12 @@ impl SplitEvidence {
         self.of(arm).map(ArmTally::abandoned).sum()
     }
 
+    /// Has the arm ever answered a gRPC call with OK, so that calls are what its service is for.
+    #[must_use]
+    pub fn answers_calls(&self, arm: Arm) -> bool {
+        self.of(arm).any(ArmTally::answers_calls)
+    }
+
     fn of(&self, arm: Arm) -> impl Iterator<Item = &ArmTally> {
         self.tallies.iter().map(move |tally| tally.arm(arm))
     }

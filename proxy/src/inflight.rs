@@ -279,6 +279,11 @@ impl Ticket {
         self.worker.in_flight.said_late(self.handle());
     }
 
+    /// What [`InFlight::answered_call`] does.
+    pub fn answered_call(&self) {
+        self.worker.in_flight.answered_call(self.handle());
+    }
+
     /// What [`InFlight::set_classifier`] said.
     pub fn classifier(&self) -> Option<Rc<Classifier>> {
         self.worker.in_flight.classifier(self.handle())

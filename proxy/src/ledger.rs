@@ -28,6 +28,7 @@
 //! Starting and finishing cost a few writes each. Nothing is allocated once the slab has grown to the number of requests
 //! in flight, at most [`IN_FLIGHT_MAX`]; a tick costs what passes an age in it, not what is in flight.
 
+mod calls;
 mod order;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::support::h2peer::{self, H2Upstream};
 use super::support::http1::{Client, request};
 use super::support::rollouts::{Users, act, failing, hanging, rollout, steps, until, until_phase, view, with_storage};
-use super::support::upstream::reply;
+use super::support::upstream::{next_request, reply};
 use super::support::{Serin, Setup, Upstream, eventually};
 
 /// Answered by the origin that says so.
@@ -337,4 +337,48 @@ fn a_canary_that_hangs_is_out_although_all_its_callers_have_short_deadlines() {
         assert!(rolled_back.is_ok(), "it is not found");
     });
     assert!(!serin.log().contains("Ejected"), "no deadline was long enough to say something of an endpoint");
+}
+
+/// An origin of HTTP/1.1 alone: it meets the preface of HTTP/2 as any request it cannot read, and closes.
+fn without_calls() -> Upstream {
+    Upstream::raw(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            let status = if request.method == "PRI" { 400 } else { 200 };
+            if wire.send(reply(status, &[], "")).is_err() || status == 400 {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_canary_that_takes_no_calls_is_out_where_the_primary_takes_them() {
+    let (v1, v2) = (H2Upstream::start(|mut exchange| async move { exchange.grpc(&["done"], 0) }), without_calls());
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
+    let (address, calls, stop) = (serin.address(), AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| call_on(address, &calls, &stop));
+        let rolled_back = std::panic::catch_unwind(|| until_phase(&serin, "rolled-back"));
+        stop.store(true, Ordering::Relaxed);
+        let end = rolled_back.expect("it is found");
+        let made = calls.load(Ordering::Relaxed);
+        assert!(made < 1_000, "found after {made} calls: {end:#}");
+    });
+}
+
+#[test]
+fn who_calls_a_service_that_is_not_for_calls_takes_no_canary_back() {
+    // the primary speaks HTTP/2 as well, and says to a stranger's call that it knows no such method
+    let v1 = H2Upstream::start(|mut exchange| async move { exchange.grpc(&[], 12) });
+    let v2 = without_calls();
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("50")).start();
+    until(&serin, "the first step", |view| view["weight_ppm"] == 500_000);
+    let (address, calls, stop) = (serin.address(), AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| call_on(address, &calls, &stop));
+        eventually("many calls", || calls.load(Ordering::Relaxed) > 100);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let after = view(&serin);
+    assert_eq!((&after["phase"], &after["canary_arm"]["failed"]), (&json!("progressing"), &json!(0)), "{after:#}");
 }

@@ -1,6 +1,6 @@
 //! What one worker counts of one split. One writer, many readers, no lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serin_rollout::{Arm, ArmTotals, OVERDUE_SHARES_MAX, Ppm};
 
@@ -29,6 +29,8 @@ pub(super) struct ArmTally {
     completed: AtomicU64,
     abandoned: AtomicU64,
     failed: AtomicU64,
+    /// It has answered a gRPC call well.
+    answers_calls: AtomicBool,
     /// When the oldest open request was routed; `u64::MAX`: there is none.
     oldest_us: AtomicU64,
     /// The oldest of all that are overdue, as long as there are any: never younger than the truth.
@@ -46,6 +48,7 @@ impl Default for ArmTally {
             completed: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            answers_calls: AtomicBool::new(false),
             oldest_us: AtomicU64::new(u64::MAX),
             oldest_overdue_us: AtomicU64::new(u64::MAX),
             overdue: [const { AtomicU64::new(0) }; OVERDUE_SHARES_MAX],
@@ -89,6 +92,14 @@ impl Tally {
     /// A request of the arm is over, well or not.
     pub fn completed(&self, arm: Arm) {
         add(&self.arm(arm).completed);
+    }
+
+    /// The arm answered a gRPC call, and the status was OK.
+    pub fn answered_call(&self, arm: Arm) {
+        let known = &self.arm(arm).answers_calls;
+        if !known.load(Ordering::Relaxed) {
+            known.store(true, Ordering::Relaxed);
+        }
     }
 
     /// When the oldest open request of the arm that is not overdue was routed; `u64::MAX`: there is none. Whatever is to
@@ -148,6 +159,10 @@ impl Tally {
 }
 
 impl ArmTally {
+    pub(super) fn answers_calls(&self) -> bool {
+        self.answers_calls.load(Ordering::Relaxed)
+    }
+
     pub(super) fn totals(&self) -> ArmTotals {
         // in this order, so that a sum never shows more failures than ends, or more ends than starts
         let failed = self.failed.load(Ordering::Acquire);

@@ -393,6 +393,8 @@ fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
     let ejected = lease.is_some_and(|lease| lease.end(class, worker));
     if class == Class::Failure && !excused {
         worker.in_flight.attempt_failed(handle, fault.lost, ejected);
+    } else if fault.error == ProxyError::NoHttp2 {
+        worker.in_flight.took_no_call(handle);
     }
 }
 

@@ -76,6 +76,16 @@ impl InFlight {
         });
     }
 
+    /// It is a gRPC call, and the answer was OK.
+    pub fn answered_call(&self, handle: Handle) {
+        self.tell(handle, |ledger, ticket, _| ledger.answered_call(ticket));
+    }
+
+    /// It is a gRPC call, and the endpoint takes none: a failure only where the other arm of a rollout does.
+    pub fn took_no_call(&self, handle: Handle) {
+        self.tell(handle, |ledger, ticket, now_us| ledger.took_no_call(ticket, now_us));
+    }
+
     /// Nobody could serve the request: neither what was drawn, nor another arm in its place.
     pub fn unserved(&self, handle: Handle) {
         self.tell(handle, |ledger, ticket, _| ledger.unserved(ticket));
