@@ -48,7 +48,7 @@ pub use rollouts::{
 pub use route_rules::{ROUTE_MATCHES_MAX, ROUTE_REGEXES_MAX, ROUTE_RULES_MAX, SAME_PLACE_MAX};
 pub use rules::{OVERRIDES_MAX, VALUE_BYTES_MAX};
 pub use server::CALL_DEPTH_MAX;
-pub use service::{BINDING_NAMES_MAX, RETRY_BUFFER_BYTES_MAX, STATUS_CODES_MAX};
+pub use service::{BINDING_NAMES_MAX, BODY_BYTES_MAX, RETRY_BUFFER_BYTES_MAX, STATUS_CODES_MAX};
 pub use stores::INTERFACES_MAX;
 pub use teams::{OWNED_MAX, TEAM_BYTES_MAX, TEAM_NODES_MAX, WAYS_MAX};
 pub(crate) use teams::{Ways, claims_of, ways_of};

@@ -43,13 +43,13 @@ fn ms(ms: u64) -> Duration {
 
 #[test]
 fn every_key_of_a_service_is_read() {
-    let service = router("service: {totalTimeoutMs: 5, classificationTimeoutMs: 6, retryBufferSize: {requestBytes: 7, \
+    let service = router("service: {totalTimeoutMs: 5, bodyBytes: 4, classificationTimeoutMs: 6, retryBufferSize: {requestBytes: 7, \
         responseBytes: 8}, retries: {budget: {ttlSecs: 9, minRetriesPerSec: 10, percentCanRetry: 0.25}, backoff: {kind: \
         jittered, minMs: 11, maxMs: 12}}, responseClassifier: {kind: io.l5d.h2.grpc.retryableStatusCodes, \
         retryableStatusCodes: [13], successStatusCodes: [0, 14]}}")
     .service;
     assert_eq!((service.total_timeout, service.classification_timeout), (Some(ms(5)), ms(6)));
-    assert_eq!(service.retry_buffer, (7, 8));
+    assert_eq!((service.body_bytes_max, service.retry_buffer), (Some(4), (7, 8)));
     let budget = service.budget;
     assert_eq!((budget.ttl, budget.per_second, budget.share_ppm), (ms(9000), 10, 250_000));
     assert_eq!(service.backoff, RetryBackoff::Jittered(ms(11), ms(12)));
@@ -128,8 +128,8 @@ service:
   kind: io.l5d.static
   configs:
   - {prefix: /svc, totalTimeoutMs: 100, responseClassifier: {kind: io.l5d.http.retryableAll5XX}}
-  - {prefix: '/svc/{name}/slow', totalTimeoutMs: 900}
-  - {prefix: /svc/*/*, retries: {backoff: {kind: constant, ms: 5}}}
+  - {prefix: '/svc/{name}/slow', totalTimeoutMs: 900, bodyBytes: 10}
+  - {prefix: /svc/*/*, bodyBytes: 20, retries: {backoff: {kind: constant, ms: 5}}}
 client:
   kind: io.l5d.static
   configs:
@@ -152,6 +152,8 @@ fn all_entries_that_match_apply_field_by_field() {
     assert_eq!(of("/svc/a/fast"), (Some(ms(100)), all.clone(), five));
     assert_eq!(of("/svc/a/slow"), (Some(ms(900)), all, five));
     assert_eq!(of("/other"), (None, never, none));
+    let body = |name: &str| router.service_of(&path(name)).body_bytes_max;
+    assert_eq!((body("/svc/a"), body("/svc/a/fast"), body("/svc/a/slow")), (None, Some(20), Some(20)));
     let of = |id: &str| {
         let client = router.client_of(&path(id));
         let limits = (client.limits.idle_timeout, client.limits.h2_connections_max);
@@ -213,6 +215,9 @@ fn limits_are_limits() {
     };
     whole("retryBufferSize: {requestBytes: ", RETRY_BUFFER_BYTES_MAX, 43, true);
     whole("retryBufferSize: {requestBytes: ", RETRY_BUFFER_BYTES_MAX + 1, 43, false);
+    let body = |octets: u64| format!("service: {{bodyBytes: {octets}}}");
+    assert_eq!(router(&body(BODY_BYTES_MAX)).service.body_bytes_max, Some(BODY_BYTES_MAX));
+    check_refused(&body(BODY_BYTES_MAX + 1), "config/wrong-value", 22);
     let budget = |key: &str, value: u64, column: usize, ok: bool| {
         let text = format!("client: {{requeueBudget: {{{key}: {value}}}}}");
         if ok { drop(router(&text)) } else { check_refused(&text, "config/wrong-value", column) }

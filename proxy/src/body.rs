@@ -130,9 +130,9 @@ impl Body {
         self.active = active;
     }
 
-    /// More octets than this are [`BodyError::TooLarge`].
+    /// More octets than this are [`BodyError::TooLarge`]; the smallest of several limits holds.
     pub fn limit(&mut self, octets_max: u64) {
-        self.room = octets_max;
+        self.room = self.room.min(octets_max);
     }
 
     /// Nothing more comes, not even trailers.

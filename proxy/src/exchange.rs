@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use http::header::CONTENT_LENGTH;
 use http::request;
 use http::uri::PathAndQuery;
 
@@ -105,6 +106,11 @@ impl Exchange {
             Some(host) => Some(host.as_str().as_bytes()),
             None => self.host(),
         }
+    }
+
+    /// `Content-Length` as sent.
+    pub fn announced(&self) -> Option<u64> {
+        self.parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
     /// Authority of the target (absolute form, or `:authority`), or the `Host` field.

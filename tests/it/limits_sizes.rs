@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::support::frames::{END_STREAM, Frames, GOAWAY, HEADERS, SETTINGS};
-use super::support::h2peer;
+use super::support::h2peer::{self, H2Upstream};
 use super::support::http1::{End, exchange, request};
 use super::support::scrape::Scrape;
 use super::support::upstream::reply;
@@ -61,6 +61,17 @@ fn larger_heads_than_usual_can_be_allowed() {
 #[test]
 fn bodies_end_at_their_limit_as_announced_and_as_counted() {
     let (origin, serin) = front("bodyBytes: 1000");
+    check_bodies_of_1000(&origin, &serin);
+}
+
+#[test]
+fn bodies_end_at_the_limit_of_their_name_as_announced_and_as_counted() {
+    let origin = Upstream::named("web");
+    let serin = Setup::web(&origin.endpoint()).router("service: {bodyBytes: 1000}").start();
+    check_bodies_of_1000(&origin, &serin);
+}
+
+fn check_bodies_of_1000(origin: &Upstream, serin: &Serin) {
     let post = |lines: &[&str], rest: &str| {
         let mut client = Client::connect(serin.address());
         client.send(request("POST", "/", "web", lines, "") + rest);
@@ -85,7 +96,87 @@ fn bodies_end_at_their_limit_as_announced_and_as_counted() {
     let call = h2peer::grpc("web", "/a/b").header("content-length", "1001").body(()).unwrap();
     let answer = h2peer::exchange(serin.address(), call, Some(Bytes::from(vec![b'b'; 1001]))).unwrap();
     assert_eq!((answer.status, answer.grpc_status()), (200, Some(8)));
-    assert_eq!(Scrape::of(&serin).sum("serin_response_failures_total", &[("reason", "body-too-large")]), 4.0);
+    assert_eq!(Scrape::of(serin).sum("serin_response_failures_total", &[("reason", "body-too-large")]), 4.0);
+}
+
+/// The status of a `POST` of so many octets, announced or in one chunk, on a connection of its own.
+fn posted(serin: &Serin, host: &str, octets: usize, chunked: bool) -> u16 {
+    let body = "b".repeat(octets);
+    let text = if chunked {
+        request("POST", "/", host, &["Transfer-Encoding: chunked"], "") + &format!("{octets:x}\r\n{body}\r\n0\r\n\r\n")
+    } else {
+        request("POST", "/", host, &[], &body)
+    };
+    exchange(serin.address(), text).unwrap().status
+}
+
+#[track_caller]
+fn check_most(serin: &Serin, host: &str, most: usize) {
+    for chunked in [false, true] {
+        let statuses = (posted(serin, host, most, chunked), posted(serin, host, most + 1, chunked));
+        assert_eq!(statuses, (200, 413), "{host}, {most}, chunked: {chunked}");
+    }
+}
+
+#[test]
+fn each_name_has_its_limit_of_bodies_and_the_servers_holds_for_all() {
+    let origin = Upstream::named("web");
+    let endpoint = origin.endpoint();
+    let names = ["small", "large", "other"];
+    let setup = names.iter().fold(Setup::new(), |setup, name| setup.cluster(name, &[&endpoint]));
+    let setup = setup.server("limits: {bodyBytes: 500}").router(
+        "service:\n  kind: io.l5d.static\n  configs:\n  - {prefix: /svc/small, bodyBytes: 100}\n  \
+         - {prefix: /svc/large, bodyBytes: 1000}",
+    );
+    let serin = setup.start();
+    check_most(&serin, "small", 100);
+    check_most(&serin, "large", 500);
+    check_most(&serin, "other", 500);
+}
+
+#[test]
+fn a_call_that_is_counted_larger_than_its_name_bears_is_resource_exhausted() {
+    let origin = H2Upstream::start(|mut exchange| async move {
+        if exchange.read().await.is_ok() {
+            exchange.grpc(&["hi"], 0);
+        }
+    });
+    let serin = Setup::web(&origin.endpoint()).router("service: {bodyBytes: 1000}").start();
+    let call = |octets: usize| {
+        let call = h2peer::grpc("web", "/a/b").body(()).unwrap();
+        let answer = h2peer::exchange(serin.address(), call, Some(Bytes::from(vec![b'b'; octets]))).unwrap();
+        (answer.status, answer.grpc_status())
+    };
+    assert_eq!((call(1000), call(1001)), ((200, Some(0)), (200, Some(8))));
+    eventually("what was begun upstream is over", || origin.running() == 0);
+}
+
+#[test]
+fn an_upload_that_runs_keeps_its_limit_over_a_reload() {
+    let origin = Upstream::named("web");
+    let setup = Setup::web(&origin.endpoint());
+    let of = |octets: usize| setup.clone().router(&format!("service: {{bodyBytes: {octets}}}")).text();
+    let serin = Serin::start(&of(1000));
+    let begun = || {
+        let mut client = Client::connect(serin.address());
+        let chunk = format!("258\r\n{}\r\n", "b".repeat(600));
+        client.send(request("POST", "/", "web", &["Transfer-Encoding: chunked"], "") + &chunk);
+        client
+    };
+    let end = |client: &mut Client, octets: usize| {
+        client.send(format!("{octets:x}\r\n{}\r\n0\r\n\r\n", "b".repeat(octets)));
+        client.read("POST").status
+    };
+    let running = || Scrape::of(&serin).sum("serin_requests_active", &[]) == 3.0;
+    let (mut whole, mut larger, mut after) = (begun(), begun(), begun());
+    eventually("all three run", running);
+    serin.rewrite(&of(100));
+    eventually("a lower limit holds", || posted(&serin, "web", 101, false) == 413);
+    assert_eq!(end(&mut whole, 400), 200, "as large as was allowed when it began");
+    serin.rewrite(&of(5000));
+    eventually("a higher limit holds", || posted(&serin, "web", 5000, false) == 200);
+    assert_eq!(end(&mut larger, 401), 413, "and no larger");
+    assert_eq!(end(&mut after, 400), 200);
 }
 
 #[test]

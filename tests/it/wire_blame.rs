@@ -83,6 +83,26 @@ fn who_gets_a_slow_upload_over_h2_owes_nothing_before_its_end() {
     check_ignored(&serin, 1.0);
 }
 
+#[test]
+fn a_body_that_is_larger_than_its_name_bears_says_nothing_of_who_got_it() {
+    let (first, spare) = (Upstream::named("first"), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "", "bodyBytes: 10");
+    for _ in 0..3 {
+        let mut client = Client::connect(serin.address());
+        client.send(request("POST", "/", "web", &["Transfer-Encoding: chunked"], "") + "5\r\nbegun\r\n");
+        client.send("6\r\nbeyond\r\n0\r\n\r\n");
+        assert_eq!(client.read("POST").status, 413);
+    }
+    check_ignored(&serin, 3.0);
+    let mut client = Client::connect(serin.address());
+    client.send(request("POST", "/announced", "web", &["Content-Length: 11"], ""));
+    assert_eq!(client.read("POST").status, 413);
+    assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+    let reached = first.requests().iter().any(|request| request.target == "/announced");
+    assert!(!reached, "what is announced larger goes nowhere");
+    assert_eq!((of_class(&serin, "ignored"), of_class(&serin, "failure")), (3.0, 0.0), "and is no request to it");
+}
+
 /// Waits for the end of its stream.
 async fn drop_later(mut exchange: h2peer::Exchange) {
     while let Some(Ok(_)) = exchange.request.body_mut().data().await {}

@@ -16,6 +16,8 @@ use crate::yaml::Value;
 pub const BINDING_NAMES_MAX: u64 = 1_000_000;
 /// Octets of a request or of an answer that can be kept for a retry.
 pub const RETRY_BUFFER_BYTES_MAX: u64 = 1 << 20;
+/// Octets that the body of a request may be allowed: as many as a `Content-Length` can say.
+pub const BODY_BYTES_MAX: u64 = (1 << 63) - 1;
 /// Status codes that one classifier can name.
 pub const STATUS_CODES_MAX: usize = 64;
 /// The last status code that gRPC has: UNAUTHENTICATED.
@@ -78,6 +80,11 @@ fn read(cx: &Cx<'_>, fields: &mut Fields<'_, '_>) -> (Service, Vec<&'static str>
     if let Some(limit) = fields.scalar(cx, "totalTimeoutMs", |text| units::millis(text, 1)) {
         service.total_timeout = Some(limit);
         written.push("totalTimeoutMs");
+    }
+    let octets = |text: &str| units::whole(text, 0..=BODY_BYTES_MAX, "1048576");
+    if let Some(max) = fields.scalar(cx, "bodyBytes", octets) {
+        service.body_bytes_max = Some(max);
+        written.push("bodyBytes");
     }
     if let Some(mut retries) = fields.map(cx, "retries", "{budget: {percentCanRetry: 0.2}}") {
         if let Some(budget) = client::budget(cx, &mut retries, "budget") {

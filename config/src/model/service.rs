@@ -10,6 +10,8 @@ use crate::dtab::Pattern;
 pub struct Service {
     /// The whole request to its response head, retries included; `None`: no limit.
     pub total_timeout: Option<Duration>,
+    /// Octets of a request body; `None`: as many as its server takes.
+    pub body_bytes_max: Option<u64>,
     /// What retries of failed answers may cost.
     pub budget: RetryBudget,
     /// Between an answer that failed and the next attempt.
@@ -26,6 +28,7 @@ impl Default for Service {
     fn default() -> Self {
         Self {
             total_timeout: None,
+            body_bytes_max: None,
             budget: RetryBudget::default(),
             backoff: RetryBackoff::default(),
             classifier: Classifier::default(),
@@ -114,6 +117,7 @@ pub struct ServicePart {
 /// Keys of [`Service`]: as they are in the file, and how one is taken over.
 pub const SERVICE_FIELDS: &[(&str, Take<Service>)] = &[
     ("totalTimeoutMs", |to, from| to.total_timeout = from.total_timeout),
+    ("bodyBytes", |to, from| to.body_bytes_max = from.body_bytes_max),
     ("budget", |to, from| to.budget = from.budget),
     ("backoff", |to, from| to.backoff = from.backoff),
     ("responseClassifier", |to, from| to.classifier = from.classifier.clone()),

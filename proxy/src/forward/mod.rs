@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, SET_COOKIE, VIA};
+use http::header::{SET_COOKIE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode, request};
 use serin_config::model::{Client, Exposure, Protocol};
@@ -137,7 +137,7 @@ impl<'a> Call<'a> {
         (handle, to): (Handle, Rc<Destination>),
         cluster: &LocalCluster,
     ) -> Self {
-        let (length, client) = (length(&exchange.parts), &cluster.client);
+        let (length, client) = (exchange.announced(), &cluster.client);
         Self {
             parts: &exchange.parts,
             target: exchange.sent_target(),
@@ -451,8 +451,4 @@ fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
 /// What the origin sent cannot be.
 fn protocol(what: &str) -> Fault {
     Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(what.into()))
-}
-
-fn length(parts: &request::Parts) -> Option<u64> {
-    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -67,6 +67,7 @@ fn service_keys(service: &Service, keys: &[&str]) -> Map<String, Value> {
     for key in keys {
         match *key {
             "totalTimeoutMs" => insert(&mut map, key, optional_ms(service.total_timeout)),
+            "bodyBytes" => insert(&mut map, key, json!(service.body_bytes_max)),
             "budget" => insert(&mut retries, key, budget(&service.budget)),
             "backoff" => insert(&mut retries, key, backoff(service.backoff)),
             "responseClassifier" => insert(&mut map, key, classifier(&service.classifier)),
