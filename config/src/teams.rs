@@ -146,7 +146,7 @@ pub struct Merged {
 /// a file are ignored. `exists` is asked for each folder that a file names, `refuse` what a legal configuration asks for in
 /// vain.
 ///
-/// Every team is compiled once with the main file, and all of them together; conflicts cost further rounds, at most two
+/// Every team is compiled once with the main file, and all of them together; conflicts cost further rounds, at most five
 /// for each team.
 ///
 /// # Errors

@@ -61,6 +61,17 @@ impl<'t> Member<'t> {
         }
     }
 
+    /// Takes the newest version away, for a while.
+    fn step_back(&mut self) -> Option<Version> {
+        (!self.versions.is_empty()).then(|| self.versions.remove(0))
+    }
+
+    /// A newer version is good: nothing of what was wrong with older ones counts.
+    fn step_forward(&mut self, version: Version) {
+        self.versions.insert(0, version);
+        self.findings.clear();
+    }
+
     /// No version will do.
     pub(super) fn refuse_all(&mut self, code: &'static str, why: String) {
         self.versions.clear();
@@ -140,37 +151,68 @@ impl Rounds<'_> {
     pub(super) fn settle(&self, member: &mut Member<'_>) {
         while let Some(version) = member.now() {
             let Err((source, wrong)) = self.compile(&[&version.source]) else { return };
-            let diagnostics = wrong.iter().filter(|one| touches(&source, one, 1)).cloned().collect();
-            let finding = Finding { source, diagnostics };
-            // A mistake that shows in the main file only, for instance one entry too many in all.
-            let finding = if finding.diagnostics.is_empty() {
-                Finding { diagnostics: wrong.to_vec(), ..finding }
-            } else {
-                finding
-            };
-            member.refuse(finding);
+            member.refuse(Finding::of_last(source, &wrong, 1));
         }
     }
 
-    /// All teams at once; who does not fit beside the others goes back a version. `None`: no team is left.
+    /// All teams at once. If they do not fit together, what is new is judged beside what serves, one team after the other: a
+    /// version that is refused then stands in nobody's way. `None`: no team is left.
     pub(super) fn together(&self, members: &mut [Member<'_>]) -> Option<Whole> {
+        if self.compile(&in_order(members)).is_err() {
+            let mut new: Vec<_> = order(members);
+            new.retain(|at| members[*at].now().is_some_and(|version| !version.is_last_good));
+            let new = new.into_iter().filter_map(|at| Some((at, members[at].step_back()?))).collect();
+            self.fit(members);
+            self.advance(members, new);
+        }
+        self.final_round(members)
+    }
+
+    /// Who does not fit beside the others goes back a version, until all fit.
+    fn fit(&self, members: &mut [Member<'_>]) {
+        if self.compile(&in_order(members)).is_err() {
+            members.iter_mut().for_each(|member| self.settle(member));
+        }
         loop {
             let order = order(members);
-            if order.is_empty() {
-                return None;
-            }
-            let sources: Vec<&Source> = order.iter().filter_map(|at| Some(&members[*at].now()?.source)).collect();
-            let Err((source, wrong)) = self.compile(&sources) else { break };
+            let Err((source, wrong)) = self.compile(&in_order(members)) else { return };
             let mut losers = Self::losers(&order, &source, &wrong);
             if losers.is_empty() {
                 losers.extend(self.first_too_many(&order, members));
+            }
+            if losers.is_empty() {
+                return;
             }
             for (at, finding) in losers {
                 members[at].refuse(finding);
                 self.settle(&mut members[at]);
             }
         }
-        self.final_round(members)
+    }
+
+    /// Takes each new version that fits beside all others as they are by then. Who came too early for what another gives up is
+    /// asked once more.
+    fn advance(&self, members: &mut [Member<'_>], mut new: Vec<(usize, Version)>) {
+        for is_last in [false, true] {
+            let mut early = Vec::new();
+            for (at, version) in new {
+                match self.beside(members, at, &version.source) {
+                    None => members[at].step_forward(version),
+                    Some(finding) if is_last => members[at].findings.insert(0, finding),
+                    Some(_) => early.push((at, version)),
+                }
+            }
+            new = early;
+        }
+    }
+
+    /// What is wrong with a version beside what the other teams have now.
+    fn beside(&self, members: &[Member<'_>], at: usize, version: &Source) -> Option<Finding> {
+        let others = order(members).into_iter().filter(|other| *other != at);
+        let mut sources: Vec<&Source> = others.filter_map(|other| Some(&members[other].now()?.source)).collect();
+        sources.push(version);
+        let (source, wrong) = self.compile(&sources).err()?;
+        Some(Finding::of_last(source, &wrong, sources.len()))
     }
 
     /// In the order of their names, whatever came before: the same files give the same configuration.
@@ -215,6 +257,21 @@ impl Rounds<'_> {
     }
 }
 
+impl Finding {
+    /// What is wrong with the last of the files of a whole.
+    fn of_last(source: Arc<Source>, wrong: &Diagnostics, file: usize) -> Finding {
+        let diagnostics: Vec<_> = wrong.iter().filter(|one| file_of(&source, one) == file).cloned().collect();
+        // A mistake that shows in another file only, for instance one entry too many in all.
+        let diagnostics = if diagnostics.is_empty() { wrong.to_vec() } else { diagnostics };
+        Finding { source, diagnostics }
+    }
+}
+
+/// The newest versions of all members, as they are judged beside each other.
+fn in_order<'m>(members: &'m [Member<'_>]) -> Vec<&'m Source> {
+    order(members).into_iter().filter_map(|at| Some(&members[at].now()?.source)).collect()
+}
+
 /// Members that have a version, as they are judged beside each other.
 fn order(members: &[Member<'_>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..members.len()).filter(|at| members[*at].now().is_some()).collect();
@@ -232,8 +289,4 @@ fn is_between_teams(source: &Source, one: &Diagnostic) -> bool {
     let here = source.file_at(one.span.start);
     let there = one.related.as_ref().map_or(here, |(span, _)| source.file_at(span.start));
     here != there && here.min(there) > 0
-}
-
-fn touches(source: &Source, one: &Diagnostic, file: usize) -> bool {
-    file_of(source, one) == file
 }

@@ -239,6 +239,34 @@ fn a_limit_of_the_whole_is_passed_by_who_comes_last() {
     check(&[many("a", 501), many("b", 500)], &[many("b", 500)], "a=out b=current", "");
 }
 
+/// What a team wants in vain holds up nobody: neither who has it, nor who is new beside it.
+#[test]
+fn a_version_that_is_refused_holds_up_no_edit_of_another_team() {
+    let rollout = |team: &str, name: &str, to: &str| {
+        let block = format!(
+            "rollouts: [{{name: {name}, router: gateway, path: /host/{team}, primary: /#/clusters/home, canary: {to}}}]\n"
+        );
+        text(team, &format!("owns: {{prefixes: [/host/{team}]}}\n{block}"))
+    };
+    let spare = "/#/clusters/spare";
+    let before = [rollout("a", "a", spare), rollout("z", "z", spare)];
+    let now = [rollout("a", "z", spare), rollout("z", "z", "/$/inet/127.1/1")];
+    check(&now, &before, "a=last-good z=current", "");
+    assert!(merged(&now, &before).teams[0].report().contains("two entries of `rollouts` are called `z`"));
+    let now = [now[0].clone(), owner("b", "/host/home"), now[1].clone()];
+    check(&now, &before, "a=last-good b=current z=current", ";/host/b=>/host/home");
+    // What is handed over is, whoever else is refused.
+    let now = [rollout("a", "z", spare), rollout("b", "y", spare), rollout("y", "y", spare), rollout("z", "x", spare)];
+    let before = [before[0].clone(), rollout("y", "y", "/$/inet/127.1/1"), before[1].clone()];
+    check(&now, &before, "a=current b=out y=current z=current", "");
+    // Limits of the whole are no other matter.
+    let tests = |team: &str, tests: usize| {
+        let list = "{request: {host: x}, expect: {status: 404}},".repeat(tests);
+        text(team, &format!("owns: {{prefixes: [/host/{team}]}}\ntests: [{list}]\n"))
+    };
+    check(&[tests("a", 995), tests("z", 7)], &[tests("a", 1), tests("z", 6)], "a=last-good z=current", "");
+}
+
 #[test]
 fn a_hundred_teams_are_welcome_and_one_more_is_not() {
     let mut now: Vec<_> = (0..TEAMS_MAX).map(|n| owner(&format!("t{n:03}"), "/host/home")).collect();
