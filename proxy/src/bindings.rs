@@ -28,6 +28,8 @@ use crate::pool::LocalCluster;
 use crate::retry::Budget;
 use crate::worker::Worker;
 
+pub(crate) use remote::made_by;
+
 /// Names with an override that one worker keeps for one router.
 const OVERRIDDEN_MAX: usize = 256;
 /// Names that lead nowhere, likewise.

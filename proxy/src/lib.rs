@@ -50,6 +50,7 @@ pub mod outlier;
 pub mod outside;
 pub mod own_address;
 pub mod patient;
+mod plain_file;
 pub mod pool;
 pub mod resolve;
 pub mod retry;

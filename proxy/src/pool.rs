@@ -461,7 +461,7 @@ async fn connect(place: &Place) -> io::Result<Stream> {
 }
 
 /// An informational status ends no request, so a name that asks for one is answered 502.
-fn fixed_answer(id: &Path) -> Option<StatusCode> {
+pub(crate) fn fixed_answer(id: &Path) -> Option<StatusCode> {
     match id.labels().collect::<Vec<_>>()[..] {
         [b"$", b"io.buoyant.http.status", code] => {
             let status = StatusCode::from_bytes(code).ok()?;

@@ -367,3 +367,40 @@ fn a_folder_without_a_main_file_is_refused_with_advice() {
     assert_eq!(output.status.code(), Some(1));
     assert!(both(&output).contains("call the main one serin.yaml"), "{}", both(&output));
 }
+
+/// Whoever reads a pipe without a writer waits for ever, and with the control thread waits every reload.
+#[test]
+fn a_pipe_in_the_folder_stops_nobody() {
+    let (web, new) = (Upstream::named("web"), Upstream::named("new"));
+    let folder = Folder::new("");
+    folder.write("web", &leads("web", &web));
+    let mut serin = folder.start();
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("a.yaml")).status().unwrap();
+    assert!(made.success());
+    wait_state(&serin, "a", "out");
+    folder.write("web", &leads("web", &new));
+    wait_answers(&serin, "web", Some("new"));
+    assert!(teams_json(&serin)[0]["report"].as_str().unwrap().contains("it is no plain file"));
+    serin.signal("TERM");
+    assert!(serin.wait().success());
+}
+
+/// A file that is refused for what it wants is still there, and no reason to refuse the next edit of who has it.
+#[test]
+fn who_wants_a_name_in_vain_holds_up_no_edit_of_its_owner() {
+    let (web, new) = (Upstream::named("web"), Upstream::named("new"));
+    let rollout = |team: &str, name: &str| {
+        let arms = format!("primary: /srv/{team}-v1, canary: /$/inet/127.0.0.1/1");
+        format!("rollouts: [{{name: {name}, router: outgoing, path: /host/{team}, {arms}, suspend: true}}]\n")
+    };
+    let folder = Folder::new("storage: {kind: memory}");
+    folder.write("web", &(leads("web", &web) + &rollout("web", "web")));
+    folder.write("a", &(leads("a", &web) + &rollout("a", "a")));
+    let serin = folder.start();
+    folder.write("a", &(leads("a", &web) + &rollout("a", "web")));
+    wait_state(&serin, "a", "last-good");
+    folder.write("web", &(leads("web", &new) + &rollout("web", "web")));
+    wait_answers(&serin, "web", Some("new"));
+    wait_state(&serin, "web", "current");
+    wait_state(&serin, "a", "last-good");
+}

@@ -156,6 +156,12 @@ pub(crate) fn tree(
     Ok(node(dtab::explain(&layers, names, path, &Limits::default())?, addr))
 }
 
+/// What a namerd binds a name to. Which dentries led there it does not say.
+pub(crate) fn told(path: &Path, tree: &NameTree<Bound>, addr: &dyn Fn(&Path) -> Addr) -> Node {
+    let head = Head { path: Some(path.to_string()), dentry: None };
+    Node::Delegate { head, delegate: Box::new(bound(tree, addr)) }
+}
+
 /// A bound tree whose alternatives are decided: what a name is bound to right now.
 pub(crate) fn bound(tree: &NameTree<Bound>, addr: &dyn Fn(&Path) -> Addr) -> Node {
     let head = || Head { path: None, dentry: None };

@@ -2,27 +2,31 @@
 //!
 //! Used offline by `serin explain`, live by `/api/v1/explain`; both print this JSON.
 
+mod ends;
 mod naming;
+mod told;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{COOKIE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use serde::Serialize;
 use serin_config::dtab::{
-    self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Outcome, Path, Rules, SplitId, Step,
+    self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Path, Step,
     UsedDentry,
 };
-use serin_config::model::Router;
 
 use crate::endpoints::{Addresses, Cluster};
 use crate::layers::hygiene;
 use crate::layers::route::{CTX_DTAB, USER_DTAB};
-use crate::router::{self, Parts, PeerKey};
-use crate::snapshot::{RouterStructure, SplitInfo, SplitWeights, StoredPart, Structure};
-use crate::sticky;
+use crate::router::{self, Parts};
+use crate::snapshot::{RouterStructure, SplitWeights, StoredPart, Structure};
+use ends::Ends;
 use naming::{Named, Naming};
+
+pub(crate) use told::Asked;
+pub use told::Told;
 
 /// What is asked about.
 #[derive(Clone, Debug)]
@@ -183,8 +187,10 @@ pub struct World<'a> {
     pub weights: &'a SplitWeights,
     /// Index of the router.
     pub router: usize,
-    /// Can this bound name serve.
+    /// Can this bound name serve; of one that a namerd bound its question is asked about.
     pub state: &'a dyn Fn(&Path) -> LeafState,
+    /// What a namerd says to a question.
+    pub told: &'a dyn Fn(&Path) -> Told,
 }
 
 impl std::fmt::Debug for World<'_> {
@@ -322,13 +328,25 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
     let sent_list: Vec<&Dtab> = sent.iter().collect();
     let layers = Layers { base: &router.table, written: &written, sent: &sent_list };
     let name = Logical { path: &path, written: of_file };
-    let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, name, &Limits::default());
-    let ends = Ends { world, model, ask };
+    let (tree, steps, truncated) = match router.remote.as_ref() {
+        None => {
+            let (tree, trace) = dtab::bind_traced(&layers, &*world.structure.names, name, &Limits::default());
+            let steps = trace.steps.into_iter().map(|step| explained(step, router.stored.as_ref(), &matched));
+            (tree, steps.collect(), trace.truncated)
+        }
+        Some(remote) => {
+            let asked = Asked { remote, path: &path, by_file: of_file, layers: &layers };
+            let tree = asked.tree(world.told);
+            let step = asked.step(&tree);
+            (tree, vec![step], false)
+        }
+    };
+    let ends = Ends { world, model, ask, remote: router.remote.as_ref() };
     let (traffic, mut notes) = ends.traffic(&tree);
     notes.extend(made_by_request(&tree));
     notes.extend(trust_note);
-    if router.remote.is_some() {
-        notes.insert("a namerd binds the names of this router, with its own dtab and namers: here is only what goes with the question".to_owned());
+    if router.remote.is_some() && matches!(tree, NameTree::Leaf(Bound::Pending)) {
+        notes.insert("a namerd binds the names of this router: only a running Serin knows what it says".to_owned());
     }
     Ok(Explanation {
         router: router.label.to_string(),
@@ -336,8 +354,8 @@ pub fn explain(world: &World<'_>, ask: &Ask) -> Result<Explanation, AskError> {
         named_by: by,
         rules: rules(router, &matched),
         sent: sent.as_ref().map(ToString::to_string),
-        steps: trace.steps.into_iter().map(|step| explained(step, router.stored.as_ref(), &matched)).collect(),
-        truncated: trace.truncated,
+        steps,
+        truncated,
         tree: tree.map(&mut shown).to_string(),
         goes_to: ends.certain(&tree, &traffic),
         traffic,
@@ -387,91 +405,6 @@ fn explained(step: Step, stored: Option<&StoredPart>, matched: &[usize]) -> Expl
     let dentry =
         step.dentry.map(|used| ExplainedDentry { from: from(&used), prefix: used.prefix, dst: used.destination });
     ExplainedStep { depth: step.depth, path: step.path, dentry, result: step.outcome }
-}
-
-/// Where trees end, for one request.
-struct Ends<'a> {
-    world: &'a World<'a>,
-    model: &'a Router,
-    ask: &'a Ask,
-}
-
-impl Ends<'_> {
-    fn traffic(&self, tree: &NameTree<Bound>) -> (BTreeMap<String, f64>, BTreeSet<String>) {
-        let (mut traffic, mut notes) = (BTreeMap::new(), BTreeSet::new());
-        let unhealthy = |split: Option<SplitId>| {
-            split.and_then(|split| self.info(split)).map_or(self.model.on_unhealthy, |info| info.on_unhealthy)
-        };
-        let rules = Rules { failover: self.model.failover, on_unhealthy: &unhealthy };
-        for bound in tree.leaves() {
-            if let (LeafState::Absent, Bound::Name { id, .. }) = (self.state(bound), bound) {
-                notes.insert(format!("{id} does not exist at this moment: its namer says so"));
-            }
-        }
-        for (outcome, share) in dtab::shares(tree, self.world.weights, &|bound: &Bound| self.state(bound), &rules) {
-            if let Outcome::Unusable(Bound::Name { id, .. }) = outcome {
-                notes.insert(format!("{id} has no endpoint that can serve"));
-            }
-            if let Outcome::Error(Bound::Error(error)) = outcome {
-                notes.insert(error.to_string());
-            }
-            *traffic.entry(end(&outcome)).or_insert(0.0) += share;
-        }
-        (traffic, notes)
-    }
-
-    /// Where the request goes if every draw on its way hashes a key it carries, or there is only one way.
-    fn certain(&self, tree: &NameTree<Bound>, traffic: &BTreeMap<String, f64>) -> Option<String> {
-        let mut ends = traffic.iter().filter(|(_, share)| **share > 0.0);
-        if let (Some((only, _)), None) = (ends.next(), ends.next()) {
-            return Some(only.clone());
-        }
-        let peer = PeerKey::from(self.ask.source);
-        let mut chance = false;
-        let mut draw = |split: Option<SplitId>| {
-            let info = split.and_then(|split| self.info(split));
-            let keyed = info.and_then(|info| {
-                let key = router::sticky_key(info.sticky.as_ref()?, &self.ask.headers, &peer)?;
-                Some(sticky::draw(info.name.as_bytes(), key))
-            });
-            chance |= keyed.is_none();
-            keyed.unwrap_or(0)
-        };
-        let unhealthy = |split: Option<SplitId>| {
-            split.and_then(|split| self.info(split)).map_or(self.model.on_unhealthy, |info| info.on_unhealthy)
-        };
-        let rules = Rules { failover: self.model.failover, on_unhealthy: &unhealthy };
-        let picked = dtab::pick(tree, &mut draw, self.world.weights, &|bound: &Bound| self.state(bound), &rules);
-        let end = end(&picked.outcome);
-        (!chance).then_some(end)
-    }
-
-    fn info(&self, split: SplitId) -> Option<&SplitInfo> {
-        self.world.structure.splits.get(usize::try_from(split.0).ok()?)
-    }
-
-    fn state(&self, bound: &Bound) -> LeafState {
-        match bound {
-            Bound::Error(_) => LeafState::Error,
-            Bound::Name { id, .. } => (self.world.state)(id),
-            Bound::Pending => LeafState::Pending,
-        }
-    }
-}
-
-fn end(outcome: &Outcome<'_, Bound>) -> String {
-    match outcome {
-        Outcome::Empty => "$".to_owned(),
-        Outcome::Fail => "!".to_owned(),
-        Outcome::Neg => "~".to_owned(),
-        Outcome::Leaf(bound) | Outcome::Unusable(bound) | Outcome::Error(bound) | Outcome::Pending(bound) => {
-            match bound {
-                Bound::Error(_) => "error".to_owned(),
-                Bound::Name { id, .. } => id.to_string(),
-                Bound::Pending => "pending".to_owned(),
-            }
-        }
-    }
 }
 
 fn shown(bound: &Bound) -> String {

@@ -14,12 +14,13 @@ use axum::{Json, Router};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serin_config::dtab::{Dtab, LeafState, Path, Table};
+use serin_config::dtab::{Dtab, Layers, LeafState, Path, Table};
 use serin_metrics::{Format, Metrics};
 use tokio::sync::Semaphore;
 
 use super::delegation::{self, Addr};
 use super::desk::Desk;
+use super::explanation::Told;
 use super::{BODY_BYTES_MAX, config_json, dtabs, events, explanation, namers, rollouts, teams};
 use crate::clock;
 use crate::control::TeamBoard;
@@ -220,7 +221,7 @@ fn delegate(sources: &Sources, query: &DelegatorQuery, unknown: &RefCell<Vec<Pat
     };
     let empty = Table::new(Arc::default());
     let table = sent.as_ref().or(router.map(|router| &router.table)).unwrap_or(&empty);
-    let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
+    let clusters: Clusters = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
     let addr = |id: &Path| {
         let addr = clusters.get(id).map_or(Addr::Pending, |cluster| Addr::of(cluster));
         if matches!(addr, Addr::Pending) && sources.endpoints.is_asked(id) {
@@ -228,6 +229,13 @@ fn delegate(sources: &Sources, query: &DelegatorQuery, unknown: &RefCell<Vec<Pat
         }
         addr
     };
+    if let Some(remote) = router.and_then(|router| router.remote.as_ref()) {
+        let layers = Layers { base: table, written: &[], sent: &[] };
+        let asked = explanation::Asked { remote, path: &path, by_file: false, layers: &layers };
+        let tree = asked.tree(&|question: &Path| told(&clusters, question, unknown));
+        let at = |id: &Path| remote.addr(id, asked.made(id)).map_or(Addr::Neg, |at| addr(&at));
+        return Json(delegation::told(&path, &tree, &at)).into_response();
+    }
     match delegation::tree(table, &*snapshot.structure.names, &path, &addr) {
         Ok(tree) => Json(tree).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
@@ -246,23 +254,38 @@ async fn explain(State(sources): State<Sources>, Query(pairs): Query<Vec<(String
 
 /// An answer after the names in it have been asked for, if namers must be asked: for a moment, then as it is.
 async fn settled(sources: &Sources, answer: impl Fn(&RefCell<Vec<Path>>) -> Response) -> Response {
-    let held: Vec<Arc<Cluster>> = {
-        let unknown = RefCell::default();
-        let first = answer(&unknown);
-        let unknown = unknown.into_inner();
-        if unknown.is_empty() {
-            return first;
+    let ask = |id: &Path| sources.endpoints.get(id, false, None, clock::now_ms()).ok();
+    let mut held: Vec<Arc<Cluster>> = Vec::new();
+    let all_known = async {
+        // what a namerd binds to has to be asked for in turn
+        for _ in 0..NAMES_ROUNDS {
+            let asked = held.len();
+            {
+                let unknown = RefCell::default();
+                let response = answer(&unknown);
+                let unknown = unknown.into_inner();
+                if unknown.is_empty() {
+                    return Some(response);
+                }
+                held.extend(unknown.iter().take(NAMES_ASKED_MAX).filter_map(ask));
+            }
+            for cluster in held.iter().skip(asked) {
+                cluster.ready().await;
+            }
         }
-        let ask = |id: &Path| sources.endpoints.get(id, false, None, clock::now_ms()).ok();
-        unknown.iter().take(NAMES_ASKED_MAX).filter_map(ask).collect()
+        None
     };
-    let known = async {
-        for cluster in &held {
-            cluster.ready().await;
-        }
-    };
-    let _as_it_is = tokio::time::timeout(NAMES_WAIT, known).await;
-    answer(&RefCell::default())
+    let known = tokio::time::timeout(NAMES_WAIT, all_known).await;
+    known.ok().flatten().unwrap_or_else(|| answer(&RefCell::default()))
+}
+
+/// What a namerd says to a question; one that it has not answered joins the `unknown` ones.
+fn told(clusters: &Clusters, question: &Path, unknown: &RefCell<Vec<Path>>) -> Told {
+    let told = clusters.get(question).map_or(Told::Pending, |cluster| Told::of(cluster));
+    if matches!(told, Told::Pending) {
+        unknown.borrow_mut().push(question.clone());
+    }
+    told
 }
 
 /// `unknown` gets the names whose namers have not answered yet.
@@ -281,7 +304,7 @@ fn explain_now(sources: &Sources, pairs: &[(String, String)], unknown: &RefCell<
     let Some(index) = found else {
         return (StatusCode::NOT_FOUND, unknown_router(label.unwrap_or_default(), structure)).into_response();
     };
-    let clusters: HashMap<_, _> = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
+    let clusters: Clusters = sources.endpoints.list().into_iter().map(|one| (one.id.clone(), one)).collect();
     let state = |id: &Path| {
         let state = match clusters.get(id) {
             Some(cluster) => explanation::state_of(cluster, sources.endpoints.is_asked(id)),
@@ -293,14 +316,20 @@ fn explain_now(sources: &Sources, pairs: &[(String, String)], unknown: &RefCell<
         }
         state
     };
-    let world = explanation::World { structure, weights: &snapshot.weights, router: index, state: &state };
+    let told = |question: &Path| told(&clusters, question, unknown);
+    let world = explanation::World { structure, weights: &snapshot.weights, router: index, state: &state, told: &told };
     match explanation::explain(&world, &ask) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     }
 }
 
-/// Names that one page asks for.
+/// Names that one page knows of, by their ids.
+type Clusters = HashMap<Path, Arc<Cluster>>;
+
+/// Times that one page asks for names.
+const NAMES_ROUNDS: usize = 2;
+/// Names that one page asks for at a time.
 const NAMES_ASKED_MAX: usize = 64;
 /// So long it waits for all of them together.
 const NAMES_WAIT: Duration = Duration::from_secs(2);

@@ -56,7 +56,7 @@ pub(super) fn bind(worker: &Worker, asking: &Asking<'_>) -> Result<Binding, Prox
         (Addresses::Bound(_), Some(tree)) => {
             let service: Arc<str> =
                 if matches!(*tree, NameTree::Neg) { UNBOUND.into() } else { path.to_string().into() };
-            let made = |id: &Path| !sent.is_empty() || (!by_file && may_spell(path, id));
+            let made = |id: &Path| made_by(path, *by_file, !sent.is_empty(), id);
             NameTree::clone(&tree).map(&mut |leaf| target(worker, remote, &caller, &service, (leaf, &made)))
         }
         (Addresses::Bound(_) | Addresses::Neg | Addresses::Pending, _) => {
@@ -77,11 +77,16 @@ fn target(
 ) -> Target {
     match leaf {
         RemoteLeaf::Failed(why) => Target::Failed(ProxyError::BindingFailed(why.clone())),
-        RemoteLeaf::Name { id, residual } => match remote.addr(id, place(id).is_some() && made(id)) {
+        RemoteLeaf::Name { id, residual } => match remote.addr(id, made(id)) {
             Some(at) => named(worker, caller, service, (id, &at), residual, true),
             None => Target::Failed(ProxyError::BindingFailed("a bound name is longer than a path may be".into())),
         },
     }
+}
+
+/// Does a bound id count as made by the request, for a name that is not `by_file`, or one with a dtab that was sent?
+pub(crate) fn made_by(name: &Path, by_file: bool, with_dtab: bool, id: &Path) -> bool {
+    place(id).is_some() && (with_dtab || (!by_file && may_spell(name, id)))
 }
 
 /// What stands behind `/$/inet` or its like: host and port. `None`: the id names none, but something that its namer knows.

@@ -11,7 +11,7 @@ use serin_config::dtab::{LeafState, Path};
 
 use super::run::{configuration, warn_of_teams};
 use super::{ExplainArgs, Output, failed, print, state, usage};
-use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, NamedBy, World};
+use crate::admin::explanation::{self, Ask, AskError, ExplainedStep, Explanation, NamedBy, Told, World};
 use crate::assemble::{self, Parts};
 use crate::control;
 use crate::dtabs::Namespaces;
@@ -130,7 +130,7 @@ impl Offline {
             // files and DNS may say something else elsewhere
             _ => LeafState::Usable,
         };
-        let world = World { structure, weights, router, state: &state };
+        let world = World { structure, weights, router, state: &state, told: &|_| Told::Unasked };
         let mut found = explanation::explain(&world, ask).map_err(|error| error.to_string())?;
         found.notes.extend(self.unseen(router));
         Ok(found)

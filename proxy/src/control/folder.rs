@@ -11,6 +11,7 @@ use serin_config::source::Source;
 use serin_config::teams::TeamFile;
 
 use super::reading::{ReadError, load_file, read_at_most};
+use crate::plain_file;
 
 /// Entries of a folder that are looked at.
 pub const FOLDER_ENTRIES_MAX: usize = 10_000;
@@ -64,7 +65,8 @@ pub(super) fn read(dir: &Path) -> Result<Files, ReadError> {
     let mut paths = list(dir)?;
     let main = main_of(dir, &paths)?;
     paths.retain(|path| *path != main);
-    Ok(Files { main: load_file(&main)?, teams: teams(paths), main_path: Some(main) })
+    let main_bytes = load_file(&main, plain_file::open)?;
+    Ok(Files { main: main_bytes, teams: teams(paths), main_path: Some(main) })
 }
 
 /// The main file of a folder: the one called [`MAIN_FILE`], or the only one there is.
@@ -128,7 +130,7 @@ fn teams(paths: Vec<PathBuf>) -> Vec<TeamBytes> {
 
 fn team(name: String, path: PathBuf) -> TeamBytes {
     // One byte too many is enough to tell that there are too many.
-    let read = fs::File::open(&path).and_then(|file| read_at_most(file, TEAM_BYTES_MAX + 1));
+    let read = plain_file::open(&path).and_then(|file| read_at_most(file, TEAM_BYTES_MAX + 1));
     let bytes = read.map_err(|cause| format!("cannot read {}: {cause}", path.display()));
     TeamBytes { name, path, bytes }
 }
@@ -194,6 +196,16 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", dir.path().join("a.yaml")).unwrap();
         let files = read(dir.path()).unwrap();
         assert!(files.teams[0].file().unreadable.is_some_and(|why| why.contains("cannot read")));
+    }
+
+    /// It would hold the thread that reads it, and with it every reload and the end of the process.
+    #[test]
+    fn a_team_file_that_is_a_pipe_is_told_and_not_waited_for() {
+        let dir = folder(&["serin.yaml"]);
+        let made = std::process::Command::new("mkfifo").arg(dir.path().join("a.yaml")).status().unwrap();
+        assert!(made.success());
+        let files = read(dir.path()).unwrap();
+        assert!(files.teams[0].file().unreadable.is_some_and(|why| why.contains("a.yaml: it is no plain file")));
     }
 
     #[test]

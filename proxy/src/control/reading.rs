@@ -13,7 +13,7 @@ use serin_config::teams::{self, Merged, TeamFile, TeamOutcome};
 
 use super::ConfigSource;
 use super::folder::{self, Files, MAIN_FILE, TeamBytes};
-use crate::{outside, sticky};
+use crate::{outside, plain_file, sticky};
 
 /// Why a file could not be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +58,14 @@ pub enum ReadError {
 pub fn load(source: &ConfigSource) -> Result<Vec<u8>, ReadError> {
     match source {
         ConfigSource::Text { text, .. } => Ok(text.clone().into_bytes()),
-        ConfigSource::File(path) => load_file(path),
-        ConfigSource::Folder(path) => load_file(&folder::main_file(path)?),
+        ConfigSource::File(path) => load_file(path, |path| File::open(path)),
+        ConfigSource::Folder(path) => load_file(&folder::main_file(path)?, plain_file::open),
     }
 }
 
-pub(super) fn load_file(path: &Path) -> Result<Vec<u8>, ReadError> {
+pub(super) fn load_file(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> Result<Vec<u8>, ReadError> {
     let failed = |cause| ReadError::Io { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     read_capped(file).map_err(failed)?.ok_or_else(|| ReadError::TooLarge { path: path.to_owned() })
 }
 

@@ -15,7 +15,7 @@ use http::header::{
 use http::{HeaderValue, Response, StatusCode};
 use serin_config::dtab::{LeafState, Path};
 
-use crate::admin::explanation::{self, Ask, Explanation, World};
+use crate::admin::explanation::{self, Ask, Explanation, Told, World};
 use crate::body::{Body, Piece};
 use crate::clock;
 use crate::endpoints::Addresses;
@@ -23,6 +23,7 @@ use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::inflight::Handle;
 use crate::local::Local;
+use crate::resolve::bound_id;
 use crate::worker::Worker;
 
 /// Asks for a diagnosis.
@@ -125,7 +126,9 @@ impl Question {
             None if worker.endpoints.is_asked(id) => LeafState::Pending,
             None => LeafState::Usable,
         };
-        let world = World { structure, weights: &self.local.snapshot.weights, router: self.router, state: &state };
+        let told = |question: &Path| worker.endpoints.find(question).map_or(Told::Pending, |cluster| Told::of(&cluster));
+        let weights = &self.local.snapshot.weights;
+        let world = World { structure, weights, router: self.router, state: &state, told: &told };
         let explained = explanation::explain(&world, &self.ask);
         let label = &structure.routers[self.router].label;
         let elapsed_us = clock::now_us().saturating_sub(self.started_us);
@@ -143,10 +146,12 @@ impl Question {
         let went = self.handle.and_then(|handle| worker.in_flight.endpoint(handle));
         // by chance it may have gone elsewhere than such requests usually do
         let cluster = went.as_ref().and_then(|endpoint| worker.cluster_of(endpoint));
-        let client = cluster.map(|cluster| cluster.shared.id.to_string()).or_else(|| explanation.goes_to.clone());
+        let id = cluster.map(|cluster| cluster.shared.id.clone());
+        let client = id.as_ref().and_then(bound_id).map(|id| id.to_string()).or_else(|| explanation.goes_to.clone());
         let _ = writeln!(text, "service name: {}", explanation.path);
         let _ = writeln!(text, "client name: {}", client.as_deref().unwrap_or("by chance, see below"));
-        let _ = writeln!(text, "addresses: [{}]", addresses(worker, client.as_deref()));
+        let looked_up = id.map(|id| id.to_string()).or(client);
+        let _ = writeln!(text, "addresses: [{}]", addresses(worker, looked_up.as_deref()));
         match went {
             Some(endpoint) => drop(writeln!(text, "selected address: {}", endpoint.address)),
             None => text.push_str("selected address: none\n"),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use serin_config::model::Secret;
 
+use crate::plain_file;
+
 /// Longest secret.
 pub(super) const SECRET_OCTETS_MAX: u64 = 64 * 1024;
 /// A file on a network disk that hangs is given up.
@@ -65,12 +67,8 @@ pub(super) async fn read_file(path: PathBuf, octets_max: u64) -> Result<Vec<u8>,
 
 fn read_now(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {
     let text = |error: std::io::Error| error.to_string();
-    // A pipe without a writer would hold this thread for ever.
-    if !std::fs::metadata(path).map_err(text)?.is_file() {
-        return Err("it is no file".into());
-    }
     let mut octets = Vec::new();
-    let file = std::fs::File::open(path).map_err(text)?;
+    let file = plain_file::open(path).map_err(text)?;
     file.take(octets_max + 1).read_to_end(&mut octets).map_err(text)?;
     if octets.len() as u64 > octets_max {
         return Err(format!("it is longer than {octets_max} octets"));
@@ -121,7 +119,7 @@ mod tests {
         let error = runtime.block_on(read(&Secret::File("/nowhere/at/all".into()))).unwrap_err();
         assert!(error.to_string().starts_with("/nowhere/at/all: No such file"), "{error}");
         let error = runtime.block_on(read(&Secret::File("/dev/zero".into()))).unwrap_err();
-        assert_eq!(error.to_string(), "/dev/zero: it is no file");
+        assert_eq!(error.to_string(), "/dev/zero: it is no plain file");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::ResolverStats;
 use super::inet::{parse_host, parse_port, shown};
 use super::names::{Content, NAME_LABELS_MAX, NameSet, Namer};
 use super::targets::Target;
+use crate::plain_file;
 
 /// One watched folder.
 pub(super) struct FsNamer {
@@ -73,11 +74,11 @@ impl FsNamer {
         Self { prefix, root_dir, files: HashMap::new(), names: Arc::default(), problem: None, stats }
     }
 
-    /// Reads what is new or changed among the files found.
-    fn take(&mut self, found: Vec<Found>) {
+    /// Reads what is new or changed among the files found. What could not be looked at stays as it was.
+    fn take(&mut self, walk: Walk) {
         let mut old = std::mem::take(&mut self.files);
         let mut told = 0;
-        for Found { name, path, stamp } in found {
+        for Found { name, path, stamp } in walk.found {
             let before = old.remove(&name);
             if let Some(file) = before.as_ref().filter(|file| file.settled && file.stamp == stamp) {
                 let File { content, error, .. } = file;
@@ -98,9 +99,20 @@ impl FsNamer {
             }
             self.files.insert(name, file.0);
         }
+        let is_unseen = |name: &Path| (1..=name.len()).any(|labels| walk.unseen.contains(&name.take(labels)));
+        self.files.extend(old.into_iter().filter(|(name, _)| is_unseen(name)));
         if told > TOLD_MAX {
             tracing::warn!(folder = %self.root_dir.display(), more = told - TOLD_MAX, "further bad files");
         }
+    }
+
+    /// Counts and logs what is wrong with the folder, when that is new.
+    fn tell_problem(&mut self, problem: Option<String>) {
+        if let Some(error) = problem.as_ref().filter(|_| self.problem != problem) {
+            self.stats.file_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(folder = %self.root_dir.display(), error, "not read, the names there stay");
+        }
+        self.problem = problem;
     }
 
     /// Counts each new error, logs the first few of a look.
@@ -140,18 +152,13 @@ impl Namer for FsNamer {
 
     fn refresh(&mut self) -> bool {
         let mut walk = Walk::default();
-        if let Err(error) = walk.folder(&self.root_dir, &Path::root(), &mut Vec::new()) {
+        let read = walk.folder(&self.root_dir, &Path::root(), &mut Vec::new());
+        self.tell_problem(read.as_ref().err().map(ToString::to_string).or(walk.problem.take()));
+        if read.is_err() {
             // A folder that cannot be read says nothing about its names: all of them stay.
-            let problem = error.to_string();
-            if self.problem.as_ref() != Some(&problem) {
-                self.stats.file_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(folder = %self.root_dir.display(), error = problem, "folder not read, its names stay");
-                self.problem = Some(problem);
-            }
             return false;
         }
-        self.problem = None;
-        self.take(walk.found);
+        self.take(walk);
         if self.files.len() == self.names.len() && self.names.iter().all(|name| self.files.contains_key(name)) {
             return false;
         }
@@ -178,12 +185,16 @@ struct Found {
 /// Goes through a folder and those in it.
 struct Walk {
     found: Vec<Found>,
+    /// Files and folders that could not be looked at, as the names that they are, or that begin so.
+    unseen: HashSet<Path>,
+    /// Why, of the first of them.
+    problem: Option<String>,
     entries_left: usize,
 }
 
 impl Default for Walk {
     fn default() -> Self {
-        Self { found: Vec::new(), entries_left: ENTRIES_MAX }
+        Self { found: Vec::new(), unseen: HashSet::new(), problem: None, entries_left: ENTRIES_MAX }
     }
 }
 
@@ -191,7 +202,10 @@ impl Walk {
     /// `above`: the folders on the way here, so that a link back up is not followed round and round.
     fn folder(&mut self, folder: &FilePath, name: &Path, above: &mut Vec<(u64, u64)>) -> io::Result<()> {
         let (own, listed) = match fs::metadata(folder).and_then(|own| Ok((own, fs::read_dir(folder)?))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !above.is_empty() => return Ok(()),
+            Err(error) if !above.is_empty() => {
+                self.fail(folder, name, &error);
+                return Ok(());
+            }
             read => read?,
         };
         let own = Stamp::of(&own).device_and_inode;
@@ -205,8 +219,11 @@ impl Walk {
             let Some(name) = label(entry.file_name().as_bytes()).map(|label| name.join(&label)) else { continue };
             let path = entry.path();
             let metadata = match fs::metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // gone, or a link to nothing
-                metadata => metadata?,
+                Err(error) => {
+                    self.fail(&path, &name, &error);
+                    continue;
+                }
+                Ok(metadata) => metadata,
             };
             let stamp = Stamp::of(&metadata);
             if metadata.is_file() {
@@ -217,6 +234,15 @@ impl Walk {
         }
         above.pop();
         Ok(())
+    }
+
+    /// One entry cannot be looked at, such as a link to itself or a folder that is not ours to read: all others can.
+    fn fail(&mut self, path: &FilePath, name: &Path, error: &io::Error) {
+        // gone, or a link to nothing
+        if error.kind() != io::ErrorKind::NotFound {
+            self.problem.get_or_insert_with(|| format!("{}: {error}", path.display()));
+            self.unseen.insert(name.clone());
+        }
     }
 }
 
@@ -239,7 +265,7 @@ enum ReadError {
 
 fn read_targets(path: &FilePath) -> Result<Arc<[Target]>, ReadError> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let read = plain_file::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Gone),
         Err(error) => Err(ReadError::Bad(format!("{}: {error}", path.display()))),

@@ -42,7 +42,9 @@ fn explained(pairs: &[(&str, &str)], usable: &dyn Fn(&Path) -> bool) -> Result<E
     let (structure, weights) = assemble(&parts);
     let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let state = |id: &Path| if usable(id) { LeafState::Usable } else { LeafState::Unusable };
-    explain(&World { structure: &structure, weights: &weights, router: 0, state: &state }, &Ask::from_pairs(&pairs)?)
+    let told = |_: &Path| Told::Unasked;
+    let world = World { structure: &structure, weights: &weights, router: 0, state: &state, told: &told };
+    explain(&world, &Ask::from_pairs(&pairs)?)
 }
 
 #[track_caller]

@@ -213,7 +213,7 @@ fn a_folder_ends_at_its_entry_limit() {
     let fixture = Fixture::new();
     fixture.write("a/b", "").write("c", "");
     for (entries_left, fits) in [(3, true), (2, false)] {
-        let mut walk = Walk { found: Vec::new(), entries_left };
+        let mut walk = Walk { entries_left, ..Walk::default() };
         let walked = walk.folder(fixture.dir.path(), &Path::root(), &mut Vec::new());
         assert_eq!(walked.is_ok(), fits, "{walked:?}");
     }
@@ -249,4 +249,25 @@ fn what_is_no_file_is_no_name() {
     let mut fixture = Fixture::new();
     let _socket = std::os::unix::net::UnixListener::bind(fixture.dir.path().join("socket")).unwrap();
     fixture.check(false, &[]);
+}
+
+#[test]
+fn one_entry_that_cannot_be_looked_at_holds_up_no_other() {
+    let mut fixture = Fixture::new();
+    fixture.write("web", "10.0.0.1 80").write("api", "10.0.0.1 81").write("eu/web", "10.0.0.1 82");
+    fixture.check(true, &[("/api", "10.0.0.1|81*1"), ("/eu/web", "10.0.0.1|82*1"), ("/web", "10.0.0.1|80*1")]);
+    let at = |name: &str| fixture.dir.path().join(name);
+    // Links to themselves: nobody may follow them, whoever he is.
+    symlink("loop", at("loop")).unwrap();
+    fs::remove_file(at("api")).unwrap();
+    symlink("api", at("api")).unwrap();
+    fs::rename(at("eu"), at(".eu")).unwrap();
+    symlink("eu", at("eu")).unwrap();
+    fixture.write("web", "10.0.0.2 80");
+    fixture.check(false, &[("/api", "10.0.0.1|81*1"), ("/eu/web", "10.0.0.1|82*1"), ("/web", "10.0.0.2|80*1")]);
+    fixture.check(false, &[("/api", "10.0.0.1|81*1"), ("/eu/web", "10.0.0.1|82*1"), ("/web", "10.0.0.2|80*1")]);
+    assert_eq!(fixture.errors(), 1, "told once");
+    fs::remove_file(fixture.dir.path().join("api")).unwrap();
+    fs::remove_file(fixture.dir.path().join("eu")).unwrap();
+    fixture.check(true, &[("/web", "10.0.0.2|80*1")]);
 }
