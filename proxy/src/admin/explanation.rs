@@ -13,8 +13,7 @@ use http::header::{COOKIE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use serde::Serialize;
 use serin_config::dtab::{
-    self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Path, Step,
-    UsedDentry,
+    self, Bound, Dtab, Layer, Layers, LeafState, Limits, Logical, NameTree, Path, Step, UsedDentry,
 };
 
 use crate::endpoints::{Addresses, Cluster};

@@ -126,7 +126,8 @@ impl Question {
             None if worker.endpoints.is_asked(id) => LeafState::Pending,
             None => LeafState::Usable,
         };
-        let told = |question: &Path| worker.endpoints.find(question).map_or(Told::Pending, |cluster| Told::of(&cluster));
+        let told =
+            |question: &Path| worker.endpoints.find(question).map_or(Told::Pending, |cluster| Told::of(&cluster));
         let weights = &self.local.snapshot.weights;
         let world = World { structure, weights, router: self.router, state: &state, told: &told };
         let explained = explanation::explain(&world, &self.ask);

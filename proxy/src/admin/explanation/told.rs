@@ -47,9 +47,8 @@ impl Asked<'_> {
     pub(crate) fn tree(&self, told: &dyn Fn(&Path) -> Told) -> NameTree<Bound> {
         let Layers { base, written, sent } = self.layers;
         let whole: Dtab = base.dtab().concat(&dtab::travelling(written, sent));
-        let failed = |message: String| {
-            NameTree::Leaf(Bound::Error(BindError::Namer { path: self.path.to_string(), message }))
-        };
+        let failed =
+            |message: String| NameTree::Leaf(Bound::Error(BindError::Namer { path: self.path.to_string(), message }));
         let Some(question) = self.remote.bind(self.path, &whole.to_string()) else {
             return failed("the name and the dtab with it are longer than a question to a namerd may be".to_owned());
         };
