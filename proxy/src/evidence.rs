@@ -90,6 +90,12 @@ impl SplitEvidence {
         !health::is_down(&marks(arm), &marks(arm.other()), clock::now_us())
     }
 
+    /// Do draws find no endpoint of the arm, whatever is known of the other one.
+    #[must_use]
+    pub fn is_absent(&self, arm: Arm) -> bool {
+        health::is_absent(&self.of(arm).map(|tally| tally.health.read()).collect::<Vec<_>>(), clock::now_us())
+    }
+
     /// How long response heads of the arm took, cumulative since this was made. An attempt that failed before its head
     /// counts with the time to its failure: it ended the wait as well.
     #[must_use]

@@ -119,6 +119,9 @@ pub enum CommandFailure {
     /// The file says `judge: off`: a person may set the weight, promote and abort.
     #[error("another process judges this rollout: here only weight, promote and abort mean something")]
     NotHere,
+    /// Traffic would go to an arm without any endpoint, while the other one has some.
+    #[error("it would send traffic to a version that has no endpoint")]
+    NoEndpoint,
     /// Another revision than the one that the file names.
     #[error("the file names {canary}: another revision is begun by changing the file")]
     NotInFile {

@@ -339,6 +339,48 @@ fn a_canary_that_hangs_is_out_although_all_its_callers_have_short_deadlines() {
     assert!(!serin.log().contains("Ejected"), "no deadline was long enough to say something of an endpoint");
 }
 
+/// Another file for the same process: without any endpoint for this one.
+fn scale_to_zero(serin: &Serin, endpoint: &str) {
+    let file = std::fs::read_to_string(serin.file()).unwrap();
+    assert!(file.contains(&format!("\"{endpoint}\"")), "{file}");
+    serin.rewrite(&file.replace(&format!("\"{endpoint}\""), ""));
+}
+
+#[test]
+fn a_canary_that_goes_away_with_all_of_the_traffic_gives_it_back() {
+    let (v1, v2) = (named("v1"), named("v2"));
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
+    until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
+    assert_eq!(act(&serin, "promote", json!({})).status, 200);
+    check_all_from(&serin, "v2");
+    let users = Users::start(&serin, 2);
+    scale_to_zero(&serin, &v2.endpoint());
+    let end = until_phase(&serin, "rolled-back");
+    assert_eq!(end["last"]["code"], "rollback:canary-down", "{end:#}");
+    drop(users);
+    check_all_from(&serin, "v1");
+}
+
+#[test]
+fn nobody_is_sent_by_hand_to_a_version_without_endpoints() {
+    let (v1, v2) = (named("v1"), named("v2"));
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
+    until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
+    scale_to_zero(&serin, &v2.endpoint());
+    let refused = |action: &str, body: Value| {
+        eventually(&format!("{action} is refused"), || {
+            let answer = act(&serin, action, body.clone());
+            answer.status == 409 && answer.text().contains("no endpoint")
+        });
+    };
+    refused("weight", json!({"weight": "50%"}));
+    refused("promote", json!({}));
+    assert_eq!(act(&serin, "weight", json!({"weight": "0%"})).status, 200);
+    assert_eq!(act(&serin, "abort", json!({})).status, 200);
+    refused("undo", json!({}));
+    check_all_from(&serin, "v1");
+}
+
 /// An origin of HTTP/1.1 alone: it meets the preface of HTTP/2 as any request it cannot read, and closes.
 fn without_calls() -> Upstream {
     Upstream::raw(|wire, seen, index| {

@@ -41,6 +41,8 @@ pub enum NotDone {
     NotDurable(String),
     /// Another process judges this rollout.
     NotHere,
+    /// Traffic would go to a version without any endpoint, while the other one has some.
+    NoEndpoint,
     /// Another revision than the one that the file names.
     NotInFile {
         /// The file's revision.

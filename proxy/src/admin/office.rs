@@ -52,6 +52,7 @@ fn not_done(failure: CommandFailure) -> NotDone {
         CommandFailure::Refused(why) => NotDone::Refused(why),
         CommandFailure::NotDurable(why) => NotDone::NotDurable(why),
         CommandFailure::NotHere => NotDone::NotHere,
+        CommandFailure::NoEndpoint => NotDone::NoEndpoint,
         CommandFailure::NotInFile { canary } => NotDone::NotInFile { canary },
         CommandFailure::Gone => NotDone::Gone,
     }

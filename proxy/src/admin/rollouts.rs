@@ -156,6 +156,11 @@ fn not_done(name: &str, failure: NotDone) -> Problem {
             "this process does not judge this rollout (`judge: off`)",
             "weight, promote and abort work here; ask the process that judges for the rest",
         ),
+        NotDone::NoEndpoint => Problem::new(
+            StatusCode::CONFLICT,
+            "this would send traffic to a version that has no endpoint, and the other one has some",
+            format!("nothing was changed; see `serin explain` and `serin rollout status {name}`"),
+        ),
         NotDone::NotInFile { canary } => Problem::new(
             StatusCode::CONFLICT,
             format!("the file names {canary}: another revision is begun by changing the file"),

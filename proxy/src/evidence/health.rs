@@ -128,6 +128,13 @@ impl Health {
     }
 }
 
+/// Do draws find no endpoint of the arm at all.
+pub(super) fn is_absent(arm: &[Marks], now_us: u64) -> bool {
+    let newest_us = now_us.saturating_sub(MEMORY_US).max(1);
+    let good_us = arm.iter().map(|marks| marks.good_us).max().unwrap_or(0);
+    arm.iter().any(|marks| marks.absent_us > good_us && marks.absent_seen_us >= newest_us)
+}
+
 /// Is the arm down, by what the workers saw of it and of the other arm.
 pub(super) fn is_down(arm: &[Marks], other: &[Marks], now_us: u64) -> bool {
     let newest_us = now_us.saturating_sub(MEMORY_US).max(1);

@@ -145,7 +145,11 @@ impl Court {
             Message::Command { name, command, who, why, reply } => {
                 let mut acts = Vec::new();
                 self.read(&name);
+                let presence = self.presence(&name, now);
                 match self.seats.get_mut(&*name) {
+                    Some(seat) if seat.leads_nowhere(&command, presence) => {
+                        reply.send(Err(CommandFailure::NoEndpoint));
+                    }
                     Some(seat) => seat.command(&command, (&who, &why), reply, now, &mut acts),
                     None => {
                         let known = self.seats.keys().map(ToString::to_string).collect();
@@ -301,6 +305,7 @@ impl Court {
         }
         if some {
             self.drain();
+            self.note_deserted(now);
         }
         let mut all = Vec::new();
         for (name, seat) in &mut self.seats {
@@ -317,6 +322,18 @@ impl Court {
         }
         for (name, acts) in all {
             self.perform(&name, acts, now);
+        }
+    }
+
+    /// Asks for the addresses of those whose canary has all of the traffic and is nowhere.
+    fn note_deserted(&mut self, now: u64) {
+        let out = self.seats.iter().filter(|(_, seat)| seat.has_read() && seat.is_alone_and_out());
+        let out: Vec<Arc<str>> = out.map(|(name, _)| Arc::clone(name)).collect();
+        for name in out {
+            let presence = self.presence(&name, now);
+            if let Some(seat) = self.seats.get_mut(&name) {
+                seat.note_presence(presence);
+            }
         }
     }
 

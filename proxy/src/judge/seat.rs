@@ -11,7 +11,7 @@ use serin_rollout::{
 };
 
 use super::own::Counts;
-use super::readiness::Waiting;
+use super::readiness::{Presence, Waiting};
 use super::rounds::Round;
 use super::story;
 use super::wanted::{self, is_raise};
@@ -131,6 +131,8 @@ pub(crate) struct Seat {
     /// Names of the arms, kept awake.
     pub(crate) held: [Vec<Arc<Cluster>>; 2],
     pub(crate) arms_up: [bool; 2],
+    /// The canary has all of the traffic and no endpoint, and the primary has one.
+    deserted: bool,
     /// No journal was there, and nothing has begun.
     fresh: bool,
     /// An event came since the last look, or waits for its turn to count.
@@ -177,6 +179,18 @@ impl Seat {
         self.seen = self.evidence.as_ref().map(|evidence| evidence.traffic());
     }
 
+    /// Has the canary all of the traffic, and do draws find nobody there? Then no traffic of the primary shows that it is
+    /// not everybody's trouble, and its addresses have to tell.
+    pub(crate) fn is_alone_and_out(&self) -> bool {
+        let alone = self.is_active() && self.published.share == Ppm::WHOLE;
+        alone && self.evidence.as_ref().is_some_and(|evidence| evidence.is_absent(Arm::Canary))
+    }
+
+    /// What the addresses tell: of the canary, of the primary.
+    pub(crate) fn note_presence(&mut self, presence: [Presence; 2]) {
+        self.deserted = presence == [Presence::None, Presence::Some];
+    }
+
     /// Were totals read that nobody looked at?
     pub(crate) fn has_read(&self) -> bool {
         self.seen.is_some()
@@ -193,6 +207,7 @@ impl Seat {
         let traffic = self.seen.take().unwrap_or_else(|| evidence.traffic());
         self.freeze_slow_write(now);
         self.arms_up = super::own::arms_up(&evidence);
+        self.arms_up[0] &= !std::mem::take(&mut self.deserted);
         self.counts.sample(&evidence, &traffic, now);
         let [canary_up, primary_up] = self.arms_up;
         let slow = self.slow(&evidence);

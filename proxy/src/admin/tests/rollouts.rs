@@ -206,6 +206,7 @@ fn commands_that_fail_say_why() {
     for (failure, status, part) in [
         (NotDone::Refused(CommandError::NothingToUndo), 409, "nothing has ended that could be undone"),
         (NotDone::NotHere, 409, "judge: off"),
+        (NotDone::NoEndpoint, 409, "has no endpoint"),
         (NotDone::NotDurable("disk full".into()), 503, "the journal cannot be written: disk full"),
         (NotDone::Gone, 503, "about to end"),
         (NotDone::Unknown { known: vec!["hello".into()] }, 404, "there are hello"),

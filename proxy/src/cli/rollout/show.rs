@@ -183,7 +183,9 @@ fn held_means(why: &str) -> &'static str {
         "evidence" => "something speaks against the canary; more of it rolls back, less of it lets go",
         "failed-check" => "a check failed; enough of them roll back",
         "insufficient" => "the time for this step is over, and too little was seen to be sure",
-        "no-data" => "a metric provider or a hook has nothing to say",
+        "no-data" => {
+            "the canary has no endpoint yet, or a metric provider or a hook has nothing to say: the last event says which"
+        }
         "primary-down" => "the primary has no endpoint, traffic stays where it is",
         _ => "the weight stays for now",
     }

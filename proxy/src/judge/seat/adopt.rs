@@ -110,6 +110,7 @@ impl Seat {
             waiting: Default::default(),
             held: Default::default(),
             arms_up: [true; 2],
+            deserted: false,
             fresh,
             dirty: false,
             looked_at: 0,

@@ -1,9 +1,10 @@
 //! What people ask.
 
 use serin_config::model::Judge as Mode;
-use serin_rollout::{Command, Readiness, Tick, TimestampMs};
+use serin_rollout::{Command, Phase, Ppm, Readiness, Tick, TimestampMs};
 
 use super::{Act, Seat, is_for_followers};
+use crate::judge::readiness::Presence;
 use crate::judge::wanted::path_of;
 use crate::judge::{CommandFailure, Reply};
 
@@ -22,6 +23,22 @@ impl Seat {
                 None if self.ticket > written => self.owed.push((self.ticket, now, reply)),
                 None => acts.push(Act::Answer(reply, Ok(()))),
             },
+        }
+    }
+
+    /// Would the command send traffic to an arm without any endpoint while the other one has some? `presence`: of the
+    /// canary, of the primary.
+    pub(crate) fn leads_nowhere(&self, command: &Command, presence: [Presence; 2]) -> bool {
+        let [canary, primary] = presence;
+        let no_canary = canary == Presence::None && primary == Presence::Some;
+        let no_primary = primary == Presence::None && canary == Presence::Some;
+        match command {
+            Command::Promote => no_canary,
+            Command::SetWeight(weight) => no_canary && *weight > Ppm::ZERO,
+            Command::Undo if self.rollout.state().phase == Phase::Promoted => no_primary,
+            Command::Undo => no_canary,
+            // these end what runs, or send nothing anywhere
+            Command::Abort | Command::Pause | Command::Resume | Command::Start(_) => false,
         }
     }
 
