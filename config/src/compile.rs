@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Sink};
 use crate::model::{Admin, Config, Drain, Egress, Server};
-use crate::raw::{Cx, Fields, not_built};
+use crate::raw::{Cx, FILE, Fields, not_built};
 use crate::source::{Source, Span};
 use crate::units;
 use crate::yaml::{self, Entry, Value};
@@ -75,7 +75,7 @@ pub(crate) fn compile(
     let Some(mut root) = yaml::read(source, &mut sink) else { return sink.finish(None) };
     let cx = Cx::new(source, exists, sink);
     let teams = teams::merge(&cx, source, &mut root);
-    let config = Fields::open(&cx, "the file", &root, "routers: [{protocol: http, servers: [{port: 4140}]}]")
+    let config = Fields::open(&cx, FILE, &root, "routers: [{protocol: http, servers: [{port: 4140}]}]")
         .map(|fields| config(&cx, fields, &teams));
     cx.into_sink().finish(config)
 }

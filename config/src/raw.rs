@@ -9,6 +9,10 @@ use crate::source::{Source, Span};
 use crate::units::{Wrong, closest};
 use crate::yaml::{Entry, Node, Value};
 
+mod homes;
+
+/// What a whole file is called in a message.
+pub(crate) const FILE: &str = "the file";
 /// What is shown of a value in a message, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -49,7 +53,9 @@ impl<'a> Cx<'a> {
 
     /// A value that is not what `key` allows.
     pub(crate) fn wrong(&self, key: &str, node: &Node<'_>, wrong: Wrong) {
-        self.wrong_value(&format!("`{key}`"), node, wrong);
+        // a file as a whole is no key
+        let what = if key == FILE { key.to_owned() } else { format!("`{key}`") };
+        self.wrong_value(&what, node, wrong);
     }
 
     fn wrong_value(&self, what: &str, node: &Node<'_>, wrong: Wrong) {
@@ -168,7 +174,7 @@ impl<'n, 's> Fields<'n, 's> {
         *seen = true;
         if entry.value.is_null() {
             let message = format!("`{key}` has no value");
-            let help = "give it a value, or remove the line to get the default";
+            let help = "give it a value, indent what belongs to it, or remove the line to get the default";
             cx.push(Diagnostic::error("config/no-value", entry.key_span, message).help(help));
             return None;
         }
@@ -243,9 +249,13 @@ impl<'n, 's> Fields<'n, 's> {
                 continue;
             }
             let message = format!("unknown key `{}`", shown(&entry.key));
-            let help = match closest(&entry.key, self.known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known keys here: {}", listed(&self.known)),
+            let near = closest(&entry.key, self.known.iter().copied());
+            let help = match (near, homes::home(&entry.key)) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(home)) => {
+                    format!("`{}` is a key of {home}: is the indentation right?", shown(&entry.key))
+                }
+                (None, None) => format!("known keys here: {}", listed(&self.known)),
             };
             cx.push(Diagnostic::error("config/unknown-key", entry.key_span, message).help(help));
         }

@@ -78,7 +78,10 @@ pub(crate) fn read_file<'s>(
     let from = range.start;
     let text = source.text().get(range.clone()).unwrap_or_default();
     if let Some(at) = source.not_utf8_at().filter(|at| range.contains(at)) {
-        sink.push(Diagnostic::error("yaml/not-utf8", Span::at(at), "the file is not UTF-8 text from here on"));
+        let message = "the file is not UTF-8 text from here on";
+        sink.push(
+            Diagnostic::error("yaml/not-utf8", Span::at(at), message).help("save it as UTF-8; is it the right file?"),
+        );
         return None;
     }
     if text.len() > bytes_max {
@@ -110,6 +113,9 @@ pub(crate) fn read_file<'s>(
     }
     done
 }
+
+/// What the library says where a line stands in a column that nobody expects.
+const INDENTED: [&str; 3] = ["did not find expected key", "simple key expected", "did not find expected '-'"];
 
 fn span_of(span: &ParserSpan, from: usize) -> Span {
     span.byte_range().map_or(Span::at(from), |range| Span::new(from + range.start, from + range.end))
@@ -165,7 +171,12 @@ impl<'s> Builder<'s, '_> {
         if info.contains("tab") {
             help = Some("indent with spaces: YAML does not allow tabs there".to_owned());
         } else if info.contains("mapping values are not allowed") {
-            help = Some("put quotes around a text that has `: ` in it".to_owned());
+            help = Some("put quotes around a text that has `: ` in it; a key ends with `: `".to_owned());
+        } else if INDENTED.iter().any(|said| info.contains(said)) {
+            help = Some(
+                "look at the indentation: keys of one map stand in one column, and a text below `|` stands further in"
+                    .to_owned(),
+            );
         }
         self.failed = true;
         let message = format!("this is not YAML: {info}");

@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use serin_config::closest;
 
 use crate::{demo, logging};
 
@@ -27,14 +29,15 @@ Examples:
   serin run --to v1=http://127.0.0.1:8081 --to v2=http://127.0.0.1:8082@5%
   serin validate serin.yaml        every mistake, with line and caret
   serin explain serin.yaml -H 'Host: world'
-  serin dtab update web web.dtab   keep a dtab in the running Serin; also list, get, create, delete, fmt
+  serin dtab update web web.dtab   keep a dtab in the running Serin; see serin dtab --help
   serin schema                     JSON Schema of the file, for editors
-  serin rollout watch world        a canary as it goes; also list, status, pause, promote, abort, undo, …
+  serin rollout watch world        a canary as it goes; see serin rollout --help
   serin rollout simulate --canary 1% --baseline 0.1% --rps 100
 
 Variables:
   SERIN_ADMIN=ip:port              admin address, instead of the file's
-  SERIN_TOKEN=secret               opens all admin pages to others than loopback, and lets rollouts and dtabs be changed
+  SERIN_TOKEN=secret               what changes rollouts and dtabs, and opens admin to other machines
+  SERIN_CONFIG=file                where rollout and dtab look for the admin address and the token
   SERIN_DNS=ip:port                DNS server, instead of the system's
   SERIN_LOG=filter                 info, debug, warn,serin=debug
   SERIN_LOG_FORMAT=auto|text|json  auto is text on a terminal";
@@ -194,8 +197,10 @@ enum Output {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    // prints help, version and usage errors by itself and then ends with 0 or 2
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error),
+    };
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => run::run(&args),
         Command::Demo(DemoArgs { keep }) => match logging::init("error") {
@@ -210,6 +215,35 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Version { output } => version(output),
     }
+}
+
+/// Help, version, or what is wrong with the arguments. A mistyped command is taken for a file by the parser, so it would
+/// say something of files.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    let first = std::env::args_os().nth(1).map(PathBuf::from);
+    match (error.kind(), first) {
+        (ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument, Some(word)) if run::looks_like_a_command(&word) => {
+            usage(&no_command(&word.display().to_string()))
+        }
+        _ => error.exit(),
+    }
+}
+
+/// That a word is no command, and which one may be meant.
+fn no_command(word: &str) -> String {
+    let cli = Cli::command();
+    let names = |command: &clap::Command| {
+        let names = command.get_subcommands().map(|one| one.get_name().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let near = closest(word, names(&cli).iter().map(String::as_str)).map(str::to_owned);
+    let below = |parent: &clap::Command| {
+        let known = parent.get_subcommands().any(|one| one.get_name() == word);
+        known.then(|| format!("{} {word}", parent.get_name()))
+    };
+    let meant = cli.get_subcommands().find_map(below).or(near);
+    let meant = meant.map_or_else(|| "see serin --help".to_owned(), |meant| format!("did you mean `serin {meant}`?"));
+    format!("`{word}` is no command and no file\nhelp: {meant}")
 }
 
 fn version(output: Output) -> ExitCode {

@@ -48,6 +48,24 @@ pub struct Listener {
     sockets: Box<[ArcSwapOption<Socket>]>,
 }
 
+/// What the system said of an address, behind `what`, and what can be done about it.
+pub(crate) fn refused(what: &str, address: SocketAddr, error: &io::Error) -> io::Error {
+    let help = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there, `ss -ltnp` shows which: stop it, or choose another port"
+        }
+        io::ErrorKind::PermissionDenied if address.port() < PORT_FREE_MIN => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; 0.0.0.0 and :: mean all it has",
+        _ => return io::Error::new(error.kind(), format!("{what} {address}: {error}")),
+    };
+    io::Error::new(error.kind(), format!("{what} {address}: {error}\nhelp: {help}"))
+}
+
+/// Ports from here on need no privilege.
+const PORT_FREE_MIN: u16 = 1024;
+
 impl Listener {
     /// Binds one socket for each worker.
     ///
@@ -57,7 +75,7 @@ impl Listener {
     /// # Errors
     /// The address is taken or not ours; the error names it.
     pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Arc<Self>> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let named = |error: io::Error| refused("cannot listen on", address, &error);
         probe(address).map_err(named)?;
         let first = open(address).map_err(named)?;
         let bound = first.local_addr().map_err(named)?;

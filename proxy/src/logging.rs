@@ -76,6 +76,12 @@ pub fn init(default_filter: &str) -> Result<(), LoggingError> {
 
 fn filter(text: &str, default: &str) -> Result<EnvFilter, LoggingError> {
     let text = if text.trim().is_empty() { default } else { text };
+    // the library takes any other word for the name of a part, and then nothing else writes a line
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', ':', '[']));
+    if !words.all(|word| levels.iter().any(|level| word.eq_ignore_ascii_case(level))) {
+        return Err(LoggingError::Filter(text.to_owned()));
+    }
     // what the HTTP/2 library warns of is decided by peers, a line for each frame: it has to be asked for by name
     let quiet = if text.contains("h2") { text.to_owned() } else { format!("h2=error,{text}") };
     EnvFilter::builder().parse(quiet).map_err(|_| LoggingError::Filter(text.to_owned()))
@@ -94,7 +100,10 @@ mod tests {
     fn an_empty_filter_is_the_default_and_nonsense_is_refused() {
         check_filter("", true);
         check_filter("warn,serin=debug", true);
+        check_filter("INFO, serin::control=debug,h2=trace", true);
         check_filter("serin=loud", false);
+        check_filter("debgu", false);
+        check_filter("info,serin", false);
     }
 
     #[test]

@@ -50,13 +50,36 @@ fn the_version_is_printed_for_people_and_programs() {
 fn what_is_not_understood_ends_with_2() {
     check(&["--colour"], "", 2, "unexpected argument");
     check(&["rollouts"], "", 2, "no command and no file");
-    check(&["rollouts", "list"], "", 2, "cannot be used");
+    check(&["rollouts", "list"], "", 2, "did you mean `serin rollout`?");
+    check(&["status", "world"], "", 2, "did you mean `serin rollout status`?");
+    check(&["valdate", "serin.yaml", "-o", "json"], "", 2, "did you mean `serin validate`?");
+    check(&["nonsense"], "", 2, "see serin --help");
+    check(&["one.yaml", "two.yaml"], "", 2, "two.yaml");
     check(&["rollout"], "", 2, "Usage: serin rollout");
     check(&["rollout", "rollback"], "", 2, "unrecognized");
     check(&["validate"], "", 2, "required");
     check(&["run", "--listen", "127.0.0.1:1"], "", 2, "--to");
     check(&["run", "--to", "v1=https://h"], "", 2, "cannot be a target");
     check(&["explain", "-", "--path", "svc"], GOOD, 2, "path");
+}
+
+#[test]
+fn a_port_that_is_taken_comes_with_advice() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let admin = format!("admin: {{port: {port}}}\n");
+    for file in [GOOD.replace("4140", &port.to_string()), format!("{admin}{}", GOOD.replace("4140", "0"))] {
+        check(&["run", "-"], &file, 1, "\nhelp: another process listens there");
+    }
+}
+
+#[test]
+fn a_configuration_that_does_not_help_to_find_serin_is_named() {
+    let text = check(&["rollout", "list", "--config", "no/such.yaml"], "", 1, "");
+    assert!(!text.contains("nothing answers") || text.contains("cannot read no/such.yaml"), "{text}");
+    let own = ["rollout", "weight", "--help"];
+    let text = check(&own, "", 0, "<WEIGHT>");
+    assert!(text.find("<WEIGHT>\n") < text.find("The running Serin:"), "not among the options that find Serin: {text}");
 }
 
 #[test]

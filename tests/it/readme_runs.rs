@@ -149,6 +149,49 @@ fn links_lead_somewhere() {
     }
 }
 
+/// The commands of a text that begin with `serin`, each to its end, without comments.
+fn commands(text: &str) -> Vec<String> {
+    let ends = |c: char| ";|<>&#".contains(c);
+    let (mut found, mut quote) = (Vec::new(), None);
+    for line in text.lines() {
+        let parts = line.split(|c: char| {
+            match quote {
+                Some(open) if open == c => quote = None,
+                None if c == '\'' || c == '"' => quote = Some(c),
+                _ => {}
+            }
+            quote.is_none() && ends(c)
+        });
+        found.extend(parts.map(|part| part.trim().to_owned()).filter(|part| part.starts_with("serin ")));
+        quote = None;
+    }
+    found
+}
+
+/// Also those that no test can run as they stand: with `--help` behind it, a command that is understood ends well.
+#[test]
+fn every_command_shown_is_understood() {
+    let mut shown: Vec<(String, String)> = Vec::new();
+    for block in blocks(&readme()).iter().filter(|block| block.language == "sh") {
+        let found = commands(&block.text).into_iter();
+        shown.extend(found.map(|command| (format!("README.md:{}", block.line), command)));
+    }
+    for folder in ["examples", "examples/teams"] {
+        for entry in std::fs::read_dir(project().join(folder)).unwrap().map(Result::unwrap) {
+            let Ok(text) = std::fs::read_to_string(entry.path()) else { continue }; // a folder
+            let comments: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('#')).map(str::trim).collect();
+            let found = commands(&comments.join("\n")).into_iter();
+            shown.extend(found.map(|command| (entry.path().display().to_string(), command)));
+        }
+    }
+    assert!(shown.len() > 30, "commands are found: {shown:?}");
+    for (place, command) in shown {
+        let text = format!("{} --help", command.replace('…', ""));
+        let output = run_block(&Block { line: 0, language: "sh".to_owned(), mark: None, text });
+        assert!(output.status.success(), "{place}: {command}\n{}", both(&output));
+    }
+}
+
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');

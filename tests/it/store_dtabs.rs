@@ -102,13 +102,14 @@ fn the_commands_say_what_went_wrong() {
     let keeper = Keeper::start();
     keeper.put("web", "/a => /b");
     std::fs::write(keeper.dir().path().join("bad.dtab"), "/svc => /srv ;\n/svc = /x").unwrap();
+    std::fs::write(keeper.dir().path().join("good.dtab"), "/svc => /srv").unwrap();
     for (arguments, code, part) in [
         (&["get", "wep"][..], 1, "did you mean `web`?"),
         (&["delete", "absent"], 1, "there is no namespace `absent`"),
-        (&["create", "web", "serin.yaml"], 1, "line 1"),
-        (&["create", "new", "bad.dtab"], 1, "line 2, column 7: '>' expected but ' ' found"),
+        (&["create", "web", "serin.yaml"], 1, "serin.yaml:1:1"),
+        (&["create", "new", "bad.dtab"], 1, "bad.dtab:2:7\n  |\n2 | /svc = /x\n  |       ^"),
         (&["create", "new", "absent.dtab"], 1, "absent.dtab"),
-        (&["update", "web", "bad.dtab", "--token", "wrong"], 1, "this is not the token"),
+        (&["update", "web", "good.dtab", "--token", "wrong"], 1, "this is not the token"),
         (&["get"], 2, "<NAME>"),
         (&["update", "web", "x", "--verson", "y"], 2, "--version"),
     ] {

@@ -234,3 +234,38 @@ fn names_place(line: &str, place: &str) -> bool {
         !before.is_some_and(|c| c.is_alphanumeric() || "_-.}$*)>".contains(c))
     })
 }
+
+/// The first cells of the table of a crate in `ARCHITECTURE.md`: the names in back quotes.
+fn mapped(map: &str, member: &str) -> Vec<String> {
+    let table = map.split_once(&format!("\n`{member}/src`")).unwrap_or_else(|| panic!("a table of {member}")).1;
+    let rows = table.lines().skip_while(|line| !line.starts_with("|")).take_while(|line| line.starts_with("|"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let quoted = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>());
+    quoted.collect()
+}
+
+#[test]
+fn the_map_of_the_files_is_true() {
+    let map = std::fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
+    let mut wrong = Vec::new();
+    for member in PRODUCT {
+        let (source, names) = (project().join(member).join("src"), mapped(&map, member));
+        let mut files = Vec::new();
+        files_under(&source, &mut files);
+        let files: Vec<String> =
+            files.iter().map(|file| format!("/{}", file.strip_prefix(&source).unwrap().display())).collect();
+        let is_there = |name: &String| match name.strip_suffix('/') {
+            Some(folder) => files.iter().any(|file| file.contains(&format!("/{folder}/"))),
+            None => files.iter().any(|file| file.ends_with(&format!("/{name}"))),
+        };
+        wrong.extend(names.iter().filter(|name| !is_there(name)).map(|name| format!("{member}: no {name}")));
+        for module in files.iter().filter_map(|file| file[1..].split(['/', '.']).next()) {
+            let is_named = |name: &String| name.split(['/', '.']).next() == Some(module);
+            if !names.iter().any(is_named) {
+                wrong.push(format!("{member}: {module} is not on the map"));
+            }
+        }
+    }
+    wrong.dedup();
+    check_none("the map in ARCHITECTURE.md", &wrong);
+}

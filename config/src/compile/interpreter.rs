@@ -48,7 +48,7 @@ pub(super) fn by_http(fields: &Fields<'_, '_>) -> Option<String> {
     };
     Some(format!(
         "write `kind: io.l5d.namerd.http` and `dst: /$/inet/{host}/4180`: the same namerd is asked over its HTTP \
-         interface, `io.l5d.httpController`"
+         interface, `io.l5d.httpController`; or keep the dtab here, without a namerd: `kind: default` with `namespace`"
     ))
 }
 

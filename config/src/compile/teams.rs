@@ -12,7 +12,7 @@ mod written;
 use std::collections::HashMap;
 
 use crate::diagnostic::Diagnostic;
-use crate::raw::{Cx, Fields, listed, shown};
+use crate::raw::{Cx, FILE, Fields, listed, shown};
 use crate::source::Source;
 use crate::units::closest;
 use crate::yaml::{self, Entry, Node, Value};
@@ -78,7 +78,7 @@ pub(crate) fn claims_of(source: &Source, ways: &Ways) -> Option<Claims> {
     let mut sink = crate::diagnostic::Sink::default();
     let root = yaml::read_file(source, 0, TEAM_BYTES_MAX, TEAM_NODES_MAX, &mut sink)?;
     let cx = Cx::new(source, &|_| true, sink);
-    let mut fields = Fields::open(&cx, "the file", &root, "owns: {prefixes: [/host/web]}")?;
+    let mut fields = Fields::open(&cx, FILE, &root, "owns: {prefixes: [/host/web]}")?;
     Some(Claims::read(&cx, &mut fields, ways))
 }
 
@@ -110,7 +110,7 @@ impl Routers {
 
 /// Everything that is said of a team file by itself. `None`: it is no map.
 fn check(cx: &Cx<'_>, root: &Node<'_>, routers: &Routers, ways: &Ways) -> Option<Claims> {
-    let mut fields = Fields::open(cx, "the file", root, "owns: {prefixes: [/host/web]}")?;
+    let mut fields = Fields::open(cx, FILE, root, "owns: {prefixes: [/host/web]}")?;
     if !fields.has("owns") {
         let missing = Diagnostic::error("teams/no-owns", fields.span, "a team file needs `owns`: what it may write");
         let help = "write `owns: {prefixes: [/svc/web], hosts: [web.example.com], clusters: [\"web-*\"]}`; \

@@ -66,6 +66,10 @@ impl SyntaxError {
     /// What to do about it, where that can be guessed.
     pub fn hint(&self) -> Option<String> {
         match (self.expected, self.found) {
+            (Expected::EndOfInput, Found::Char('*')) => Some(
+                "a weight stands before its name, as in `3 * /name`; else `*` stands for a whole element, left of `=>`"
+                    .to_owned(),
+            ),
             (_, Found::Char('*')) if self.expected != Expected::Simple => {
                 Some("`*` stands for a whole element, and only left of `=>`".to_owned())
             }
@@ -85,6 +89,8 @@ impl SyntaxError {
                 }
                 Some(format!("in a label this character is written `{escaped}`"))
             }
+            (Expected::Char('/'), _) => Some("a name begins with `/`".to_owned()),
+            (Expected::Char('=' | '>'), _) => Some("a dentry is `/prefix => /name`".to_owned()),
             (Expected::LabelChar, _) => Some("a path has no empty element and no `/` at its end".to_owned()),
             _ => None,
         }

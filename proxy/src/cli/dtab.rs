@@ -40,7 +40,7 @@ pub(super) enum DtabCommand {
         #[command(flatten)]
         write: WriteArgs,
         /// Only if this is the version in force; that of a JSON input wins
-        #[arg(long, value_name = "STAMP")]
+        #[arg(long, value_name = "STAMP", help_heading = None::<&str>)]
         version: Option<String>,
     },
     /// Take a namespace away

@@ -42,7 +42,7 @@ pub(super) enum RolloutCommand {
         #[command(flatten)]
         order: OrderArgs,
         /// The revision to judge [default: the one of the file]
-        #[arg(long)]
+        #[arg(long, help_heading = None::<&str>)]
         revision: Option<String>,
     },
     /// The weight rises no more; the guard stays on
@@ -68,6 +68,7 @@ pub(super) enum RolloutCommand {
         #[command(flatten)]
         order: OrderArgs,
         /// From 0 to 100%, with up to four decimals
+        #[arg(help_heading = None::<&str>)]
         weight: Ppm,
     },
     /// What happened to a rollout, from its journal

@@ -7,7 +7,7 @@ use serin_config::Diagnostics;
 use serin_config::source::Source;
 use serin_config::teams::TeamState;
 
-use super::{RunArgs, failed, print, shares, usage};
+use super::{RunArgs, failed, no_command, print, shares, usage};
 use crate::control::{self, ConfigSource, Files, LastGood, Loaded, ReadError, StartOptions, StartupError};
 use crate::logging;
 
@@ -22,17 +22,16 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         Ok(source) => source,
         Err(error) => return failed(&error),
     };
-    if let (ConfigSource::File(path), true) = (&source, looks_like_a_command(args.file.as_deref())) {
+    if let (ConfigSource::File(path), true) = (&source, args.file.as_deref().is_some_and(looks_like_a_command)) {
         let path = path.display();
-        return usage(&format!("`{path}` is no command and no file: see serin --help"));
+        return usage(&no_command(&path.to_string()));
     }
     serve(source)
 }
 
 /// A word that is no file and could not be meant as one.
-fn looks_like_a_command(file: Option<&Path>) -> bool {
-    file.and_then(Path::to_str)
-        .is_some_and(|word| !word.contains(['.', '/']) && word != "-" && !Path::new(word).exists())
+pub(super) fn looks_like_a_command(file: &Path) -> bool {
+    file.to_str().is_some_and(|word| !word.contains(['.', '/']) && !word.starts_with('-') && !file.exists())
 }
 
 /// A file is watched; standard input is read once, here.

@@ -10,6 +10,7 @@ use serin_config::model::{Config, Interface};
 use crate::admin::Tokens;
 use crate::dtabs::Dtabs;
 use crate::endpoints::EndpointTable;
+use crate::listener;
 use crate::namerd::{self, NamerdHandle, NamerdSeed};
 use crate::snapshot::World;
 
@@ -95,10 +96,7 @@ impl Doors {
 }
 
 fn open(configured: SocketAddr) -> io::Result<Door> {
-    let named = |error: io::Error| {
-        let text = format!("cannot serve `interfaces` on {configured}: {error}");
-        io::Error::new(error.kind(), text)
-    };
+    let named = |error: io::Error| listener::refused("cannot serve `interfaces` on", configured, &error);
     let socket = TcpListener::bind(configured).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
     Ok(Door { configured, bound: socket.local_addr().map_err(named)?, socket: Some(socket) })

@@ -34,7 +34,7 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// A folder of several files, none of which is the main one.
-    #[error("{} has {files} files that end in .yaml or .yml: call the main one {MAIN_FILE}", path.display())]
+    #[error("the folder {} has {} in .yaml or .yml: call the main one {MAIN_FILE}", path.display(), ending(*files))]
     NoMain {
         /// The folder.
         path: PathBuf,
@@ -49,6 +49,11 @@ pub enum ReadError {
         /// The other.
         second: PathBuf,
     },
+}
+
+/// So many files, before how they end.
+fn ending(files: usize) -> String {
+    if files == 0 { "no file that ends".to_owned() } else { format!("{files} files that end") }
 }
 
 /// The bytes of a configuration, with a name for diagnostics.

@@ -28,7 +28,7 @@ pub(super) fn listeners(config: &Config, current: &[Arc<Listener>], workers: usi
 
 /// A socket for the admin server.
 pub(crate) fn admin(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot serve admin on {address}: {error}"));
+    let named = |error: io::Error| listener::refused("cannot serve admin on", address, &error);
     let listener = TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true).map_err(named)?;
     Ok(listener)

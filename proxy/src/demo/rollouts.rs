@@ -32,6 +32,8 @@ rollouts:
   primary: /srv/world-v1
   canary: /srv/world-v2
   pace: evidence
+  # clients, proxy and all versions share one machine here, which may be busy: only what is much slower counts
+  guard: {tolerances: {slow50: 10, slow90: 10, slow99: 10}}
   analysis: {interval: 1s, threshold: 3, stepWeights: [5, 25, 50]}
 ";
 

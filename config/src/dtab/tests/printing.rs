@@ -81,6 +81,12 @@ fn common_mistakes_have_a_hint() {
     check_hint("/a* => /b", "a whole element");
     check_hint("/a => /b/*", "a whole element");
     check_hint("/a => 50% * /b", "a weight is");
+    check_hint("/a => /b * 3", "before its name");
+    check_hint("/a => /b*", "left of `=>`");
+    check_hint("/a = /b", "`/prefix => /name`");
+    check_hint("/a -> /b", "`/prefix => /name`");
+    check_hint("/a", "`/prefix => /name`");
+    check_hint("a => /b", "begins with `/`");
     check_hint("/a => /b^", r"\x5e");
     check_hint("/a => /é", r"\xc3\xa9");
 }

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use serin_config::Source;
+use serin_config::diagnostic::render;
+use serin_config::dtab::Dtab;
 
 use super::super::rollout::remote::{CallError, Remote, RemoteArgs, path_below};
 use super::super::run::source;
 use super::super::{Output, failed, print};
-use super::{GetArgs, ListArgs, WriteArgs};
+use super::{GetArgs, ListArgs, WriteArgs, diagnostics};
 use crate::admin::{ChangedDtab, ShownDtab};
 use crate::control;
 use crate::dtabs::text::DentryText;
@@ -76,7 +79,16 @@ struct Input {
 fn read(file: &Path) -> Result<Input, String> {
     let bytes = source(file).and_then(|from| control::load(&from)).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{} is no UTF-8", file.display()))?;
-    input(text).map_err(|why| format!("{}: {why}", file.display()))
+    let input = input(text).map_err(|why| format!("{}: {why}", file.display()))?;
+    if let Value::String(dtab) = &input.dtab {
+        // here a mistake can be shown at its place
+        Dtab::parse(dtab).map_err(|mistakes| {
+            let source = Source::new(file.display().to_string(), dtab.as_str());
+            let shown = render(&diagnostics(&mistakes), &source, false);
+            format!("this is no dtab, nothing is changed\n{}", shown.trim_end())
+        })?;
+    }
+    Ok(input)
 }
 
 /// JSON where it begins like it, as in `namerctl`: what `get --json` printed, or its list alone.

@@ -17,11 +17,13 @@ use crate::control;
 const EXAMPLES: &str = "\
 Examples:
   serin rollout import canary.yaml >> serin.yaml
-  serin rollout import canary.yaml template.yaml provider.yaml --router gateway --canary /srv/world-v2
+  serin rollout import canary.yaml template.yaml --router gateway --canary /srv/world-v2
   kubectl get canary,metrictemplate,alertprovider -o yaml | serin rollout import -
 
-What cannot be carried over is told with its line. Exit codes: 0 all that matters came along (there may be warnings);
-1 something that decides about verdict or traffic did not; 2 not understood";
+What cannot be carried over is told with its line.
+
+Exit codes: 0 all that matters came along, perhaps with warnings; 2 not understood;
+1 something that decides about verdict or traffic did not";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -65,13 +65,19 @@ impl Remote {
     pub(in crate::cli) fn find(args: &RemoteArgs) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let file = args.config.clone().or_else(|| variable("SERIN_CONFIG").map(PathBuf::from));
-        let shown = file.clone().unwrap_or_else(|| CONFIG_DEFAULT.into()).display().to_string();
-        let config = config(&file.unwrap_or_else(|| CONFIG_DEFAULT.into()));
+        let is_meant = file.is_some();
+        let file = file.unwrap_or_else(|| CONFIG_DEFAULT.into());
+        let (shown, is_meant) = (file.display().to_string(), is_meant || file.exists());
+        let config = config(&file);
         let (address, named_by) = match (&args.admin, variable("SERIN_ADMIN"), &config) {
             (Some(address), ..) => (address.clone(), "--admin".to_owned()),
             (None, Some(address), _) => (address, "SERIN_ADMIN".to_owned()),
             (None, None, Ok(config)) if config.admin.address.port() != 0 => {
                 (config.admin.address.to_string(), format!("`admin` of {shown}"))
+            }
+            (.., Err(why)) if is_meant => {
+                let why = why.lines().next().unwrap_or_default();
+                (ADMIN_DEFAULT.to_owned(), format!("nobody, it is the default ({why})"))
             }
             _ => (ADMIN_DEFAULT.to_owned(), "nobody, it is the default".to_owned()),
         };
