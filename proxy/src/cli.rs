@@ -49,7 +49,7 @@ Examples:
   serin explain serin.yaml -H 'Host: world' -H 'l5d-dtab: /host/world => /srv/world-v2'
   serin explain serin.yaml -H 'Host: world' --state state";
 
-/// A proxy that routes HTTP/1.1, HTTP/2 and gRPC by dtabs, splits by weight, and reloads while it runs.
+/// A proxy that routes HTTP/1.1, HTTP/2 and gRPC by dtabs, splits by weight, and judges canaries while it runs.
 #[derive(Debug, Parser)]
 #[command(
     name = "serin",

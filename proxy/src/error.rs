@@ -36,8 +36,8 @@ pub enum ProxyError {
     DownstreamStalled,
     /// The headers are larger than the listener allows.
     HeadersTooLarge,
-    /// The name would lead back to one of our own listeners.
-    Loop,
+    /// The name would lead back to one of our own listeners: which.
+    Loop(String),
     /// The method is not served by a proxy of this kind.
     MethodRefused,
     /// The name is bound and nobody is there.
@@ -95,7 +95,7 @@ impl ProxyError {
             | Self::ConnectTimeout
             | Self::Timeout
             | Self::UpstreamStalled => StatusCode::GATEWAY_TIMEOUT,
-            Self::CallDepth | Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::CallDepth | Self::Loop(_) => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -119,7 +119,7 @@ impl ProxyError {
             | Self::CallDepth
             | Self::ConnectRefused
             | Self::ConnectTimeout
-            | Self::Loop
+            | Self::Loop(_)
             | Self::NoEndpoint(_)
             | Self::Overloaded
             | Self::TooManyNames
@@ -144,7 +144,7 @@ impl ProxyError {
             Self::DownstreamBody => "downstream-body",
             Self::DownstreamStalled => "downstream-stalled",
             Self::HeadersTooLarge => "headers-too-large",
-            Self::Loop => "loop",
+            Self::Loop(_) => "loop",
             Self::MethodRefused => "method-refused",
             Self::NoEndpoint(_) => "no-endpoint",
             Self::NoHttp2 => "no-http2",
@@ -224,7 +224,7 @@ impl ProxyError {
             Self::DownstreamBody => "the request body ended early",
             Self::DownstreamStalled => "the request body did not go on",
             Self::HeadersTooLarge => "the request headers are too large",
-            Self::Loop => "the name leads back to this proxy",
+            Self::Loop(_) => "the name leads back to this proxy",
             Self::MethodRefused => "this method is not proxied",
             Self::NoEndpoint(_) => "the service has no endpoint to send to",
             Self::NoHttp2 => "the service takes no calls: it speaks no HTTP/2",
@@ -252,6 +252,7 @@ impl fmt::Display for ProxyError {
         match self {
             Self::BadContext(detail)
             | Self::BindingFailed(detail)
+            | Self::Loop(detail)
             | Self::NoEndpoint(detail)
             | Self::NoRoute(detail)
             | Self::UpstreamProtocol(detail) => write!(f, ": {detail}"),

@@ -243,7 +243,7 @@ async fn run(worker: Rc<Worker>, copy: Exchange, course: &Course, seen: &Cell<Op
 /// A copy that got no answer: the canary's doing, unless it could not be asked.
 fn class_of(error: &ProxyError) -> Class {
     match error {
-        ProxyError::BadRequest(_) | ProxyError::DownstreamBody | ProxyError::Loop => Class::Ignored,
+        ProxyError::BadRequest(_) | ProxyError::DownstreamBody | ProxyError::Loop(_) => Class::Ignored,
         _ => Class::Failure,
     }
 }

@@ -395,7 +395,7 @@ impl Endpoint {
     /// Refuses to call ourselves. Nobody is tried then: it says nothing of the endpoint.
     pub fn check_own(&self) -> Result<(), Fault> {
         if self.own.get() {
-            return Err(Fault::own(ProxyError::Loop));
+            return Err(Fault::own(ProxyError::Loop(format!("{} is its own", self.address))));
         }
         Ok(())
     }

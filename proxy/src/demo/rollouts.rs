@@ -33,7 +33,7 @@ rollouts:
   canary: /srv/world-v2
   pace: evidence
   # clients, proxy and all versions share one machine here, which may be busy: only what is much slower counts
-  guard: {tolerances: {slow50: 10, slow90: 10, slow99: 10}}
+  guard: {tolerances: {slow50: 10, slow90: 10, slow99: 4}}
   analysis: {interval: 1s, threshold: 3, stepWeights: [5, 25, 50]}
 ";
 
@@ -104,7 +104,7 @@ fn follow(screen: &Screen, stand: &Stand, crowd: &Crowd, version: &str, wanted: 
         let views = stand.running.judge.views();
         if let Some(view) = views.iter().find(|view| &*view.name == ROLLOUT && view.revision.ends_with(version)) {
             let (sent, failed) = crowd.counts();
-            line.show(f64::from(view.weight_ppm) / 1e6, &format!("{version}  {sent} requests, {failed} failed"));
+            line.show(f64::from(view.weight_ppm) / 1e6, &format!("{sent} requests, {failed} failed"));
             if view.phase == wanted {
                 line.finish();
                 return Ok(Arc::clone(view));

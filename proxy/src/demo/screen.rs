@@ -91,7 +91,7 @@ impl Screen {
 
     /// A line that moves with the weight of a canary; nothing where nobody watches.
     pub(super) fn line(&self) -> Line {
-        let template = ProgressStyle::with_template("  weight    {bar:40.green/black.bright} {msg}");
+        let template = ProgressStyle::with_template("  weight    {bar:30.green/black.bright} {msg}");
         let look = template.map_or_else(|_| ProgressStyle::default_bar(), |look| look.progress_chars("━━╌"));
         let bar = |()| {
             let bar = ProgressBar::with_draw_target(Some(LINE_PARTS), ProgressDrawTarget::stdout());

@@ -263,6 +263,9 @@ enum ReadError {
     Gone,
 }
 
+/// What a line may be.
+const LINE_FORM: &str = "`ip port`, `name port` or `unix:/path`";
+
 fn read_targets(path: &FilePath) -> Result<Arc<[Target]>, ReadError> {
     let mut bytes = Vec::new();
     let read = plain_file::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
@@ -273,7 +276,8 @@ fn read_targets(path: &FilePath) -> Result<Arc<[Target]>, ReadError> {
             Err(ReadError::Bad(format!("{}: larger than {} KB", path.display(), FILE_BYTES_MAX / 1_024)))
         }
         Ok(_) => parse(&bytes).map_err(|bad| {
-            ReadError::Bad(format!("{}:{}: malformed address: {}", path.display(), bad.line, shown(bad.text)))
+            let (line, text) = (bad.line, shown(bad.text));
+            ReadError::Bad(format!("{}:{line}: malformed address: {text}, write {LINE_FORM}", path.display()))
         }),
     }
 }

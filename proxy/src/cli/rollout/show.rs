@@ -205,7 +205,9 @@ fn next(view: &View) -> String {
         ("rolled-back", ..) => format!(
             "a new revision starts by itself, this one only by `serin rollout start {name}`; see `serin rollout history {name}`"
         ),
-        ("initialized" | "initializing", ..) => "nothing; another canary or revision in the file starts it".to_owned(),
+        ("initialized" | "initializing", ..) => {
+            "nothing; another canary or revision in the file starts it, within an interval".to_owned()
+        }
         (_, Some(gate), _) => {
             format!("open the gate confirm-{gate}, it is asked again; or `serin rollout promote {name}`")
         }

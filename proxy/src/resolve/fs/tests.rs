@@ -188,7 +188,8 @@ fn a_bad_file_keeps_its_last_good_addresses_and_is_counted_once() {
 fn a_file_that_was_never_good_is_a_name_that_failed() {
     let mut fixture = Fixture::new();
     fixture.write("web", "\n10.0.0.1:80  # no\n");
-    fixture.check(true, &[("/web", "failed: web:2: malformed address: 10.0.0.1:80  # no")]);
+    let said = "failed: web:2: malformed address: 10.0.0.1:80  # no, write `ip port`, `name port` or `unix:/path`";
+    fixture.check(true, &[("/web", said)]);
 }
 
 #[test]
