@@ -220,7 +220,8 @@ pub fn main() -> ExitCode {
 /// Help, version, or what is wrong with the arguments. A mistyped command is taken for a file by the parser, so it would
 /// say something of files.
 fn not_parsed(error: &clap::Error) -> ExitCode {
-    let first = std::env::args_os().nth(1).map(PathBuf::from);
+    let is_known = |word: &PathBuf| Cli::command().find_subcommand(word).is_some();
+    let first = std::env::args_os().nth(1).map(PathBuf::from).filter(|word| !is_known(word));
     match (error.kind(), first) {
         (ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument, Some(word)) if run::looks_like_a_command(&word) => {
             usage(&no_command(&word.display().to_string()))

@@ -54,6 +54,7 @@ fn what_is_not_understood_ends_with_2() {
     check(&["status", "world"], "", 2, "did you mean `serin rollout status`?");
     check(&["valdate", "serin.yaml", "-o", "json"], "", 2, "did you mean `serin validate`?");
     check(&["nonsense"], "", 2, "see serin --help");
+    check(&["run", "--port", "1"], "", 2, "unexpected argument '--port'");
     check(&["one.yaml", "two.yaml"], "", 2, "two.yaml");
     check(&["rollout"], "", 2, "Usage: serin rollout");
     check(&["rollout", "rollback"], "", 2, "unrecognized");
