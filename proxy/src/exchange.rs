@@ -11,6 +11,7 @@ use crate::arms::Session;
 use crate::bindings::{Binding, Leaf};
 use crate::body::Body;
 use crate::conn::Link;
+use crate::error::ProxyError;
 use crate::inflight::Handle;
 use crate::local::Local;
 use crate::mirror::Due;
@@ -111,6 +112,18 @@ impl Exchange {
     /// `Content-Length` as sent.
     pub fn announced(&self) -> Option<u64> {
         self.parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// No larger body than this is read.
+    ///
+    /// # Errors
+    /// [`ProxyError::BodyTooLarge`]: a larger one is announced.
+    pub fn limit_body(&mut self, octets_max: u64) -> Result<(), ProxyError> {
+        if self.announced().is_some_and(|length| length > octets_max) {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        self.body.limit(octets_max);
+        Ok(())
     }
 
     /// Authority of the target (absolute form, or `:authority`), or the `Host` field.

@@ -186,7 +186,8 @@ fn route(worker: &Worker, exchange: &mut Exchange) -> Result<Step, ProxyError> {
 
 fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Result<Step, ProxyError> {
     if let Some(max) = binding.service.model.body_bytes_max {
-        limit_body(exchange, max)?;
+        // before anything is drawn: what is refused is nobody's request
+        exchange.limit_body(max)?;
     }
     let (mut session, mut copy) = (exchange.session.take(), None);
     let drawn = draw(worker, exchange, &binding, &mut session, &mut copy);
@@ -212,15 +213,6 @@ fn choose(worker: &Worker, exchange: &mut Exchange, binding: Rc<Binding>) -> Res
         Drawn::Pending(None) => Ok(Step::Wait(Wait::Names)),
         Drawn::Asked(question) => Ok(Step::Wait(Wait::Answer(question))),
     }
-}
-
-/// What its name bears of a body: before anything is drawn, so that what is refused is nobody's request.
-fn limit_body(exchange: &mut Exchange, octets_max: u64) -> Result<(), ProxyError> {
-    if exchange.announced().is_some_and(|length| length > octets_max) {
-        return Err(ProxyError::BodyTooLarge);
-    }
-    exchange.body.limit(octets_max);
-    Ok(())
 }
 
 async fn until_known(worker: Rc<Worker>, mut exchange: Exchange, mut wait: Wait) -> Result<Waited, ProxyError> {
