@@ -8,7 +8,6 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use serin_config::model::Classifier;
 use serin_metrics::Class;
 
 use crate::classify;
@@ -18,6 +17,10 @@ use crate::forward::{Tunnel, UpH1, UpH2};
 use crate::grpc;
 use crate::inflight::Ticket;
 use crate::layers::hygiene;
+
+mod watch;
+
+use watch::Watch;
 
 /// A request or response body.
 #[derive(Debug)]
@@ -83,19 +86,6 @@ pub enum BodyError {
     TooLarge,
 }
 
-/// Ends the request in the books when the body ends.
-#[derive(Debug)]
-struct Watch {
-    ticket: Ticket,
-    status: StatusCode,
-    grpc: bool,
-    grpc_status: Option<u32>,
-    /// Its reader may see how the answer counts.
-    trusted: bool,
-    /// How the service wants answers counted, if not as usual.
-    classifier: Option<Rc<Classifier>>,
-}
-
 impl Body {
     /// A body of this kind.
     pub fn new(kind: Kind) -> Self {
@@ -113,11 +103,17 @@ impl Body {
         Self::new(Kind::Behind(Box::new((Some(piece), rest))))
     }
 
-    /// The end of this response body is the end of the request behind `ticket`. `grpc_status` is what the head says.
-    pub fn watch(&mut self, ticket: Ticket, status: StatusCode, grpc: bool, grpc_status: Option<u32>) {
-        let trusted = grpc && ticket.is_trusted();
-        let classifier = ticket.classifier();
-        let watch = Watch { ticket, status, grpc, grpc_status, trusted, classifier };
+    /// The end of this response body is the end of the request behind `ticket`. `grpc_status` is what the head says;
+    /// `reads_status`: one in trailers would be seen.
+    pub fn watch(
+        &mut self,
+        ticket: Ticket,
+        status: StatusCode,
+        grpc: bool,
+        grpc_status: Option<u32>,
+        reads_status: bool,
+    ) {
+        let watch = Watch::new(ticket, status, grpc, grpc_status, reads_status);
         if self.is_end() {
             watch.finish(None);
         } else {
@@ -170,6 +166,9 @@ impl Body {
             self.fail(error);
             return Poll::Ready(Some(Err(error)));
         }
+        if let Some(watch) = &mut self.watch {
+            watch.asked();
+        }
         let Poll::Ready(mut piece) = self.poll_kind(cx) else { return self.poll_deadline(cx) };
         if let Some(Ok(Piece::Data(data))) = &piece {
             match self.room.checked_sub(data.len() as u64) {
@@ -193,7 +192,11 @@ impl Body {
                 self.finish(status);
             }
             Some(Ok(Piece::Data(_))) if self.is_end() => self.finish(None),
-            Some(Ok(Piece::Data(_))) => {}
+            Some(Ok(Piece::Data(_))) => {
+                if let Some(watch) = &mut self.watch {
+                    watch.gave();
+                }
+            }
         }
         Poll::Ready(piece)
     }
@@ -251,7 +254,8 @@ impl Body {
     }
 
     /// A gRPC call is under its deadline until its last message: past it the call ends with the status for that, and
-    /// what the origin still does is cancelled.
+    /// what the origin still does is cancelled. To who would not see the status that end would look like a clean one: there
+    /// the answer is cut.
     fn poll_deadline(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         let passed = self.watch.as_ref().is_some_and(|watch| watch.grpc && watch.ticket.is_past_total(cx));
         if !passed {
@@ -260,6 +264,11 @@ impl Body {
         self.kind = Kind::Empty;
         if let Some(watch) = &self.watch {
             let _told_as_a_status = watch.ticket.late();
+            if !watch.reads_status {
+                self.cut = Some(BodyError::Upstream(None));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         self.finish(Some(ProxyError::Timeout.grpc_status()));
         let mut fields = HeaderMap::with_capacity(2);
@@ -288,26 +297,11 @@ impl Body {
             let lost = self.lost();
             match error {
                 BodyError::Downstream(_) | BodyError::TooLarge => watch.ticket.finish(Class::Ignored),
+                // who writes to a slow reader may have a time for it
+                BodyError::Upstream(_) if watch.reader_is_slow() => watch.ticket.finish(Class::Ignored),
                 BodyError::Upstream(_) => watch.ticket.fail(lost),
             }
         }
-    }
-}
-
-impl Watch {
-    fn class(&self, trailers: Option<u32>) -> Class {
-        let grpc_status = trailers.or(self.grpc_status);
-        classify::by(self.classifier.as_deref(), self.status, self.grpc, grpc_status)
-    }
-
-    fn finish(self, trailers: Option<u32>) {
-        let class = self.class(trailers);
-        match trailers.or(self.grpc_status) {
-            Some(grpc::DEADLINE_EXCEEDED) if class == Class::Failure => self.ticket.said_late(),
-            Some(grpc::OK) if self.grpc => self.ticket.answered_call(),
-            _ => {}
-        }
-        self.ticket.finish(class);
     }
 }
 

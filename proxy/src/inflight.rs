@@ -24,7 +24,7 @@ use crate::pool::{Endpoint, Lease};
 use crate::worker::Worker;
 
 use blame::Blame;
-pub use blame::Limit;
+pub use blame::{CALLERS_US, Limit};
 
 /// How late a deadline may fire.
 pub const TICK_MS: u64 = 10;
@@ -272,6 +272,11 @@ impl Ticket {
     /// What [`InFlight::late`] does.
     pub fn late(&self) -> ProxyError {
         self.worker.in_flight.late(self.handle())
+    }
+
+    /// The time as the worker last saw it.
+    pub fn coarse_us(&self) -> u64 {
+        self.worker.coarse_us.get()
     }
 
     /// What [`InFlight::said_late`] does.

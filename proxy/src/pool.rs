@@ -8,7 +8,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -31,6 +30,7 @@ use crate::{accept, listener};
 
 mod conn;
 mod h2conn;
+mod idle;
 mod lease;
 mod pace;
 mod pulse;
@@ -38,6 +38,7 @@ mod pulse;
 pub use conn::Conn;
 use h2conn::H2;
 pub use h2conn::{H2Lease, H2Place};
+use idle::Idle;
 pub use lease::Lease;
 pub use pace::Pace;
 pub use pulse::Pulses;
@@ -245,6 +246,7 @@ impl LocalCluster {
             in_flight: Cell::new(0),
             retired: Cell::new(false),
             idle: RefCell::default(),
+            talks_on: Cell::new(false),
             h2: RefCell::default(),
             dialling: tokio::sync::Mutex::new(()),
             outlier: RefCell::new(Outlier::default()),
@@ -277,6 +279,8 @@ pub struct Endpoint {
     /// No longer an address of its cluster: connections are not kept.
     retired: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
+    /// It was found to send octets behind an answer that has none.
+    talks_on: Cell<bool>,
     h2: RefCell<Vec<H2>>,
     /// One dial at a time: the others wait and then share its connection.
     dialling: tokio::sync::Mutex<()>,
@@ -298,12 +302,6 @@ pub struct Endpoint {
     ejected: Rc<Cell<u32>>,
     /// Is it part of `ejected`.
     counted: Cell<bool>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    conn: Conn,
-    since_us: u64,
 }
 
 impl Endpoint {
@@ -335,29 +333,6 @@ impl Endpoint {
             _ => Pass::Ordinary,
         };
         Lease { endpoint: Rc::clone(self), pass }
-    }
-
-    /// An idle HTTP/1.1 connection. tokio's readiness flags say without a system call whether it was closed or sent
-    /// something unasked; such a one is dropped.
-    pub fn checkout(&self) -> Option<Conn> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { mut conn, .. }) = idle.pop() {
-            conn.set_idle(false);
-            if conn.io.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
-                return Some(conn);
-            }
-        }
-        None
-    }
-
-    /// Keeps a connection whose exchange is complete in both directions.
-    pub fn give_back(&self, mut conn: Conn, now_us: u64) {
-        let mut idle = self.idle.borrow_mut();
-        let room = idle.len() < self.limits.idle_connections_max as usize;
-        if !self.retired.get() && !self.own.get() && room && !self.is_old(conn.born_us, now_us) {
-            conn.set_idle(true);
-            idle.push(Idle { conn, since_us: now_us });
-        }
     }
 
     fn is_old(&self, born_us: u64, now_us: u64) -> bool {

@@ -1,6 +1,7 @@
 //! A byte stream to a peer: TCP, or a Unix socket of this host.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,6 +15,17 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Of this host.
     Unix(UnixStream),
+}
+
+/// What a peer has sent that nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing.
+    Nothing,
+    /// Something.
+    Octets,
+    /// Its end, or it is broken.
+    End,
 }
 
 /// A stream between two runtimes: no readiness is kept for it.
@@ -71,6 +83,16 @@ impl Stream {
     /// Is it readable, closed or broken.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, io => io.poll_read_ready(cx))
+    }
+
+    /// What there is to read, as the kernel knows it.
+    pub fn unread(&self) -> Unread {
+        let mut octet = [MaybeUninit::uninit()];
+        match each!(self, io => socket2::SockRef::from(io).peek(&mut octet)) {
+            Ok(1..) => Unread::Octets,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Unread::Nothing,
+            Ok(_) | Err(_) => Unread::End,
+        }
     }
 
     /// What broke it, if something did.

@@ -90,8 +90,8 @@ pub struct Worker {
     pub teller: Teller,
     /// Requests in flight.
     pub in_flight: InFlight,
-    /// The time in microseconds as of the newest request or tick: good to [`crate::inflight::TICK_MS`] while requests run. For ages and
-    /// deadlines, so that a request reads the clock twice and not five times.
+    /// The time in microseconds as of the newest request, tick or sweep: good to [`crate::inflight::TICK_MS`] while requests have
+    /// deadlines. For ages and deadlines, so that a request reads the clock twice and not five times.
     pub coarse_us: Cell<u64>,
     /// Downstream connections.
     pub links: Links,
@@ -151,6 +151,7 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let now_us = clock::now_us();
+        worker.coarse_us.set(now_us);
         worker.links.sweep(now_us);
         worker.stalls.sweep(now_us);
         worker.pulses.sweep(now_us);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::support::frames::{DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM};
+use super::support::frames::{DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE};
 use super::support::h2peer::{self, H2Upstream, block_on, connect};
 use super::support::http1::{End, request};
 use super::support::upstream::{Seen, next_head, next_request, reply};
@@ -156,6 +156,38 @@ fn a_grpc_client_may_be_silent() {
     assert_eq!(answer.grpc_status(), Some(0));
 }
 
+/// Whoever writes more than the other side reads waits: that is no end of a call that goes on.
+#[test]
+fn an_origin_that_answers_may_take_its_time_with_the_upload() {
+    let origin = Upstream::raw(|wire, seen, _| {
+        let Some(mut frames) = Frames::accept(wire.stream.try_clone().unwrap()) else { return };
+        let asked = frames.until(|frame| frame.kind == HEADERS).expect("a call").stream;
+        frames.headers(asked, 0, &[(":status", "200"), ("content-type", "application/grpc")]);
+        // eight sweeps
+        for _ in 0..40 {
+            std::thread::park_timeout(std::time::Duration::from_millis(100));
+            frames.send(DATA, 0, asked, &[0, 0, 0, 0, 0]);
+        }
+        frames.send(WINDOW_UPDATE, 0, 0, &100_000_u32.to_be_bytes());
+        frames.send(WINDOW_UPDATE, 0, asked, &100_000_u32.to_be_bytes());
+        let mut taken = 0;
+        let ended = frames.until(|frame| {
+            taken += if frame.kind == DATA { frame.payload.len() } else { 0 };
+            frame.kind == RST_STREAM || frame.kind == DATA && frame.flags & END_STREAM != 0
+        });
+        seen.add(taken);
+        if ended.is_some_and(|frame| frame.kind == DATA) {
+            frames.headers(asked, END_STREAM, &[("grpc-status", "0")]);
+        }
+    });
+    let setup = Setup::web(&origin.endpoint()).router("client: {protocol: h2, limits: {stallTimeoutMs: 1000}}");
+    let serin = setup.start();
+    let call = h2peer::grpc("web", "/a/b").body(()).unwrap();
+    let message = h2peer::message(&"x".repeat(100_000));
+    let answer = h2peer::exchange(serin.address(), call, Some(message.clone())).unwrap();
+    assert_eq!((answer.grpc_status(), origin.seen.counter.load(Ordering::Acquire)), (Some(0), message.len() as u64));
+}
+
 fn front_h2(origin: &H2Upstream, limits: &str) -> Serin {
     let setup = Setup::web(&origin.endpoint()).server(&format!("limits: {{{limits}}}"));
     setup.router("client: {protocol: h2, limits: {stallTimeoutMs: 100}}").start()
@@ -303,4 +335,28 @@ fn a_tunnel_whose_origin_takes_nothing_is_ended_and_a_quiet_one_is_not() {
     let heard = quiet.wire.read_length("heard".len()).unwrap();
     assert_eq!(heard.data, b"heard");
     origin.seen.flag.store(true, Ordering::Release);
+}
+
+/// Streams messages until nobody takes them.
+fn streams() -> H2Upstream {
+    H2Upstream::start(|mut exchange| async move {
+        let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let mut stream = exchange.respond.send_response(head, false).unwrap();
+        while stream.send_data(h2peer::message("more"), false).is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+}
+
+#[test]
+fn a_deadline_is_no_clean_end_for_who_cannot_read_a_status() {
+    let origin = streams();
+    let serin = Setup::web(&origin.endpoint()).router("service: {totalTimeoutMs: 600}").start();
+    let call = h2peer::grpc("web", "/a/b").body(()).unwrap();
+    assert_eq!(h2peer::exchange(serin.address(), call, None).unwrap().grpc_status(), Some(4));
+    // hyper sends no trailers to who does not ask for them: the last chunk would be all
+    let mut client = Client::connect(serin.address());
+    client.send(request("POST", "/a/b", "web", &["content-type: application/grpc"], ""));
+    let answer = client.read("POST");
+    assert_eq!((answer.status, answer.end), (200, End::Cut));
 }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::support::frames::{DATA, Frames, HEADERS};
+use super::support::frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS};
 use super::support::h2peer::{self, H2Upstream};
-use super::support::http1::request;
+use super::support::http1::{End, request};
 use super::support::scrape::Scrape;
 use super::support::upstream::{next_head, next_request, reply};
-use super::support::{Client, Serin, Setup, Upstream, eventually};
+use super::support::{Client, Serin, Setup, Upstream, eventually, now};
 
 const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
 const ACCRUAL: &str =
@@ -288,5 +288,134 @@ fn a_name_of_which_nothing_is_known_and_that_closes_on_calls_is_ejected() {
     let (first, spare) = (Upstream::raw(|_, _, _| {}), Upstream::named("spare"));
     let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
     let _ = call(&serin, "20S");
+    eventually("it is ejected", || serin.log().contains("Ejected"));
+}
+
+/// An origin of HTTP/2 whose first connection answers one request, and goes with this code when there are three more, of
+/// which it has looked at none.
+fn goes(code: u8) -> Upstream {
+    Upstream::raw(move |wire, _, index| {
+        let Some(mut frames) = Frames::accept(wire.stream.try_clone().unwrap()) else { return };
+        let mut asked = 0;
+        while let Some(head) = frames.until(|frame| frame.kind == HEADERS) {
+            asked += 1;
+            if index > 0 || asked == 1 {
+                frames.headers(head.stream, 0, &[(":status", "200"), ("x-origin", "first")]);
+                frames.send(DATA, END_STREAM, head.stream, b"first");
+            } else if asked == 4 {
+                frames.send(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, code]);
+                return;
+            }
+        }
+    })
+}
+
+/// Whatever made an origin go, streams above the last one that it names were not looked at (RFC 9113 section 6.8).
+#[test]
+fn an_origin_that_goes_politely_is_asked_anew_and_stays() {
+    // NO_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM
+    for code in [0, 2, 11] {
+        let (first, spare) = (goes(code), Upstream::named("spare"));
+        let serin = front(&first.endpoint(), &spare, "protocol: h2", "");
+        assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+        let mut clients: Vec<_> = (0..3).map(|_| Client::connect(serin.address())).collect();
+        for client in &mut clients {
+            client.send(request("POST", "/", "web", &["content-length: 4"], "body"));
+        }
+        for client in &mut clients {
+            assert_eq!(client.read("POST").field("x-origin").as_deref(), Some("first"), "code {code}");
+        }
+        check_ignored(&serin, 0.0);
+    }
+}
+
+#[test]
+fn who_closes_an_idle_connection_at_a_bad_moment_is_asked_anew_and_stays() {
+    let first = Upstream::raw(|wire, seen, index| {
+        let mut asked = 0;
+        while next_request(wire, seen, index).is_some_and(|_| index > 0 || asked == 0) {
+            asked += 1;
+            let _ = wire.send(reply(200, &["x-origin: first"], ""));
+        }
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    for _ in 0..3 {
+        assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+    }
+    assert_eq!(first.connections(), 2);
+    check_ignored(&serin, 0.0);
+}
+
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+
+/// What a client of a WebSocket sends can be the reason why its origin ends it.
+#[test]
+fn who_has_the_origin_end_a_websocket_does_not_eject_it() {
+    let first = Upstream::raw(|wire, seen, index| {
+        while let Some(request) = next_request(wire, seen, index) {
+            if request.target == "/socket" {
+                // what comes behind is not read: the connection ends with a reset
+                let _ = wire.send(SWITCH);
+                eventually("the client has sent more", || matches!(wire.stream.peek(&mut [0; 8]), Ok(8)));
+                return;
+            }
+            let _ = wire.send(reply(200, &["x-origin: first"], ""));
+        }
+    });
+    let spare = Upstream::named("spare");
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    for _ in 0..3 {
+        let mut client = Client::connect(serin.address());
+        let lines = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+        client.send(format!("GET /socket HTTP/1.1\r\nHost: web\r\n{lines}\r\n\r\n"));
+        assert!(client.read_head().unwrap().first.starts_with("HTTP/1.1 101"));
+        while client.wire.send("nonsense").is_ok() {}
+    }
+    eventually("they are over", || {
+        ["success", "ignored", "failure"].map(|class| of_class(&serin, class)).iter().sum::<f64>() >= 3.0
+    });
+    check_ignored(&serin, 0.0);
+    assert_eq!(serin.get("web", "/").field("x-origin").as_deref(), Some("first"));
+}
+
+/// An origin that waits two seconds for the rest of a request, or for room for the rest of its answer.
+fn impatient() -> Upstream {
+    Upstream::raw(|wire, seen, index| {
+        let patience = Duration::from_secs(2);
+        let Some(asked) = next_head(wire, seen, index) else { return };
+        if asked.method == "POST" {
+            let began = now();
+            while began.elapsed() < patience && wire.fill().is_ok_and(|count| count > 0) {}
+            return;
+        }
+        let _ = wire.send("HTTP/1.1 200 OK\r\nx-origin: first\r\ncontent-length: 1000000000\r\n\r\n");
+        wire.stream.set_write_timeout(Some(patience)).unwrap();
+        while asked.target == "/large" && wire.send([b'x'; 65_536]).is_ok() {}
+        seen.flag.store(true, std::sync::atomic::Ordering::Release);
+    })
+}
+
+#[test]
+fn an_origin_that_gives_up_a_slow_upload_is_not_ejected() {
+    let (first, spare) = (impatient(), Upstream::named("spare"));
+    let serin = front(&first.endpoint(), &spare, "connectTimeoutMs: 1000", "");
+    check_slow(&serin, "Content-Length: 1000\r\n\r\nx", 100, 100, 502);
+    check_ignored(&serin, 1.0);
+}
+
+#[test]
+fn an_origin_that_gives_up_a_slow_reader_is_not_ejected() {
+    let (first, spare) = (impatient(), Upstream::named("spare"));
+    let setup = Setup::new().top("workers: 1").cluster("first", &[&first.endpoint()]);
+    let setup = setup.cluster("spare", &[&spare.endpoint()]).router(&format!("client: {{{ACCRUAL}}}"));
+    let serin = setup.dtab("/svc/web => /#/clusters/first | /#/clusters/spare ;").start();
+    let mut client = Client::connect(serin.address());
+    client.send("GET /large HTTP/1.1\r\nHost: web\r\n\r\n");
+    eventually("the origin has lost its patience", || first.seen.flag.load(std::sync::atomic::Ordering::Acquire));
+    assert_eq!(client.read("GET").end, End::Cut);
+    check_ignored(&serin, 1.0);
+    // who cuts an answer that is read as it comes has itself to blame
+    assert_eq!(serin.get("web", "/short").end, End::Cut);
     eventually("it is ejected", || serin.log().contains("Ejected"));
 }

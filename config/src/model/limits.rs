@@ -71,7 +71,7 @@ pub struct ClientLimits {
     pub idle_connections_max: u32,
     /// HTTP/2 connections to one endpoint from one worker.
     pub h2_connections_max: u32,
-    /// Without progress, while the upstream takes nothing of an upload. Then 504, or the upload ends.
+    /// Without progress, while the upstream takes nothing of an upload and has not answered. Then 504.
     pub stall_timeout: Duration,
     /// Without an octet on an HTTP/2 connection with open streams. Then a PING; and as long after it, the connection is lost.
     pub ping_after: Duration,

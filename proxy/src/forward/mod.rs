@@ -88,7 +88,8 @@ struct Call<'a> {
 struct Stall {
     /// For the caller, if it announced how much it sends, or has not been answered. `None`: it owes nothing.
     caller: Option<Duration>,
-    upstream: Duration,
+    /// For the upstream. `None`: it has answered, and may leave the upload for as long as it likes.
+    upstream: Option<Duration>,
 }
 
 impl Stall {
@@ -96,19 +97,19 @@ impl Stall {
         let caller = exchange.server().server.limits.stall_timeout;
         // a gRPC call may be silent for as long as its parties like
         let owes = length.is_some() || !exchange.grpc;
-        Self { caller: owes.then_some(caller), upstream: client.limits.stall_timeout }
+        Self { caller: owes.then_some(caller), upstream: Some(client.limits.stall_timeout) }
     }
 
     /// Once the answer has begun, who announced no length may be silent: both directions are a conversation.
     fn answered(self, length: Option<u64>) -> Self {
-        Self { caller: self.caller.filter(|_| length.is_some()), ..self }
+        Self { caller: self.caller.filter(|_| length.is_some()), upstream: None }
     }
 
     /// How long this side of an upload is waited for.
     fn of(&self, side: Side) -> Option<Duration> {
         match side {
             Side::Source => self.caller,
-            Side::Sink => Some(self.upstream),
+            Side::Sink => self.upstream,
         }
     }
 }
@@ -384,14 +385,16 @@ fn fail_attempt(worker: &Worker, handle: Handle) {
 }
 
 fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
+    let gone = matches!(fault.error, ProxyError::UpstreamClosed | ProxyError::UpstreamReset(_));
+    let excused = excused || (gone && worker.in_flight.excuse_given_up(handle));
     worker.in_flight.set_waits(handle, false, clock::now_us());
     let class = match fault.origin {
-        Origin::Upstream if !worker.in_flight.excuse_too_short(handle) => Class::Failure,
+        Origin::Upstream if !excused && !worker.in_flight.excuse_too_short(handle) => Class::Failure,
         Origin::Downstream | Origin::Proxy | Origin::Upstream => Class::Ignored,
     };
     let lease = worker.in_flight.set_lease(handle, None);
     let ejected = lease.is_some_and(|lease| lease.end(class, worker));
-    if class == Class::Failure && !excused {
+    if class == Class::Failure {
         worker.in_flight.attempt_failed(handle, fault.lost, ejected);
     } else if fault.error == ProxyError::NoHttp2 {
         worker.in_flight.took_no_call(handle);

@@ -37,24 +37,32 @@ impl Tunnel {
     /// Moves octets until the end of both directions. `first` was read from the caller already.
     ///
     /// # Errors
-    /// A side broke, or the origin takes nothing.
+    /// A side broke, or the origin takes nothing. Behind the caller's first octet that says nothing of the origin: what it
+    /// heard may be the reason, and one that only speaks need not listen.
     pub async fn run<C>(self, mut caller: C, first: Bytes, worker: &Rc<Worker>) -> Result<(), BodyError>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut origin, stall, mut patience) = (self.conn, Some(self.stall), Patience::default());
         let (mut up, mut down) = (Way::new(first), Way::new(self.first));
-        poll_fn(|cx| {
-            let sent = up.poll(&mut caller, &mut origin, worker, cx).map_err(Broken::upwards)?;
-            if up.pending.is_empty() {
+        let ended = poll_fn(|cx| {
+            let sent = match up.poll(&mut caller, &mut origin, worker, cx) {
+                // what it said before is still on the way
+                Poll::Ready(Err(Broken::Writer)) => up.stop(),
+                sent => sent.map_err(Broken::upwards)?,
+            };
+            let received = down.poll(&mut origin, &mut caller, worker, cx).map_err(Broken::downwards)?;
+            if up.pending.is_empty() || !down.pending.is_empty() {
+                // an origin that nobody listens to may stop listening
                 patience.moved();
             } else if patience.is_over(worker, (Side::Sink, up.moved), stall, cx) {
                 return Poll::Ready(Err(BodyError::Upstream(None)));
             }
-            let received = down.poll(&mut origin, &mut caller, worker, cx).map_err(Broken::downwards)?;
             if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
-        .await
+        .await;
+        let unheard = up.moved == 0 && up.pending.is_empty();
+        ended.map_err(|error| if unheard { error } else { BodyError::Downstream(None) })
     }
 }
 
@@ -101,6 +109,13 @@ enum State {
 impl Way {
     fn new(pending: Bytes) -> Self {
         Self { pending, moved: 0, state: State::Open }
+    }
+
+    /// Nothing more is moved.
+    fn stop(&mut self) -> Poll<()> {
+        self.pending.clear();
+        self.state = State::Over;
+        Poll::Ready(())
     }
 
     /// Moves what can be moved. Ready when the end has been passed on.

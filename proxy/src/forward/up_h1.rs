@@ -203,9 +203,13 @@ fn response(
         BodyLength::Known(_) | BodyLength::Chunked | BodyLength::UntilClose => None,
     };
     if let Some(whole) = whole {
+        let bodiless = head.body == BodyLength::None;
+        if bodiless && !rest.is_empty() {
+            endpoint.note_talks_on();
+        }
         // the connection is free before the caller has read a byte
         if head.keep && upload.is_none() && whole == rest.len() {
-            endpoint.give_back(conn, worker.coarse_us.get());
+            endpoint.give_back(conn, worker.coarse_us.get(), bodiless);
         }
         return response.map(|()| Body::full(rest.slice(..whole)));
     }
@@ -283,11 +287,7 @@ impl UpH1 {
                 if !patience.is_over(&self.worker, at, stall.of(at.0), cx) {
                     return;
                 }
-                match at.0 {
-                    Side::Source => *failed = Some(BodyError::Downstream(None)),
-                    // it has answered and may have heard enough
-                    Side::Sink => self.upload = None,
-                }
+                *failed = Some(BodyError::Downstream(None));
             }
             Poll::Ready(Ok(())) => return self.upload = None,
             Poll::Ready(Err(UploadError::Body(error @ BodyError::TooLarge))) => *failed = Some(error),
@@ -361,7 +361,7 @@ impl UpH1 {
             && self.upload.is_none()
             && let Some(conn) = done
         {
-            self.endpoint.give_back(conn, self.worker.coarse_us.get());
+            self.endpoint.give_back(conn, self.worker.coarse_us.get(), false);
         }
         self.upload = None;
     }

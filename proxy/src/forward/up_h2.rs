@@ -238,7 +238,10 @@ fn fault(endpoint: &Endpoint, place: &H2Place, error: &h2::Error) -> Fault {
         Some(Reason::REFUSED_STREAM) if error.is_remote() => {
             Fault::upstream(Replay::Always, ProxyError::UpstreamReset(Reason::REFUSED_STREAM.into()))
         }
-        // a stream above the last one that the origin promised to look at
+        // a stream above the last one that the origin promised to look at, whatever made it go
+        Some(_) if error.is_go_away() && error.is_remote() => {
+            Fault::upstream(Replay::Always, ProxyError::UpstreamClosed)
+        }
         Some(Reason::NO_ERROR) if error.is_go_away() => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
         Some(reason) if error.is_reset() => Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into())),
         Some(_) => Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())),
@@ -292,11 +295,7 @@ impl UpH2 {
                 if !patience.is_over(&self.worker, at, stall.of(at.0), cx) {
                     return;
                 }
-                match at.0 {
-                    Side::Source => *failed = Some(BodyError::Downstream(None)),
-                    // it has answered and may have heard enough
-                    Side::Sink => self.upload = None,
-                }
+                *failed = Some(BodyError::Downstream(None));
             }
             Poll::Ready(Ok(()) | Err(Stopped::Sink(_))) => self.upload = None,
             Poll::Ready(Err(Stopped::Source(error @ BodyError::TooLarge))) => *failed = Some(error),

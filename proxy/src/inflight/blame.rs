@@ -8,6 +8,8 @@
 //! | `totalTimeoutMs` | the request was whole, or the upstream took nothing of it, and at least half of the time was left to the upstream |
 //! | the caller's own deadline, before the head of an answer | the same, and what was left is at least the [patience](crate::pool::Pace::floor_us) of the name |
 //! | the caller's own deadline, behind that head | never |
+//! | the upstream, before a head | it did not just wait for the rest of the request, or the caller has kept it waiting for less than a second |
+//! | the upstream, behind a head | the caller has let the answer lie for less than a second, or an eighth of its time |
 //!
 //! What does not count against the upstream is of class Ignored: for its endpoint, for its rollout, in the metrics. The ages
 //! that it passed until then are told all the same, so a canary that hangs is found however short its callers' deadlines are.
@@ -15,6 +17,10 @@
 use super::{Handle, InFlight, Slot, TICK_MS};
 use crate::clock;
 use crate::error::ProxyError;
+
+/// Who has kept an upstream waiting for so long, in microseconds, may be the reason why it ends an exchange: servers have
+/// times for what they read and write.
+pub const CALLERS_US: u64 = 1_000_000;
 
 /// How long the whole of a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,17 @@ impl InFlight {
             slot.blame.excused |= !slot.blame.accuses(now_us, slot.floor_us());
             let unsent = slot.blame.waits_since_us != 0 && slot.blame.answered_us == 0;
             if unsent && !slot.blame.callers { ProxyError::DownstreamStalled } else { ProxyError::Timeout }
+        })
+    }
+
+    /// The upstream gave up a request that only its caller keeps from being whole, and did so for longer than
+    /// [`CALLERS_US`]: it has waited for as long as it waits. Then the request is excused.
+    pub fn excuse_given_up(&self, handle: Handle) -> bool {
+        self.with(handle.0, |slot| {
+            let blame = &mut slot.blame;
+            let given_up = blame.waits_since_us != 0 && blame.callers_us(clock::now_us()) >= CALLERS_US;
+            blame.excused |= given_up;
+            given_up
         })
     }
 

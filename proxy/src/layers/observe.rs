@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{Response, Version};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -49,8 +49,8 @@ where
         // until a name is bound the request counts under the router alone
         let router = exchange.server().router;
         self.worker.in_flight.set_series(handle, Rc::clone(&exchange.local.shape.routers[router].unbound));
-        let grpc = exchange.grpc;
-        ObserveFuture { inner: self.inner.call(exchange), ticket: Some(ticket), grpc }
+        let (grpc, http2) = (exchange.grpc, exchange.parts.version == Version::HTTP_2);
+        ObserveFuture { inner: self.inner.call(exchange), ticket: Some(ticket), grpc, http2 }
     }
 }
 
@@ -62,6 +62,7 @@ pin_project! {
         inner: F,
         ticket: Option<Ticket>,
         grpc: bool,
+        http2: bool,
     }
 }
 
@@ -74,7 +75,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for ObserveF
         if let (Ok(response), Some(ticket)) = (&mut polled, this.ticket.take()) {
             let grpc_status = if *this.grpc { grpc::status_of(response.headers()) } else { None };
             let status = response.status();
-            response.body_mut().watch(ticket, status, *this.grpc, grpc_status);
+            response.body_mut().watch(ticket, status, *this.grpc, grpc_status, *this.http2);
         }
         Poll::Ready(polled)
     }
