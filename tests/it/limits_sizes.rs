@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::support::frames::{END_STREAM, Frames, GOAWAY, HEADERS, SETTINGS};
+use super::support::frames::{END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS};
 use super::support::h2peer::{self, H2Upstream};
 use super::support::http1::{End, exchange, request};
 use super::support::scrape::Scrape;
-use super::support::upstream::reply;
+use super::support::upstream::{next_head, reply};
 use super::support::{Client, Serin, Setup, Upstream, eventually, standstill};
 
 const PSEUDO: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
@@ -177,6 +177,42 @@ fn an_upload_that_runs_keeps_its_limit_over_a_reload() {
     eventually("a higher limit holds", || posted(&serin, "web", 5000, false) == 200);
     assert_eq!(end(&mut larger, 401), 413, "and no larger");
     assert_eq!(end(&mut after, 400), 200);
+}
+
+#[test]
+fn the_last_places_are_for_connections_that_have_nothing_under_way() {
+    let origin = Upstream::raw(|wire, seen, index| {
+        let _ = next_head(wire, seen, index);
+        let _ = wire.read_to_end();
+    });
+    let serin = Setup::web(&origin.endpoint()).server("maxConcurrentRequests: 32").start();
+    let reached = |count: usize| eventually(&format!("{count} reach the origin"), || origin.count() == count);
+    let mut busy = Frames::connect(serin.address());
+    (0..31).for_each(|n| assert!(busy.headers(2 * n + 1, END_STREAM, &PSEUDO)));
+    let refused = busy.until(|frame| frame.kind == HEADERS).expect("an answer");
+    assert_eq!((refused.stream, refused.has_status(503)), (61, true), "30 of 32 places are for those that have others");
+    reached(30);
+    let mut second = Frames::connect(serin.address());
+    assert!(second.headers(1, END_STREAM, &PSEUDO));
+    reached(31);
+    assert!(second.headers(3, END_STREAM, &PSEUDO));
+    assert!(second.until(|frame| frame.kind == HEADERS && frame.stream == 3).expect("an answer").has_status(503));
+    let ask = || {
+        let mut client = Client::connect(serin.address());
+        client.send(request("GET", "/", "web", &[], ""));
+        client
+    };
+    let _last = ask();
+    reached(32);
+    let beyond = ask().read("GET");
+    assert_eq!((beyond.status, beyond.field("retry-after").as_deref()), (503, Some("1")), "nobody has one more");
+    assert!(busy.send(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
+    eventually("a place is free", || Scrape::of(&serin).sum("serin_requests_active", &[]) == 31.0);
+    assert!(busy.headers(63, END_STREAM, &PSEUDO));
+    let answered = busy.until(|frame| frame.kind == HEADERS && frame.stream == 63);
+    assert!(answered.is_some(), "refused: the origin answers nobody");
+    let _next = ask();
+    reached(33);
 }
 
 #[test]

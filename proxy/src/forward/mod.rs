@@ -455,3 +455,17 @@ fn connect_timeout(client: &Client, exposure: Exposure) -> Duration {
 fn protocol(what: &str) -> Fault {
     Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(what.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_waited_for_a_minute_but_those_of_calls_and_tunnels_unless_it_is_written() {
+        let silent = Client::new(Protocol::Auto);
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!((attempt_timeout(&silent, false), attempt_timeout(&silent, true)), (minute, None));
+        let written = Client { attempt_timeout: Some(Duration::from_secs(5)), ..Client::new(Protocol::Auto) };
+        assert!([false, true].into_iter().all(|untimed| attempt_timeout(&written, untimed) == written.attempt_timeout));
+    }
+}
