@@ -1,9 +1,9 @@
 //! A folder of configuration files: one main file, and one for each team.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serin_config::limits::{TEAM_BYTES_MAX, TEAMS_MAX};
@@ -101,7 +101,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
             return Err(failed(cause));
         }
         let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        let hidden = path.file_name().is_none_or(|name| name.as_bytes().starts_with(b"."));
         let counts = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
         if !hidden && counts && !path.is_dir() {
             paths.push(path);
@@ -115,7 +115,8 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
 fn teams(paths: Vec<PathBuf>) -> Vec<TeamBytes> {
     let mut by_name: BTreeMap<String, TeamBytes> = BTreeMap::new();
     for path in paths {
-        let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        // A name that is no text is no name of a team, which is told like any other that is none.
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(first) = by_name.get_mut(&name) {
             let [first_path, path] = [&first.path, &path].map(|path| path.display().to_string());
             first.bytes =
@@ -188,6 +189,14 @@ mod tests {
         fs::create_dir(dir.path().join("e.yaml")).unwrap();
         let names: Vec<String> = read(dir.path()).unwrap().teams.into_iter().map(|team| team.name).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_file_whose_name_is_no_text_is_told_too() {
+        let dir = folder(&["serin.yaml", "a.yaml"]);
+        fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.yaml")), "x").unwrap();
+        let names: Vec<String> = read(dir.path()).unwrap().teams.into_iter().map(|team| team.name).collect();
+        assert_eq!(names, ["a", "\u{fffd}"]);
     }
 
     #[test]

@@ -29,9 +29,9 @@ use crate::error::ProxyError;
 use crate::exchange::{Exchange, Route};
 use crate::inflight::Handle;
 use crate::mirror::{self, Due};
-use crate::router::{self, Found, Parts, PeerKey};
+use crate::router::{self, Found, PeerKey};
 use crate::worker::Worker;
-use rules::Met;
+use rules::{Met, parts};
 
 /// The override that a proxy before us forwarded.
 pub const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
@@ -483,16 +483,4 @@ fn nowhere(binding: &Binding) -> String {
 pub fn count_under(worker: &Worker, handle: Handle, leaf: &Leaf) {
     let series = leaf.series_of(worker.in_flight.arm(handle), &worker.shard);
     worker.in_flight.set_series(handle, Rc::clone(series));
-}
-
-fn parts(exchange: &Exchange) -> Parts<'_> {
-    Parts {
-        method: &exchange.parts.method,
-        version: exchange.parts.version,
-        host: exchange.host(),
-        path: exchange.parts.uri.path(),
-        query: exchange.parts.uri.query(),
-        headers: &exchange.parts.headers,
-        peer: exchange.peer(),
-    }
 }

@@ -24,7 +24,7 @@ pub(super) fn meet(exchange: &Exchange) -> Result<Met, ProxyError> {
     if table.is_empty() {
         return Ok(Met::Nothing);
     }
-    let parts = super::parts(exchange);
+    let parts = parts(exchange);
     let Some(found) = table.find(&parts) else { return Ok(Met::Nothing) };
     let Some(action) = table.action(found.rule) else { return Ok(Met::Nothing) };
     let Some((status, place)) = action.redirect(&parts, found.prefix)? else { return Ok(Met::Rule(found)) };
@@ -57,7 +57,7 @@ pub(super) fn rewrite(exchange: &mut Exchange, ruled: Option<Found>, consumed: u
     if ruled.is_none() && consumed == 0 {
         return Ok(());
     }
-    let parts = super::parts(exchange);
+    let parts = parts(exchange);
     let rules = &exchange.local.snapshot.structure.routers[exchange.server().router].rules;
     let mut target = None;
     if let Some(found) = ruled
@@ -91,5 +91,18 @@ pub(super) fn change(exchange: &mut Exchange) {
     let router = exchange.server().router;
     if let Some(action) = exchange.local.snapshot.structure.routers[router].rules.action(rule) {
         action.change_request(&mut exchange.parts.headers);
+    }
+}
+
+/// What rules and identifiers look at.
+pub(super) fn parts(exchange: &Exchange) -> Parts<'_> {
+    Parts {
+        method: &exchange.parts.method,
+        version: exchange.parts.version,
+        host: exchange.host(),
+        path: exchange.parts.uri.path(),
+        query: exchange.parts.uri.query(),
+        headers: &exchange.parts.headers,
+        peer: exchange.peer(),
     }
 }
