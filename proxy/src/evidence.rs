@@ -40,6 +40,9 @@ pub struct SplitEvidence {
     slow_version: AtomicU64,
 }
 
+/// So many requests wait in vain where an arm is silent: fewer may be a few slow ones.
+pub const SILENT_MIN: u32 = 5;
+
 /// The ages in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slow {
@@ -94,6 +97,19 @@ impl SplitEvidence {
     #[must_use]
     pub fn is_absent(&self, arm: Arm) -> bool {
         health::is_absent(&self.of(arm).map(|tally| tally.health.read()).collect::<Vec<_>>(), clock::now_us())
+    }
+
+    /// Does the arm answer nobody: no request that was routed in this many microseconds has succeeded, none that is
+    /// younger than the oldest overdue one, and at least [`SILENT_MIN`] are overdue.
+    #[must_use]
+    pub fn is_silent(&self, arm: Arm, for_us: u64) -> bool {
+        let (mut overdue, mut oldest_us) = (0_u32, u64::MAX);
+        for (_, count, us) in self.of(arm).flat_map(ArmTally::overdue) {
+            overdue = overdue.saturating_add(count);
+            oldest_us = oldest_us.min(us);
+        }
+        let good_us = self.of(arm).map(|tally| tally.health.read().good_us()).max().unwrap_or(0);
+        overdue >= SILENT_MIN && good_us < oldest_us && clock::now_us().saturating_sub(good_us) >= for_us
     }
 
     /// How long response heads of the arm took, cumulative since this was made. An attempt that failed before its head

@@ -362,6 +362,34 @@ fn a_canary_that_goes_away_with_all_of_the_traffic_gives_it_back() {
 }
 
 #[test]
+fn a_canary_that_answers_nobody_any_more_with_all_of_the_traffic_gives_it_back() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&hangs);
+    let v1 = named("v1");
+    let v2 = Upstream::raw(move |wire, requests, index| {
+        while next_request(wire, requests, index).is_some() {
+            if seen.load(Ordering::Relaxed) {
+                wire.at_end();
+                return;
+            }
+            if wire.send(reply(200, &["x-origin: v2"], "")).is_err() {
+                return;
+            }
+        }
+    });
+    let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();
+    until(&serin, "the first step", |view| view["weight_ppm"] == 100_000);
+    // until the primary's p99 is known there is nothing to be slower than
+    let users = Users::start(&serin, 8);
+    eventually("the primary has a history", || users.sent() > 2_000);
+    assert_eq!(act(&serin, "promote", json!({})).status, 200);
+    hangs.store(true, Ordering::Relaxed);
+    until_phase(&serin, "rolled-back");
+    drop((v2, users)); // who still waits for it gets an end
+    check_all_from(&serin, "v1");
+}
+
+#[test]
 fn nobody_is_sent_by_hand_to_a_version_without_endpoints() {
     let (v1, v2) = (named("v1"), named("v2"));
     let serin = rollout(&v1.endpoint(), &v2.endpoint(), &slow("10, 50")).start();

@@ -167,10 +167,10 @@ fn service(cx: &Cx<'_>, entry: &Entry<'_>) {
     }
     let lost_ones: [(&'static str, &str); 5] = [
         ("corsPolicy", "let the service answer preflight requests itself"),
-        ("headers", "let the service set its headers itself"),
-        ("match", "write a dentry for each of the names; Serin's names come from the Host, not from the path"),
+        ("headers", "write a rule into the router: `rules: [{headers: {request: {set: …}}}]`"),
+        ("match", "write rules into the router: `rules: [{match: {path: {prefix: /api}}, name: /svc/…}]`"),
         ("mirror", "`analysis.mirror` copies to the canary; other mirrors are not built"),
-        ("rewrite", "let the service answer at the original path"),
+        ("rewrite", "write a rule into the router: `rules: [{match: …, rewrite: {path: {prefix: /v2}}}]`"),
     ];
     for (key, instead) in lost_ones {
         if let Some(entry) = fields.take(cx, key) {
@@ -190,12 +190,26 @@ fn service(cx: &Cx<'_>, entry: &Entry<'_>) {
             cx.push(left_out(entry.key_span, &format!("`service.{key}` is left out")).help(instead));
         }
     }
-    if let Some(entry) = fields.take(cx, "appProtocol")
-        && matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text.eq_ignore_ascii_case("tcp"))
-    {
-        cx.push(lost(entry.key_span, "Serin proxies HTTP and gRPC, not TCP"));
+    if let Some(entry) = fields.take(cx, "appProtocol") {
+        protocol(cx, entry);
     }
     fields.finish(cx);
+}
+
+/// What the versions speak: plain HTTP/1.1 is what Serin takes for granted.
+fn protocol(cx: &Cx<'_>, entry: &Entry<'_>) {
+    let Value::Scalar(scalar) = &entry.value.value else { return };
+    match &*scalar.text.to_ascii_lowercase() {
+        "tcp" => cx.push(lost(entry.key_span, "Serin proxies HTTP and gRPC, not TCP")),
+        "https" | "tls" | "kubernetes.io/wss" => {
+            cx.push(lost(entry.key_span, "Serin speaks no TLS: the versions must take plain HTTP"));
+        }
+        "grpc" | "http2" | "kubernetes.io/h2c" => {
+            let left = left_out(entry.key_span, "`service.appProtocol` is left out");
+            cx.push(left.help("write `client: {protocol: h2}` into the router"));
+        }
+        _ => {}
+    }
 }
 
 fn port(spec: &Node<'_>) -> String {

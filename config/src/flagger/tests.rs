@@ -230,6 +230,10 @@ fn what_decides_about_verdict_or_traffic_is_an_error_at_its_place() {
     let rewrite = canary("{threshold: 5, stepWeight: 10}")
         .replace("  analysis", "  service: {port: 80, rewrite: {uri: /}}\n  analysis");
     check_lost(&rewrite, "6:23", "`service.rewrite` cannot be carried over");
+    let tls = rewrite.replace("rewrite: {uri: /}", "appProtocol: https");
+    check_lost(&tls, "6:23", "Serin speaks no TLS");
+    let grpc = rewrite.replace("rewrite: {uri: /}", "appProtocol: grpc");
+    check_whole(&grpc, &[], &["`service.appProtocol` is left out"]);
     let kind = FULL.replace("type: prometheus", "type: graphite");
     check_lost(&kind, "46:11", "a provider of type `graphite` is not built");
 }

@@ -128,6 +128,13 @@ impl Health {
     }
 }
 
+impl Marks {
+    /// When the newest request that succeeded was routed, microseconds; 0: none ever did.
+    pub(super) fn good_us(&self) -> u64 {
+        self.good_us
+    }
+}
+
 /// Do draws find no endpoint of the arm at all.
 pub(super) fn is_absent(arm: &[Marks], now_us: u64) -> bool {
     let newest_us = now_us.saturating_sub(MEMORY_US).max(1);

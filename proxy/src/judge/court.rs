@@ -325,14 +325,14 @@ impl Court {
         }
     }
 
-    /// Asks for the addresses of those whose canary has all of the traffic and is nowhere.
+    /// Asks for the addresses of those whose canary has all of the traffic and is nowhere, or answers nobody.
     fn note_deserted(&mut self, now: u64) {
-        let out = self.seats.iter().filter(|(_, seat)| seat.has_read() && seat.is_alone_and_out());
+        let out = self.seats.iter().filter(|(_, seat)| seat.has_read() && seat.is_deserted(now));
         let out: Vec<Arc<str>> = out.map(|(name, _)| Arc::clone(name)).collect();
         for name in out {
             let presence = self.presence(&name, now);
             if let Some(seat) = self.seats.get_mut(&name) {
-                seat.note_presence(presence);
+                seat.note_presence(presence, now);
             }
         }
     }

@@ -33,6 +33,8 @@ pub(crate) use adopt::is_other_traffic;
 pub const LOOK_MS: u64 = 50;
 /// The shortest time between two looks that events bring about: with [`LOOK_MS`] of patience for none of them.
 pub(crate) const EVENTS_LOOK_MS: u64 = 5;
+/// Where the canary has all of the traffic and nobody was answered for so long, the primary gets it back.
+const SILENT_MS: u64 = 5_000;
 /// A raise that the journal does not answer within this time is given up.
 pub(crate) const WRITE_MS_MAX: u64 = 5_000;
 
@@ -131,7 +133,7 @@ pub(crate) struct Seat {
     /// Names of the arms, kept awake.
     pub(crate) held: [Vec<Arc<Cluster>>; 2],
     pub(crate) arms_up: [bool; 2],
-    /// The canary has all of the traffic and no endpoint, and the primary has one.
+    /// The canary has all of the traffic and no endpoint, or answers nobody, and the primary has one.
     deserted: bool,
     /// No journal was there, and nothing has begun.
     fresh: bool,
@@ -179,16 +181,25 @@ impl Seat {
         self.seen = self.evidence.as_ref().map(|evidence| evidence.traffic());
     }
 
-    /// Has the canary all of the traffic, and do draws find nobody there? Then no traffic of the primary shows that it is
-    /// not everybody's trouble, and its addresses have to tell.
-    pub(crate) fn is_alone_and_out(&self) -> bool {
+    /// Has the canary all of the traffic, and nobody is there, or nobody is answered? Then no traffic of the primary shows
+    /// that it is not everybody's trouble, and its addresses have to tell.
+    pub(crate) fn is_deserted(&self, now: u64) -> bool {
         let alone = self.is_active() && self.published.share == Ppm::WHOLE;
-        alone && self.evidence.as_ref().is_some_and(|evidence| evidence.is_absent(Arm::Canary))
+        let absent = |evidence: &Arc<SplitEvidence>| evidence.is_absent(Arm::Canary);
+        alone && (self.evidence.as_ref().is_some_and(absent) || self.is_silent(now))
+    }
+
+    /// Is nobody answered who came while the canary had all of the traffic? Clients that wait for each other's answers soon
+    /// send nothing more, so that few events tell of it, however long it lasts.
+    fn is_silent(&self, now: u64) -> bool {
+        let long = now.saturating_sub(self.step_started_ms) >= SILENT_MS;
+        long && self.evidence.as_ref().is_some_and(|evidence| evidence.is_silent(Arm::Canary, SILENT_MS * 1_000))
     }
 
     /// What the addresses tell: of the canary, of the primary.
-    pub(crate) fn note_presence(&mut self, presence: [Presence; 2]) {
-        self.deserted = presence == [Presence::None, Presence::Some];
+    pub(crate) fn note_presence(&mut self, presence: [Presence; 2], now: u64) {
+        let [canary, primary] = presence;
+        self.deserted = primary == Presence::Some && (canary == Presence::None || self.is_silent(now));
     }
 
     /// Were totals read that nobody looked at?
