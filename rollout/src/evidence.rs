@@ -53,6 +53,8 @@ pub(crate) struct KindEvidence {
     stretch_at: TimestampMs,
     /// How far the primary was over its budget when that was last known; beyond all numbers: it never was.
     primary_over_newest: f64,
+    /// What tells that next.
+    recovery: Option<Recovery>,
     /// Attribution terms by share: a rollout uses few shares at a time.
     terms: Vec<(Ppm, Attribution)>,
 }
@@ -95,6 +97,19 @@ struct Block {
     paired: bool,
 }
 
+/// The primary from one start on, until a later one finds that there were enough requests of it to tell how it is. No block
+/// ends this: a primary with little traffic would never be seen well again.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    start: u32,
+    opened_at: TimestampMs,
+    /// Requests of the primary routed when counting began.
+    from: u64,
+    events: u64,
+    /// There were enough.
+    told: bool,
+}
+
 /// Requests routed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routed {
@@ -111,8 +126,8 @@ pub(crate) struct Scores {
     pub(crate) canary_over: f64,
     /// The primary over budget in this block.
     pub(crate) primary_over: f64,
-    /// The primary over budget since the newest start that has enough requests of it to tell, without its stake. It stays
-    /// what it was while no start has, so that a new start or a new block is not taken for a recovery.
+    /// The primary over budget since a start of late, without its stake. It stays what it was until there are enough requests
+    /// of it to tell, so that a new start or a new block is not taken for a recovery.
     pub(crate) primary_over_newest: f64,
 }
 
@@ -124,6 +139,7 @@ impl KindEvidence {
             block: Block::default(),
             stretch_at: TimestampMs(0),
             primary_over_newest: f64::INFINITY,
+            recovery: None,
             terms: Vec::new(),
         }
     }
@@ -153,6 +169,10 @@ impl KindEvidence {
         if self.starts.len() >= STARTS_MAX {
             self.clear_weakest(routed);
         }
+        if self.recovery.is_none_or(|recovery| recovery.told) {
+            self.recovery =
+                Some(Recovery { start: number, opened_at: now, from: routed.primary, events: 0, told: false });
+        }
         let sums = Sums { canary_from: routed.canary, primary_from: routed.primary, ..Sums::default() };
         let stretch = Stretch::default();
         self.starts.push(Start { number, opened_at: now, ln_stake: stake.ln(), ln_closed, sums, stretch });
@@ -167,6 +187,13 @@ impl KindEvidence {
             return;
         }
         let terms = record.randomised.then(|| self.terms_of(record.share));
+        if let Some(recovery) = &mut self.recovery
+            && record.arm == Arm::Primary
+            && recovery.start > counted.since
+            && record.routed_at >= recovery.opened_at
+        {
+            recovery.events += times;
+        }
         for start in &mut self.starts {
             if start.number <= counted.since || record.routed_at < start.opened_at {
                 continue;
@@ -201,31 +228,32 @@ impl KindEvidence {
     pub(crate) fn scores(&mut self, routed: Routed, overdue: &[(Ppm, u32)]) -> Scores {
         let extra = self.overdue_terms(overdue);
         let mut scores = Scores::default();
-        let mut newest = self.primary_over_newest;
-        let hanging: u64 = overdue.iter().map(|(_, count)| u64::from(*count)).sum();
         for start in &self.starts {
             if self.most(start, routed, &extra) > LN_NEGLIGIBLE {
                 let ln_score = start.ln_closed + self.ln_block(start, routed, &extra);
                 scores.blamed += (start.ln_stake + ln_score).min(LN_SCORE_MAX).exp();
             }
             let Some(absolute) = &self.rule.absolute else { continue };
-            let over = |events, requests| match absolute.allows(events, requests) {
-                true => 0.0, // at most 1, and nobody asks for less than 2
-                false => absolute.ln_score(events, requests).min(LN_SCORE_MAX).exp(),
-            };
+            let over = |events, requests| over(absolute, events, requests);
             let (sums, stake) = (&start.sums, start.ln_stake.exp());
             scores.canary_over += stake * over(sums.canary_events, routed.canary.saturating_sub(sums.canary_from));
-            let requests = routed.primary.saturating_sub(sums.primary_from);
-            let primary = over(sums.primary_events, requests);
-            scores.primary_over += stake * primary;
-            if requests >= absolute.requests_to_tell() {
-                newest = over(sums.primary_events + hanging, requests);
-            }
+            scores.primary_over += stake * over(sums.primary_events, routed.primary.saturating_sub(sums.primary_from));
         }
-        self.primary_over_newest = newest;
+        self.look_for_recovery(routed, overdue);
         // alone, the canary waits for nobody's recovery
-        scores.primary_over_newest = if self.block.paired { newest } else { 0.0 };
+        scores.primary_over_newest = if self.block.paired { self.primary_over_newest } else { 0.0 };
         scores
+    }
+
+    /// How the primary is of late, with what hangs as failed, if there are enough requests to tell.
+    fn look_for_recovery(&mut self, routed: Routed, overdue: &[(Ppm, u32)]) {
+        let (Some(absolute), Some(recovery)) = (&self.rule.absolute, &mut self.recovery) else { return };
+        let requests = routed.primary.saturating_sub(recovery.from);
+        if requests >= absolute.requests_to_tell() {
+            recovery.told = true;
+            let hanging: u64 = overdue.iter().map(|(_, count)| u64::from(*count)).sum();
+            self.primary_over_newest = over(absolute, recovery.events + hanging, requests);
+        }
     }
 
     /// The score of the running block since one start, no faster than wins may be.
@@ -297,6 +325,14 @@ impl KindEvidence {
         self.starts.retain(|start| kept.contains(&start.number));
         debug_assert!(self.starts.len() <= STARTS_KEPT);
     }
+}
+
+/// The score of an arm that may be over its budget.
+fn over(absolute: &Absolute, events: u64, requests: u64) -> f64 {
+    if absolute.allows(events, requests) {
+        return 0.0; // at most 1, and nobody asks for less than 2
+    }
+    absolute.ln_score(events, requests).min(LN_SCORE_MAX).exp()
 }
 
 /// Scores above e^200 are all the same: sure.

@@ -54,7 +54,7 @@ pub struct Standing {
     pub canary_over: f64,
     /// So is the primary.
     pub primary_over: f64,
-    /// The primary was over its budget lately: since the newest start that has requests enough to tell.
+    /// The primary was over its budget lately, as far as there were requests enough to tell.
     pub primary_over_newest: f64,
     /// The canary is within its limit, or fails less than twice as often as the primary: advances at 1/beta.
     pub shown: f64,

@@ -98,6 +98,18 @@ fn simulate_an_outage_of_both_arms_that_lasts() {
     assert!(ended.iter().all(|(end, _)| *end == End::Promoted), "the hold ends with the outage: {ended:?}");
 }
 
+/// A primary that gets little shows that it is well again, however many blocks that takes.
+#[test]
+fn simulate_an_outage_of_both_arms_with_little_traffic_for_the_primary() {
+    for (rps, share, budget_ppm) in [(2.0, 90, None), (3.0, 50, Some(1_000))] {
+        let outage = Some(Outage { from_s: 20.0, until_s: 80.0, rate: 0.5 });
+        let scenario = Scenario::equal(single(share, budget_ppm), rps, 0.000_5);
+        let outcomes = runs(&Scenario { outage, horizon_s: 86_400.0, ..scenario }, 8);
+        let ended: Vec<_> = outcomes.into_iter().map(|(seed, outcome)| (outcome.end, seed)).collect();
+        assert!(ended.iter().all(|(end, _)| *end == End::Promoted), "{rps} requests a second, {share} %: {ended:?}");
+    }
+}
+
 #[test]
 fn simulate_failures_of_the_primary_that_are_told_late() {
     for late_ms in [1_000, 5_000] {

@@ -81,6 +81,25 @@ fn a_new_start_or_block_is_no_recovery_of_the_primary() {
     assert!(newest(&mut evidence, 1_000, 0) < 2.0, "alone, the canary waits for nobody");
 }
 
+/// Each look is the end of a block, and the beginning of a start.
+#[test]
+fn a_primary_with_little_traffic_is_seen_well_again_over_several_blocks() {
+    let mut evidence = begun();
+    let mut newest = |primary, failed, start| {
+        let (routed, now) = (Routed { canary: 0, primary }, TimestampMs(primary));
+        evidence.count(failure(Arm::Primary, primary), failed);
+        let newest = evidence.scores(routed, &[]).primary_over_newest;
+        evidence.next_block(now, ten(), routed, &[]);
+        evidence.open_start(start, 0.5, 0.0, now, routed);
+        newest
+    };
+    assert_eq!(newest(500, 0, 2), 0.0, "five hundred good ones");
+    assert_eq!(newest(900, 50, 3), 0.0, "four hundred are too few to tell");
+    assert!(newest(1_000, 0, 4) > 100.0, "with a hundred more they are enough");
+    assert!(newest(1_200, 0, 5) > 100.0 && newest(1_400, 0, 6) > 100.0, "no block has seen enough");
+    assert!(newest(1_500, 0, 7) < 2.0, "all of them together have");
+}
+
 #[test]
 fn overdue_requests_of_the_primary_excuse_the_canary() {
     let mut evidence = begun();
