@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -46,6 +46,8 @@ pub struct Listener {
     /// Connections open.
     pub admission: Arc<Admission>,
     sockets: Box<[ArcSwapOption<Socket>]>,
+    /// Sockets that nobody has taken.
+    left: AtomicUsize,
 }
 
 /// What the system said of an address, behind `what`, and what can be done about it.
@@ -120,6 +122,7 @@ impl Listener {
             in_flight: Arc::default(),
             requests_max: memory::requests_of(memory::available()),
             admission: Arc::new(Admission::new(sockets.len())),
+            left: AtomicUsize::new(sockets.len()),
             sockets: sockets.into_iter().map(ArcSwapOption::from_pointee).collect(),
         })
     }
@@ -143,12 +146,15 @@ impl Listener {
 
     /// The socket of one worker; `None` once it has been taken.
     pub fn take(&self, worker: usize) -> Option<Socket> {
-        self.sockets.get(worker)?.swap(None).and_then(Arc::into_inner)
+        let socket = self.sockets.get(worker)?.swap(None).and_then(Arc::into_inner)?;
+        self.left.fetch_sub(1, Ordering::Release);
+        Some(socket)
     }
 
-    /// Has every worker taken its own.
+    /// Has every worker taken its own. It does not look at the sockets: whoever took one meanwhile would find it shared, and
+    /// lose it.
     pub fn is_taken(&self) -> bool {
-        self.sockets.iter().all(|socket| socket.load().is_none())
+        self.left.load(Ordering::Acquire) == 0
     }
 }
 
@@ -225,5 +231,16 @@ mod tests {
         let listener = Listener::bind("[::1]:0".parse().unwrap(), 2).unwrap();
         assert!(listener.take(0).is_some() && listener.take(1).is_some());
         assert!(listener.take(0).is_none() && listener.take(2).is_none());
+    }
+
+    #[test]
+    fn who_asks_whether_sockets_are_taken_takes_none_away() {
+        for _ in 0..500 {
+            let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| while !listener.is_taken() {});
+                assert!(listener.take(0).is_some());
+            });
+        }
     }
 }
