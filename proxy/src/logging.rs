@@ -76,15 +76,17 @@ pub fn init(default_filter: &str) -> Result<(), LoggingError> {
 
 fn filter(text: &str, default: &str) -> Result<EnvFilter, LoggingError> {
     let text = if text.trim().is_empty() { default } else { text };
-    // the library takes any other word for the name of a part, and then nothing else writes a line
+    // the library knows no blank, and takes any other word for the name of a part: then nothing else writes a line
+    let words: Vec<&str> = text.split(',').map(str::trim).collect();
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let mut words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', ':', '[']));
-    if !words.all(|word| levels.iter().any(|level| word.eq_ignore_ascii_case(level))) {
+    let mut alone = words.iter().filter(|word| !word.contains(['=', ':', '[']));
+    if !alone.all(|word| levels.iter().any(|level| word.eq_ignore_ascii_case(level))) {
         return Err(LoggingError::Filter(text.to_owned()));
     }
+    let text = words.join(",");
     // what the HTTP/2 library warns of is decided by peers, a line for each frame: it has to be asked for by name
-    let quiet = if text.contains("h2") { text.to_owned() } else { format!("h2=error,{text}") };
-    EnvFilter::builder().parse(quiet).map_err(|_| LoggingError::Filter(text.to_owned()))
+    let quiet = if text.contains("h2") { text.clone() } else { format!("h2=error,{text}") };
+    EnvFilter::builder().parse(quiet).map_err(|_| LoggingError::Filter(text))
 }
 
 #[cfg(test)]
