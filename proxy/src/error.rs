@@ -286,24 +286,24 @@ pub struct Fault {
     pub error: ProxyError,
     /// The connection that was lost with it, and with all that ran on it: [`crate::evidence::lost_id`].
     pub lost: Option<u64>,
-    /// The upstream goes, as it says itself, and has not looked at the request.
-    pub goes: bool,
+    /// The upstream goes, as it says itself on this connection, and has not looked at the request.
+    pub goes: Option<u64>,
 }
 
 impl Fault {
     /// The endpoint failed.
     pub fn upstream(replay: Replay, error: ProxyError) -> Self {
-        Self { origin: Origin::Upstream, replay, error, lost: None, goes: false }
+        Self { origin: Origin::Upstream, replay, error, lost: None, goes: None }
     }
 
     /// Our own decision, or want.
     pub fn own(error: ProxyError) -> Self {
-        Self { origin: Origin::Proxy, replay: Replay::Never, error, lost: None, goes: false }
+        Self { origin: Origin::Proxy, replay: Replay::Never, error, lost: None, goes: None }
     }
 
     /// The caller went away or broke its message.
     pub fn downstream(error: ProxyError) -> Self {
-        Self { origin: Origin::Downstream, replay: Replay::Never, error, lost: None, goes: false }
+        Self { origin: Origin::Downstream, replay: Replay::Never, error, lost: None, goes: None }
     }
 }
 

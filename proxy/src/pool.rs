@@ -247,6 +247,7 @@ impl LocalCluster {
             retired: Cell::new(false),
             idle: RefCell::default(),
             talks_on: Cell::new(false),
+            went: Cell::new(None),
             h2: RefCell::default(),
             dialling: tokio::sync::Mutex::new(()),
             outlier: RefCell::new(Outlier::default()),
@@ -281,6 +282,8 @@ pub struct Endpoint {
     idle: RefCell<Vec<Idle>>,
     /// It was found to send octets behind an answer that has none.
     talks_on: Cell<bool>,
+    /// The HTTP/2 connection on which it went first since it answered anything.
+    went: Cell<Option<u64>>,
     h2: RefCell<Vec<H2>>,
     /// One dial at a time: the others wait and then share its connection.
     dialling: tokio::sync::Mutex<()>,
@@ -312,10 +315,18 @@ impl Endpoint {
 
     /// The head of an answer came to an attempt that began then.
     pub fn note_head(&self, begun_us: u64) {
+        self.went.set(None);
         if let Some(ewma) = &self.ewma {
             let now_us = clock::now_us();
             ewma.set(ewma.get().observe(now_us.saturating_sub(begun_us), now_us));
         }
+    }
+
+    /// It goes, as it says on this connection. May it, or did it so before and has answered nothing since.
+    pub fn may_go(&self, connection: u64) -> bool {
+        let first = self.went.get().unwrap_or(connection);
+        self.went.set(Some(first));
+        first == connection
     }
 
     /// What one more request would cost: the balancer takes the cheaper of two.

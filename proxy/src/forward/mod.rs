@@ -293,7 +293,8 @@ impl Going {
         let unsent =
             retry::may_replay(fault.replay, &attempt).is_ok() && cluster.budget.borrow_mut().withdraw(clock::now_ms());
         // a connection that the upstream closed while it was idle, or told us to leave, says nothing of the upstream
-        let excused = unsent && (fault.goes || reused && fault.error == ProxyError::UpstreamClosed);
+        let idle = || reused && fault.error == ProxyError::UpstreamClosed;
+        let excused = unsent && fault.goes.map_or_else(idle, |connection| endpoint.may_go(connection));
         end_attempt(worker, call.handle, fault, excused);
         // a connection that died while idle says nothing against its endpoint
         self.avoid = (!reused).then(|| endpoint.address.clone());

@@ -233,14 +233,14 @@ fn fault(endpoint: &Endpoint, place: &H2Place, error: &h2::Error) -> Fault {
     if error.is_go_away() || error.is_io() {
         endpoint.drop_dead_h2();
     }
-    let goes = error.is_go_away() && error.is_remote();
+    let goes = (error.is_go_away() && error.is_remote()).then(|| place.connection());
     let fault = match error.reason() {
         // surely not processed
         Some(Reason::REFUSED_STREAM) if error.is_remote() => {
             Fault::upstream(Replay::Always, ProxyError::UpstreamReset(Reason::REFUSED_STREAM.into()))
         }
         // a stream above the last one that the origin promised to look at, whatever made it go
-        Some(_) if goes => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
+        Some(_) if goes.is_some() => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
         Some(Reason::NO_ERROR) if error.is_go_away() => Fault::upstream(Replay::Always, ProxyError::UpstreamClosed),
         Some(reason) if error.is_reset() => Fault::upstream(Replay::Never, ProxyError::UpstreamReset(reason.into())),
         Some(_) => Fault::upstream(Replay::Never, ProxyError::UpstreamProtocol(error.to_string())),
