@@ -39,8 +39,11 @@ pub(crate) enum End {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the proxy accepts");
-        Client { wire: Wire::new(stream) }
+        Client::try_connect(address).expect("the proxy accepts")
+    }
+
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Client> {
+        Ok(Client { wire: Wire::new(TcpStream::connect_timeout(&address, DEADLINE)?) })
     }
 
     /// Connects from another address of this host: all of 127.0.0.0/8 is ours.

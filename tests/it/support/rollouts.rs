@@ -1,5 +1,7 @@
 //! Rollouts from outside: a file with one, users who go on asking, and what the admin server says of it.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -83,15 +85,7 @@ impl Users {
             std::thread::spawn(move || {
                 let mut client = None;
                 while !seen.stop.load(Ordering::Relaxed) {
-                    let connection = client.get_or_insert_with(|| Client::connect(address));
-                    let sent = connection.wire.send(request("GET", "/", "world", &[], ""));
-                    let answer = sent.and_then(|()| connection.try_read("GET"));
-                    let well = answer.as_ref().is_ok_and(|answer| answer.status < 500);
-                    // a connection is ended politely after some thousands of requests
-                    let last = answer.as_ref().is_ok_and(|answer| answer.field("connection").is_some());
-                    if last || answer.is_err() {
-                        client = None;
-                    }
+                    let well = ask(&mut client, address).is_ok_and(|answer| answer.status < 500);
                     // stopped in mid-request: that says nothing
                     if !seen.stop.load(Ordering::Relaxed) {
                         seen.sent.fetch_add(1, Ordering::Relaxed);
@@ -111,6 +105,18 @@ impl Users {
     pub(crate) fn failed(&self) -> u64 {
         self.seen.failed.load(Ordering::Relaxed)
     }
+}
+
+/// Asks once, on a new connection where none is left.
+fn ask(kept: &mut Option<Client>, address: SocketAddr) -> io::Result<Response> {
+    let mut client = kept.take().map_or_else(|| Client::try_connect(address), Ok)?;
+    client.wire.send(request("GET", "/", "world", &[], ""))?;
+    let answer = client.try_read("GET")?;
+    // a connection is ended politely after some thousands of requests
+    if answer.field("connection").is_none() {
+        *kept = Some(client);
+    }
+    Ok(answer)
 }
 
 impl Drop for Users {
