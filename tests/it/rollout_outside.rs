@@ -125,7 +125,8 @@ fn sinks_that_hang_delay_no_rollback() {
     eventually("they were asked and told", || sink.connections() > 0);
     let before = users.sent();
     eventually("users are served on", || users.sent() > before + 200);
-    assert_eq!(users.failed(), failed);
+    // each of the four may have had one request under way
+    assert!(users.failed() <= failed + 4, "{failed} failed until it was out, then {}", users.failed());
 }
 
 #[test]

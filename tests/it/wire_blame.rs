@@ -334,6 +334,26 @@ fn an_origin_that_goes_politely_is_asked_anew_and_stays() {
 }
 
 #[test]
+fn an_origin_that_goes_again_and_again_and_answers_nothing_is_ejected() {
+    let first = Upstream::raw(|wire, _, _| {
+        let Some(mut frames) = Frames::accept(wire.stream.try_clone().unwrap()) else { return };
+        if frames.until(|frame| frame.kind == HEADERS).is_some() {
+            frames.send(GOAWAY, 0, 0, &[0; 8]);
+            let _ = frames.until(|_| false);
+        }
+    });
+    let second = H2Upstream::start(|mut exchange| async move { exchange.grpc(&["hi"], 0) });
+    // retries find the other one each time, and would hide it
+    let budget = "requeueBudget: {minRetriesPerSec: 10000}";
+    let setup = Setup::new().top("workers: 1").cluster("web", &[&first.endpoint(), &second.endpoint()]);
+    let serin = setup.router(&format!("client: {{protocol: h2, {budget}, {ACCRUAL}}}")).start();
+    eventually("it is ejected", || {
+        assert_eq!(serin.get("web", "/").status, 200);
+        serin.log().contains("Ejected")
+    });
+}
+
+#[test]
 fn who_closes_an_idle_connection_at_a_bad_moment_is_asked_anew_and_stays() {
     let first = Upstream::raw(|wire, seen, index| {
         let mut asked = 0;

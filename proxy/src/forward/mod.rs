@@ -386,7 +386,9 @@ fn fail_attempt(worker: &Worker, handle: Handle) {
 }
 
 fn end_attempt(worker: &Worker, handle: Handle, fault: &Fault, excused: bool) {
-    let gone = matches!(fault.error, ProxyError::UpstreamClosed | ProxyError::UpstreamReset(_));
+    // a lost HTTP/2 connection is no word about one stream
+    let word = fault.lost.is_none();
+    let gone = word && matches!(fault.error, ProxyError::UpstreamClosed | ProxyError::UpstreamReset(_));
     let excused = excused || (gone && worker.in_flight.excuse_given_up(handle));
     worker.in_flight.set_waits(handle, false, clock::now_us());
     let class = match fault.origin {

@@ -8,7 +8,7 @@
 //! | `totalTimeoutMs` | the request was whole, or the upstream took nothing of it, and at least half of the time was left to the upstream |
 //! | the caller's own deadline, before the head of an answer | the same, and what was left is at least the [patience](crate::pool::Pace::floor_us) of the name |
 //! | the caller's own deadline, behind that head | never |
-//! | the upstream, before a head | it did not just wait for the rest of the request, or the caller has kept it waiting for less than a second |
+//! | the upstream, before a head | its HTTP/2 connection is lost as well, it did not just wait for the rest of the request, or the caller has kept it waiting for less than a second |
 //! | the upstream, behind a head | the caller has let the answer lie for less than a second, or an eighth of its time |
 //!
 //! What does not count against the upstream is of class Ignored: for its endpoint, for its rollout, in the metrics. The ages
