@@ -36,6 +36,10 @@ doc:
 bench:
     cargo bench --workspace
 
+# Builds target/pgo/serin, for what it does most (needs llvm-tools)
+pgo:
+    benches/pgo
+
 # Fuzzes one target (needs nightly and cargo-fuzz)
 fuzz TARGET="dtab_parse":
     cargo +nightly fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}}

@@ -3,14 +3,12 @@
 //! The program is `SERIN_BIN`, or a release build made here and now.
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on stops loudly")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use serin_benches::client::{self, Http1, Http2};
+use serin_benches::program::Serin;
 use serin_benches::{measures, upstream};
 
 /// Most resident memory, in octets, of a program that has started and does nothing.
@@ -21,8 +19,6 @@ const HTTP1_CONNECTIONS: usize = 5_000;
 const HTTP2_CONNECTIONS: usize = 1_000;
 /// An idle HTTP/1.1 connection is parked after half a second, by a sweep as often; the allocator gives back what is free for a second.
 const PARKED_AFTER: Duration = Duration::from_secs(4);
-/// The program says that it is ready sooner than this.
-const START_MAX: Duration = Duration::from_secs(20);
 /// The first moments of a process are not what it is like idle.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
@@ -43,7 +39,7 @@ fn main() -> ExitCode {
 
 /// Returns the KiB of the idle program.
 fn http1(program: &Path) -> u64 {
-    let serin = Serin::start(program);
+    let serin = start(program);
     std::thread::sleep(SETTLED_AFTER);
     let idle = serin.resident_kib();
     println!("idle: {idle} KiB resident (bound {} KiB)", IDLE_MAX / 1024);
@@ -68,7 +64,7 @@ fn http1(program: &Path) -> u64 {
 }
 
 fn http2(program: &Path) {
-    let serin = Serin::start(program);
+    let serin = start(program);
     let first = Http2::connect(serin.address, 1);
     (0..1_000).for_each(|_| assert_eq!(first.get(0, "hello", 128), 128));
     let before = serin.resident_kib();
@@ -85,66 +81,15 @@ fn report(what: &str, before: u64, after: u64, connections: usize) {
     println!("{what}: {each:.2} KiB a connection ({connections} open, {after} KiB resident)");
 }
 
-/// The running program, killed when dropped.
-struct Serin {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Serin {
-    /// The first example, with free ports and an upstream of ours.
-    fn start(program: &Path) -> Self {
-        let mut config = include_str!("../../examples/hello.yaml").to_owned();
-        let upstream = upstream::http1().to_string();
-        for (here, there) in
-            [("port: 4140", "port: 0"), ("port: 9990", "port: 0"), ("127.0.0.1:8080", upstream.as_str())]
-        {
-            assert!(config.contains(here), "the example has `{here}`");
-            config = config.replacen(here, there, 1);
-        }
-        let mut command = Command::new(program);
-        command.args(["run", "-"]).env("SERIN_LOG_FORMAT", "json").env_remove("SERIN_LOG").env_remove("SERIN_ADMIN");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        child.stdin.take().expect("a pipe").write_all(config.as_bytes()).expect("the program reads");
-        let address = listening(child.stderr.take().expect("a pipe"));
-        Self { child, address }
+/// The first example, with free ports and an upstream of ours.
+fn start(program: &Path) -> Serin {
+    let mut config = include_str!("../../examples/hello.yaml").to_owned();
+    let upstream = upstream::http1().to_string();
+    for (here, there) in [("port: 4140", "port: 0"), ("port: 9990", "port: 0"), ("127.0.0.1:8080", upstream.as_str())] {
+        assert!(config.contains(here), "the example has `{here}`");
+        config = config.replacen(here, there, 1);
     }
-
-    fn resident_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).expect("the program runs, on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-}
-
-impl Drop for Serin {
-    fn drop(&mut self) {
-        // it may have ended by itself
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address of the router, once the program is ready. The log is read on, so that it never blocks who writes it.
-fn listening(log: ChildStderr) -> SocketAddr {
-    let (tell, told) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let mut address = None;
-        for line in BufReader::new(log).lines().map_while(Result::ok) {
-            if line.contains(r#""message":"listening""#) {
-                let rest = line.split_once(r#""address":""#).map(|(_, rest)| rest);
-                address = rest.and_then(|rest| rest.split('"').next()?.parse().ok());
-            } else if line.contains(r#""message":"ready""#) {
-                // once: nobody listens any more afterwards
-                let _ = tell.send(address.expect("a listener before it is ready"));
-            } else {
-                eprintln!("{line}");
-            }
-        }
-    });
-    told.recv_timeout(START_MAX).expect("the program is ready in time")
+    Serin::start(program, &config)
 }
 
 /// `SERIN_BIN`, or the release build, never older than its sources.

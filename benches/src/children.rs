@@ -136,7 +136,8 @@ fn be_load(kind: Kind, proxy: SocketAddr) {
     }
 }
 
-fn requester(kind: Kind, proxy: SocketAddr) -> Box<dyn FnMut()> {
+/// A client with one connection to the proxy: each call is one request, and looks at its answer.
+pub fn requester(kind: Kind, proxy: SocketAddr) -> Box<dyn FnMut()> {
     let http1 = |request: Vec<u8>, answered: usize| -> Box<dyn FnMut()> {
         let mut client = Http1::connect(proxy);
         Box::new(move || assert_eq!(client.round_trip(&request), answered))

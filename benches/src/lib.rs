@@ -11,6 +11,7 @@ pub mod children;
 pub mod client;
 pub mod crowd;
 pub mod disk;
+pub mod program;
 pub mod proxy;
 pub mod tables;
 pub mod threads;
