@@ -81,11 +81,12 @@ fn report(what: &str, before: u64, after: u64, connections: usize) {
     println!("{what}: {each:.2} KiB a connection ({connections} open, {after} KiB resident)");
 }
 
-/// The first example, with free ports and an upstream of ours.
+/// The first example, with free ports and an upstream of ours, for a single client with many connections.
 fn start(program: &Path) -> Serin {
     let mut config = include_str!("../../examples/hello.yaml").to_owned();
     let upstream = upstream::http1().to_string();
-    for (here, there) in [("port: 4140", "port: 0"), ("port: 9990", "port: 0"), ("127.0.0.1:8080", upstream.as_str())] {
+    let server = "port: 0, limits: {connectionsPerSource: 20000}";
+    for (here, there) in [("port: 4140", server), ("port: 9990", "port: 0"), ("127.0.0.1:8080", upstream.as_str())] {
         assert!(config.contains(here), "the example has `{here}`");
         config = config.replacen(here, there, 1);
     }
